@@ -1,0 +1,73 @@
+"""Writing files so that nothing half-written is ever read as whole, and naming content by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it is flushed to disk and renamed over `path`.
+
+    A reader sees the old file or the new one, whatever kills the writer. Leftovers begin with ``.tmp-``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON form of `value`: sorted keys, no blanks, UTF-8, NaN refused."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def digest(value: Any, *, length: int = 16) -> str:
+    """Return the first `length` hex digits of BLAKE2b over the canonical JSON of `value`."""
+    return hashlib.blake2b(canonical_json(value), digest_size=32).hexdigest()[:length]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` atomically; the same rows and schema give the same bytes with the same polars build.
+
+    Chunks, statistics, row groups and compression are fixed here because each of them changes the bytes.
+    """
+    with replacing(path) as temporary:
+        frame.rechunk().write_parquet(
+            temporary, compression="zstd", compression_level=3, statistics=True, row_group_size=262_144
+        )

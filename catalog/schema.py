@@ -1,0 +1,122 @@
+"""The vocabulary that every part of tracesift shares: signals, modes, directions, roles, errors.
+
+Standard library and polars dtypes only. Arrays and frames pass between the parts under the names written
+here, so a scorer's parameter names are its declaration of inputs and a catalog column needs no translation.
+
+Axes: T checkpoints or epochs, N training samples, M validation samples, K classes, D features, P projected
+gradient dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+SIGNAL_SCHEMA = 1
+"""Version of the signal files' layout."""
+
+CATALOG_SCHEMA = 1
+"""Version of the catalog's tables; raised by each migration."""
+
+MANIFEST_SCHEMA = 1
+"""Version of manifest.json and members.parquet."""
+
+ID_RULE = "content-1"
+"""Name and version of the rule that makes sample ids where the user has none."""
+
+Mode = Literal["in_training", "epoch_end"]
+MODES: tuple[str, ...] = ("in_training", "epoch_end")
+
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+
+DIRECTIONS: tuple[str, ...] = ("hard", "easy", "suspicious", "clean", "keep", "outlier", "redundant")
+
+ROLES: tuple[str, ...] = ("keep", "drop", "relabel", "forget", "retain", "neighbor", "holdout")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One name of the vocabulary: its axes, its type, and how a user gets it."""
+
+    axes: str
+    dtype: str
+    meaning: str
+    source: str
+
+
+_RECORD = "record it with Recorder or `tracesift record`"
+_PASS = "recorded at epoch end by `tracesift record` (a pass over train and val)"
+
+SIGNALS: dict[str, Signal] = {
+    "loss": Signal("TN", "float32", "cross-entropy with the given label", _RECORD),
+    "correct": Signal("TN", "bool", "the largest logit is the given label", _RECORD),
+    "margin": Signal("TN", "float32", "logit of the label minus the largest other logit", _RECORD),
+    "prob_label": Signal("TN", "float32", "probability of the given label", _RECORD),
+    "prob_margin": Signal("TN", "float32", "probability of the label minus the largest other", _RECORD),
+    "error_norm": Signal("TN", "float32", "L2 norm of p - onehot(label)", _RECORD),
+    "entropy": Signal("TN", "float32", "entropy of p, in nats", _RECORD),
+    "kl_step": Signal("TN", "float32", "sum_k |p_t (log p_t - log p_{t-1})|; NaN at the first epoch", _RECORD),
+    "pred": Signal("TN", "int32", "class of the largest logit", _RECORD),
+    "seen": Signal("TN", "bool", "the sample was presented", _RECORD),
+    "num_tokens": Signal("N", "int64", "tokens behind each per-sample loss", "recorded for language models"),
+    "probs": Signal("TNK", "float32", "class probabilities at every checkpoint", "pass your own array"),
+    "probs_last": Signal("NK", "float32", "class probabilities at the last checkpoint", _PASS),
+    "probs_oos": Signal("NK", "float32", "out-of-sample class probabilities", "run `tracesift record --folds 3`"),
+    "probs_oos_weak": Signal(
+        "NK", "float32", "out-of-sample probabilities of a weak model", "run `tracesift record --folds 3`"
+    ),
+    "elr_target": Signal("NK", "float32", "temporal-ensemble target at the early-learning epoch", _RECORD),
+    "labels": Signal("N", "int64", "given label as a class index", "comes with the dataset"),
+    "val_loss": Signal("TM", "float32", "cross-entropy of the validation samples", _PASS),
+    "val_labels": Signal("M", "int64", "labels of the validation samples", "comes with the dataset"),
+    "embedding": Signal("ND", "float32", "one vector per sample", "run `tracesift embed` or pass your own array"),
+    "val_embedding": Signal("MD", "float32", "one vector per validation sample", "run `tracesift embed`"),
+    "grad_last": Signal("NP", "float32", "projected last-layer gradients", "pass your own array"),
+    "images": Signal("NHWC", "uint8", "decoded images", "only image datasets have it"),
+}
+
+SCALAR_FIELDS: tuple[str, ...] = (
+    "loss", "correct", "margin", "prob_label", "prob_margin", "error_norm", "entropy", "kl_step", "pred",
+)
+"""What a recorder keeps per sample and epoch by default, beside `seen`."""
+
+FIELD_DTYPES: dict[str, pl.DataType] = {
+    "loss": pl.Float32(), "correct": pl.Boolean(), "margin": pl.Float32(), "prob_label": pl.Float32(),
+    "prob_margin": pl.Float32(), "error_norm": pl.Float32(), "entropy": pl.Float32(),
+    "kl_step": pl.Float32(), "pred": pl.Int32(), "seen": pl.Boolean(), "presentations": pl.Int32(),
+}
+"""Types of the columns in an epoch file; fixed, so that a view over many runs never widens."""
+
+
+class BadInput(ValueError):
+    """The user's input cannot be used as it is; the message says what, where and what to do."""
+
+
+class UnknownName(BadInput):
+    """A scorer, selector, flag or option of this name does not exist."""
+
+
+class MissingSignal(BadInput):
+    """A scorer needs a signal that was not recorded."""
+
+
+class FingerprintMismatch(BadInput):
+    """A manifest or recording belongs to another state of the dataset."""
+
+
+class IncompleteRecording(BadInput):
+    """Signal files of a run are missing or do not fit together."""
+
+
+class WorkspaceBusy(BadInput):
+    """Another process holds the workspace or its catalog."""
+
+
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,117 @@
+"""The border: arrays, tensors and lists become NumPy arrays of the shape and type their signal name promises.
+
+Float signals keep their own width (float16 is widened to float32); the scorers accumulate in float64. Nothing
+is copied that already fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tracesift.catalog.schema import SIGNALS, BadInput
+
+AXES = {
+    "T": "epochs", "N": "samples", "M": "validation samples", "K": "classes", "D": "dimensions",
+    "P": "gradient dimensions", "H": "rows", "W": "columns", "C": "channels",
+}  # fmt: skip
+
+PROBABILITIES = ("probs", "probs_last", "probs_oos", "probs_oos_weak")
+
+
+def normalise(name: str, value: Any) -> np.ndarray:
+    """Return `value` as the NumPy array that the signal `name` promises.
+
+    Raises
+    ------
+    BadInput
+        Wrong number of axes, a type that cannot be meant, missing values where there can be none, or
+        probabilities that are none.
+
+    Examples
+    --------
+    >>> normalise("correct", [[1, 0], [1, 1]])
+    array([[ True, False],
+           [ True,  True]])
+    """
+    signal = SIGNALS[name]
+    array = _to_numpy(name, value)
+    if array.ndim != len(signal.axes):
+        wanted = ", ".join(AXES[axis] for axis in signal.axes)
+        raise BadInput(f"'{name}' has shape {array.shape}; it is ({wanted})")
+    if signal.dtype == "bool":
+        return _as_bool(name, array)
+    if signal.dtype.startswith(("int", "uint")):
+        return _as_integers(name, array)
+    return _as_floats(name, array)
+
+
+def check_sizes(arrays: Mapping[str, np.ndarray], *, owner: str) -> None:
+    """Raise where two signals disagree about an axis, or labels about the number of classes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, array in arrays.items():
+        for axis, size in zip(SIGNALS[name].axes, array.shape, strict=True):
+            known, first = sizes.setdefault(axis, (size, name))
+            if known != size:
+                raise BadInput(f"'{owner}': '{first}' has {known} {AXES[axis]} but '{name}' has {size}")
+    if "K" not in sizes:
+        return
+    classes, first = sizes["K"]
+    for name in ("labels", "val_labels"):
+        if name in arrays and arrays[name].size and arrays[name].max() >= classes:
+            raise BadInput(
+                f"'{owner}': '{name}' holds class {arrays[name].max()} but '{first}' has {classes} classes "
+                f"(0 to {classes - 1})"
+            )
+
+
+def _to_numpy(name: str, value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a torch tensor, without importing torch
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+        return np.asarray(value.numpy())
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise BadInput(f"'{name}' is no array: its rows differ in length") from error
+
+
+def _as_bool(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.bool_:
+        return array
+    if array.dtype.kind not in "iuf" or not np.isin(array, (0, 1)).all():
+        raise BadInput(f"'{name}' holds something else than true and false; mark missing ones in 'seen'")
+    return array.astype(np.bool_)
+
+
+def _as_integers(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "iub":
+        raise BadInput(f"'{name}' is {array.dtype}; it holds whole numbers (class indices for labels)")
+    array = array if SIGNALS[name].dtype == "uint8" else array.astype(np.int64, copy=False)
+    if name in ("labels", "val_labels") and array.size and array.min() < 0:
+        raise BadInput(f"'{name}' holds {array.min()}; class indices start at 0")
+    return array
+
+
+def _as_floats(name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"'{name}' is {array.dtype}; it holds numbers, NaN where an observation is missing")
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    elif array.dtype.itemsize < 4:
+        array = array.astype(np.float32)
+    if name in PROBABILITIES:
+        for block in array if array.ndim == 3 else (array,):
+            _check_probabilities(name, block)
+    return array
+
+
+def _check_probabilities(name: str, block: np.ndarray) -> None:
+    """Refuse logits passed as probabilities; a row of NaN is a sample without a prediction."""
+    with np.errstate(invalid="ignore"):
+        outside = (block < -1e-6) | (block > 1 + 1e-3)
+        wrong_sum = np.abs(block.sum(axis=1, dtype=np.float64) - 1) > 0.02
+    if outside.any() or wrong_sum.any():
+        raise BadInput(f"'{name}' holds rows that are no probabilities; pass softmax(logits), not logits")

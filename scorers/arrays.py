@@ -6,7 +6,7 @@ is copied that already fits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,13 @@ def check_sizes(arrays: Mapping[str, np.ndarray], *, owner: str) -> None:
                 f"'{owner}': '{name}' holds class {arrays[name].max()} but '{first}' has {classes} classes "
                 f"(0 to {classes - 1})"
             )
+
+
+def row_blocks(rows: int, width: int, *, elements: int = 1 << 20) -> Iterator[slice]:
+    """Yield slices that cut `rows` rows of `width` values into blocks of about `elements` values."""
+    step = max(1, elements // max(1, width))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
 
 
 def _to_numpy(name: str, value: Any) -> np.ndarray:

@@ -6,7 +6,11 @@ how samples are grouped into blocks or laid out in memory, as it would with NumP
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+
+from tracesift.catalog.schema import BadInput
 
 
 def mean_and_count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +46,38 @@ def mean_square_around(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
         count += there
     with np.errstate(invalid="ignore", divide="ignore"):
         return total / count
+
+
+def first_epochs(signal: np.ndarray, count: int | None, *, setting: str) -> np.ndarray:
+    """Return the first `count` epochs of a (T, N) signal; all of them for None.
+
+    `setting` is the scorer and its setting, for the message where the recording is shorter than that.
+    """
+    if count is None:
+        return signal
+    if not 1 <= count <= len(signal):
+        raise BadInput(f"{setting} is {count}, but the recording has epochs 1 to {len(signal)}")
+    return signal[:count]
+
+
+def presented(
+    correct: np.ndarray, seen: np.ndarray | None, loss: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield, epoch after epoch, which samples were presented and which of those were right.
+
+    Parameters
+    ----------
+    correct : bool array of shape (T, N)
+    seen : bool array of shape (T, N), optional
+        Everything was presented where it is absent.
+    loss : array of shape (T, N), optional
+        A presentation whose loss is NaN was not predicted right, whatever an argmax over NaN says.
+
+    Yields
+    ------
+    there, right : bool arrays of shape (N,)
+    """
+    for t, row in enumerate(correct):
+        there = np.ones(len(row), dtype=bool) if seen is None else seen[t]
+        right = there & row
+        yield there, (right if loss is None else right & ~np.isnan(loss[t]))

@@ -10,6 +10,7 @@ import numpy as np
 
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.contract import scorer
+from tracesift.scorers.presentations import presented
 
 
 @scorer(
@@ -48,10 +49,12 @@ def fkl(correct: np.ndarray, seen: np.ndarray | None = None, *, k: int = 3) -> n
         raise BadInput(f"fkl: k is a number of epochs, at least 1, got {k}")
     epochs, samples = correct.shape
     first = np.full(samples, epochs + 1.0)
-    running = np.zeros(samples, dtype=np.int64)
-    for t in range(epochs):
-        right = correct[t] & (True if seen is None else seen[t])
-        wrong = ~correct[t] & (True if seen is None else seen[t])
-        running = np.where(wrong, 0, running + right)
-        first = np.where(right & (running >= k) & (first > epochs), t + 1.0, first)
-    return first if seen is None else np.where(seen.any(axis=0), first, np.nan)
+    running = np.zeros(samples, dtype=np.int64)  # length of the present stretch
+    shown = np.zeros(samples, dtype=bool)
+    for t, (there, right) in enumerate(presented(correct, seen)):
+        running[right] += 1
+        running[there & ~right] = 0
+        first[right & (running >= k) & (first > epochs)] = t + 1
+        shown |= there
+    first[~shown] = np.nan
+    return first

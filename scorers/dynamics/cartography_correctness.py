@@ -1,0 +1,51 @@
+"""Dataset cartography, the colour of the map: at how many presentations the prediction was right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracesift.scorers.contract import scorer
+from tracesift.scorers.presentations import first_epochs, presented
+
+
+@scorer(
+    mode="in_training",
+    direction="easy",
+    reference="Swayamdipta et al., Dataset cartography, EMNLP 2020",
+)
+def cartography_correctness(
+    correct: np.ndarray, seen: np.ndarray | None = None, *, burn_out: int | None = None
+) -> np.ndarray:
+    """Count the presentations at which a sample was right; high is easy.
+
+    Parameters
+    ----------
+    correct : array of shape (T, N)
+        Whether the prediction equals the given label, at each presentation.
+    seen : array of shape (T, N), optional
+        Where False, there was no presentation.
+    burn_out
+        Use the first that many epochs; all for None.
+
+    Returns
+    -------
+    array of shape (N,)
+        A number from 0 to T, not a share, as in the paper's code; NaN for a sample that was never presented.
+
+    References
+    ----------
+    Swayamdipta et al., EMNLP 2020, section 2.
+
+    Examples
+    --------
+    >>> cartography_correctness(np.array([[1, 0], [1, 0]], dtype=bool)).tolist()
+    [2.0, 0.0]
+    """
+    correct = first_epochs(correct, burn_out, setting="cartography_correctness: burn_out")
+    count = np.zeros(correct.shape[1])
+    shown = np.zeros(correct.shape[1], dtype=bool)
+    for there, right in presented(correct, seen):
+        count += right
+        shown |= there
+    count[~shown] = np.nan
+    return count

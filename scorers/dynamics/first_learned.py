@@ -1,0 +1,46 @@
+"""When a sample was predicted as labelled for the first time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracesift.scorers.contract import scorer
+from tracesift.scorers.presentations import presented
+
+
+@scorer(
+    mode="in_training",
+    direction="hard",
+    reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
+)
+def first_learned(correct: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+    """Return the index of the first presentation at which a sample was right; late is hard.
+
+    Parameters
+    ----------
+    correct : array of shape (T, N)
+        Whether the prediction equals the given label, at each presentation.
+    seen : array of shape (T, N), optional
+        Where False, there was no presentation; the index counts presentations, not epochs.
+
+    Returns
+    -------
+    array of shape (N,)
+        Counted from 0; NaN for a sample that was never right or never presented.
+
+    References
+    ----------
+    Toneva et al., ICLR 2019, section 4 (first learning events).
+
+    Examples
+    --------
+    >>> first_learned(np.array([[0, 1, 0], [1, 0, 0]], dtype=bool)).tolist()
+    [1.0, 0.0, nan]
+    """
+    first = np.full(correct.shape[1], np.nan)
+    presentations = np.zeros(correct.shape[1], dtype=np.int64)
+    for there, right in presented(correct, seen):
+        new = right & np.isnan(first)
+        first[new] = presentations[new]
+        presentations += there
+    return first

@@ -1,0 +1,92 @@
+"""Forgetting events: how often a sample that was right turned wrong while the model trained.
+
+The paper's acc_i^t > acc_i^{t+1}. Implementations disagree most about samples that were never right: they
+have no event to count and are yet the hardest, so the paper's own code gives them T, and that is the default.
+With 0 for them, wrong labels end up among the easiest samples.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracesift.catalog.schema import BadInput
+from tracesift.scorers.contract import scorer
+from tracesift.scorers.presentations import first_epochs, presented
+
+NEVER_LEARNED = ("epochs", "inf", "zero", "const")
+
+
+@scorer(
+    mode="in_training",
+    direction="hard",
+    combine="sum",
+    reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
+)
+def forgetting_events(
+    correct: np.ndarray,
+    seen: np.ndarray | None = None,
+    loss: np.ndarray | None = None,
+    *,
+    never_learned: str = "epochs",
+    const: float = 1000.0,
+    epochs: int | None = None,
+) -> np.ndarray:
+    """Count how often a sample went from right to wrong between two presentations; high is hard.
+
+    Parameters
+    ----------
+    correct : array of shape (T, N)
+        Whether the prediction equals the given label, at each presentation.
+    seen : array of shape (T, N), optional
+        Where False, there was no presentation: the sample's neighbouring presentations are compared instead.
+    loss : array of shape (T, N), optional
+        A presentation whose loss is NaN counts as wrong.
+    never_learned
+        What a sample that was never right scores: ``"epochs"``, the number of epochs T (the paper);
+        ``"inf"``; ``"zero"``; or ``"const"``, the value `const`.
+    const
+        Used by ``never_learned="const"`` alone; 1000 in the dataset cartography code.
+    epochs
+        Count within the first that many epochs; all for None.
+
+    Returns
+    -------
+    array of shape (N,)
+        Number of events, from 0; NaN for a sample that was never presented.
+
+    Raises
+    ------
+    BadInput
+        An unknown `never_learned`, or more `epochs` than were recorded.
+
+    Notes
+    -----
+    Totals of several runs are summed, so a sample never learned in R runs scores R T.
+
+    References
+    ----------
+    Toneva, Sordoni, Tachet des Combes, Trischler, Bengio, Gordon, ICLR 2019, section 3, algorithm 1.
+
+    Examples
+    --------
+    >>> right = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]], dtype=bool)
+    >>> forgetting_events(right).tolist()
+    [2.0, 4.0, 0.0]
+    """
+    if never_learned not in NEVER_LEARNED:
+        raise BadInput(f"forgetting_events: never_learned is one of {', '.join(NEVER_LEARNED)}")
+    correct = first_epochs(correct, epochs, setting="forgetting_events: epochs")
+    samples = correct.shape[1]
+    events = np.zeros(samples)
+    before = np.zeros(samples, dtype=bool)  # right at the last presentation
+    learned = np.zeros(samples, dtype=bool)
+    shown = np.zeros(samples, dtype=bool)
+    for there, right in presented(correct, seen, loss):
+        events += there & before & ~right
+        before = np.where(there, right, before)
+        learned |= right
+        shown |= there
+    never = {"epochs": len(correct), "inf": np.inf, "zero": 0.0, "const": const}[never_learned]
+    events[~learned] = never
+    events[~shown] = np.nan
+    return events

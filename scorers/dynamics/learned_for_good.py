@@ -1,0 +1,48 @@
+"""How many presentations a sample took until it was right and stayed so."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracesift.scorers.contract import scorer
+from tracesift.scorers.presentations import presented
+
+
+@scorer(
+    mode="in_training",
+    direction="hard",
+    reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
+)
+def learned_for_good(correct: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+    """Return the number of the last wrong presentation, the presentations needed to learn; high is hard.
+
+    Parameters
+    ----------
+    correct : array of shape (T, N)
+        Whether the prediction equals the given label, at each presentation.
+    seen : array of shape (T, N), optional
+        Where False, there was no presentation; presentations are counted, not epochs.
+
+    Returns
+    -------
+    array of shape (N,)
+        Counted from 1, so 0 for a sample that was never wrong and the number of presentations for one that
+        was wrong at the end; NaN for a sample that was never presented.
+
+    References
+    ----------
+    Toneva et al., ICLR 2019; `presentations_needed_to_learn` of the published code.
+
+    Examples
+    --------
+    >>> learned_for_good(np.array([[0, 1, 1], [1, 0, 1]], dtype=bool)).tolist()
+    [1.0, 2.0, 0.0]
+    """
+    last_wrong = np.zeros(correct.shape[1])
+    presentations = np.zeros(correct.shape[1], dtype=np.int64)
+    for there, right in presented(correct, seen):
+        presentations += there
+        wrong = there & ~right
+        last_wrong[wrong] = presentations[wrong]
+    last_wrong[presentations == 0] = np.nan
+    return last_wrong

@@ -1,0 +1,22 @@
+"""What every test shares: one thread, and the real datasets where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)  # tests run beside each other, and results must not depend on the machine
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real datasets, one sub-folder each."""
+    named = os.environ.get("TRACESIFT_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real datasets are not here: set TRACESIFT_DATA to their folder")
+    return folder

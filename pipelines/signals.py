@@ -1,0 +1,333 @@
+"""Signals on disk: one Parquet file per checkpoint and mode, arrays beside them, a run record written last.
+
+    signals/run=<run_id>/mode=<mode>/epoch-0000.parquet             training samples, sorted by sample_id
+    signals/run=<run_id>/validation/mode=<mode>/epoch-0000.parquet  validation samples
+    signals/run=<run_id>/<name>.npz                                 probs_last, embedding, ...: (ids, values)
+    signals/run=<run_id>/run.json                                   the record, with every file's SHA-256
+
+A run without ``run.json`` is unfinished: it can be resumed, and nothing else reads it. Every file is written
+beside its place and renamed, so a reader sees a whole file or none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.files import digest, replacing, sha256, write_json, write_parquet
+from tracesift.catalog.schema import (
+    FIELD_DTYPES,
+    MODES,
+    SIGNAL_SCHEMA,
+    SIGNALS,
+    BadInput,
+    IncompleteRecording,
+)
+
+PER_EPOCH = tuple(name for name, signal in SIGNALS.items() if signal.axes == "TN")
+
+
+def run_id_of(dataset: Any, *, modes: Sequence[str], fields: Sequence[str], config: Mapping[str, Any]) -> str:
+    """Return the run's id: 16 hex digits of its inputs, so the same inputs always name the same run.
+
+    Neither time nor chance enters, nor what changes no meaning (device, threads).
+    """
+    try:
+        return digest(
+            {
+                "schema": SIGNAL_SCHEMA,
+                "fingerprint": dataset.fingerprint,
+                "transform": dataset.transform,
+                "modes": sorted(modes),
+                "fields": sorted(fields),
+                "config": dict(config),
+            }
+        )
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"config= names the run and must be plain JSON values ({error}); write numbers, strings, lists"
+        ) from None
+
+
+def run_folder(workspace: Path | str, run_id: str) -> Path:
+    """Return the folder that holds everything of one run."""
+    return Path(workspace) / "signals" / f"run={run_id}"
+
+
+def epoch_path(folder: Path, mode: str, epoch: int, *, validation: bool = False) -> Path:
+    """Return the path of one checkpoint's file in a run folder."""
+    place = folder / "validation" if validation else folder
+    return place / f"mode={mode}" / f"epoch-{epoch:04d}.parquet"
+
+
+def write_epoch(
+    workspace: Path | str,
+    run_id: str,
+    mode: str,
+    epoch: int,
+    sample_ids: pl.Series,
+    columns: Mapping[str, np.ndarray],
+    *,
+    validation: bool = False,
+) -> Path:
+    """Write one checkpoint of one mode, atomically; the same values give the same bytes.
+
+    Parameters
+    ----------
+    sample_ids
+        The samples in ascending order, (N,).
+    columns
+        Field name -> array (N,), of `catalog.schema.FIELD_DTYPES`.
+    validation
+        Whether these are the validation samples.
+    """
+    size = len(sample_ids)
+    frame = pl.DataFrame(
+        [
+            pl.repeat(run_id, size, dtype=pl.String, eager=True).alias("run_id"),
+            pl.repeat(epoch, size, dtype=pl.Int32, eager=True).alias("epoch"),
+            pl.repeat(mode, size, dtype=pl.String, eager=True).alias("mode"),
+            sample_ids.alias("sample_id"),
+            *(pl.Series(name, values, dtype=FIELD_DTYPES[name]) for name, values in columns.items()),
+        ]
+    )
+    path = epoch_path(run_folder(workspace, run_id), mode, epoch, validation=validation)
+    write_parquet(frame, path)
+    return path
+
+
+def write_array(folder: Path, name: str, sample_ids: Sequence[str], values: np.ndarray) -> Path:
+    """Write `values` (N, ...) with the ids of its rows to ``<name>.npz``, atomically.
+
+    Ids are kept as UTF-8 bytes: a fixed-width unicode array takes four times the room.
+    """
+    if len(sample_ids) != len(values):
+        raise BadInput(f"{name}: {len(values)} rows for {len(sample_ids)} samples; they must be row-aligned")
+    ids = np.array([sample_id.encode() for sample_id in sample_ids])
+    path = folder / f"{name}.npz"
+    with replacing(path) as temporary:
+        np.savez(temporary, sample_ids=ids, values=values, allow_pickle=False)
+    return path
+
+
+def read_array(folder: Path, name: str) -> tuple[list[str], np.ndarray]:
+    """Return the ids and the values (N, ...) of an array written by `write_array`."""
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        raise IncompleteRecording(
+            f"{path} is missing; {SIGNALS[name].source if name in SIGNALS else 'record it'}"
+        )
+    with np.load(path, allow_pickle=False) as stored:
+        return [sample_id.decode() for sample_id in stored["sample_ids"]], stored["values"]
+
+
+def drop_epochs(workspace: Path | str, run_id: str, start: int, *, modes: Sequence[str] = MODES) -> None:
+    """Remove what a run wrote at epoch `start` or later, and its record: the run is unfinished from here on.
+
+    Called on resume, so that files written after the last checkpoint never mix with the repeated epochs.
+    """
+    folder = run_folder(workspace, run_id)
+    (folder / "run.json").unlink(missing_ok=True)
+    for mode in modes:
+        for place in (folder, folder / "validation"):
+            for path in place.glob(f"mode={mode}/epoch-*.parquet"):
+                if int(path.stem.removeprefix("epoch-")) >= start:
+                    path.unlink()
+            for leftover in place.glob(f"mode={mode}/.tmp-*"):
+                leftover.unlink()
+
+
+def drop_run(workspace: Path | str, run_id: str) -> None:
+    """Remove a run; the record goes first, so a half-removed run never reads as whole."""
+    folder = run_folder(workspace, run_id)
+    (folder / "run.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish_run(workspace: Path | str, run_id: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Check that the run has no gap, hash its files and write ``run.json``; return the record as written.
+
+    Parameters
+    ----------
+    record
+        Must hold ``modes`` and ``epochs``; everything else is kept as given.
+
+    Raises
+    ------
+    IncompleteRecording
+        When an epoch's file is missing.
+    """
+    folder = run_folder(workspace, run_id)
+    for mode in record["modes"]:
+        gaps = [epoch for epoch in range(record["epochs"]) if not epoch_path(folder, mode, epoch).exists()]
+        if gaps or not record["epochs"]:
+            raise IncompleteRecording(
+                f"run {run_id} has no {mode} file for epoch(s) {gaps[:5] or [0]} in {folder}; "
+                "record them, or start again from epoch 0"
+            )
+    files = sorted(path for path in folder.rglob("*") if path.suffix in {".parquet", ".npz"})
+    hashes = {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in files
+        if not path.name.startswith(".tmp-") and "folds" not in path.relative_to(folder).parts
+    }
+    whole = {**record, "run_id": run_id, "schema": SIGNAL_SCHEMA, "files": hashes}
+    write_json(folder / "run.json", whole)
+    return whole
+
+
+def add_array(
+    workspace: Path | str, run_id: str, name: str, sample_ids: Sequence[str], values: np.ndarray, made: Any
+) -> None:
+    """Add an array to a whole run, with how it was `made` (plain JSON) in the run's record."""
+    record = read_run(workspace, run_id)
+    folder = run_folder(workspace, run_id)
+    path = write_array(folder, name, sample_ids, values)
+    record["files"][path.name] = sha256(path)
+    record["arrays"] = {**record.get("arrays", {}), name: made}
+    write_json(folder / "run.json", record)
+
+
+def read_run(workspace: Path | str, run_id: str, *, verify: bool = False) -> dict[str, Any]:
+    """Return a whole run's record.
+
+    Parameters
+    ----------
+    verify
+        Recompute every file's SHA-256 instead of only looking whether it is there.
+
+    Raises
+    ------
+    IncompleteRecording
+        When the run is unknown, unfinished, lacks a file, or (`verify`) a file has changed.
+    """
+    folder = run_folder(workspace, run_id)
+    if not (folder / "run.json").exists():
+        state = "is unfinished" if folder.exists() else "does not exist"
+        raise IncompleteRecording(
+            f"run {run_id} {state} in {folder.parent}; run `tracesift record` to complete it"
+        )
+    record = json.loads((folder / "run.json").read_bytes())
+    for name, expected in record["files"].items():
+        path = folder / name
+        if not path.exists() or (verify and sha256(path) != expected):
+            what = "has changed since it was recorded" if path.exists() else "is missing"
+            raise IncompleteRecording(f"{path} {what}; remove {folder} and record the run again")
+    return record
+
+
+def is_whole(workspace: Path | str, run_id: str) -> bool:
+    """Return whether a run is finished and every file is there, unchanged."""
+    try:
+        read_run(workspace, run_id, verify=True)
+    except IncompleteRecording:
+        return False
+    return True
+
+
+def list_runs(workspace: Path | str) -> list[dict[str, Any]]:
+    """Return the records of all finished runs in a workspace, by run id."""
+    records = sorted((Path(workspace) / "signals").glob("run=*/run.json"))
+    return [json.loads(path.read_bytes()) for path in records]
+
+
+def load_signals(
+    workspace: Path | str, run_id: str, fields: Sequence[str] | None = None, *, verify: bool = False
+) -> Signals:
+    """Return a run's signals; columns are read when they are asked for.
+
+    Parameters
+    ----------
+    fields
+        Names to offer; all that were recorded by default.
+    verify
+        Recompute hashes first.
+
+    Examples
+    --------
+    >>> signals = load_signals("tracesift-work", run_id)           # doctest: +SKIP
+    >>> signals.in_mode("in_training")["margin"].shape             # doctest: +SKIP
+    (10, 1437)
+    """
+    return Signals(run_folder(workspace, run_id), read_run(workspace, run_id, verify=verify), fields)
+
+
+class Signals:
+    """A recorded run, read lazily: `modes`, `sample_ids`, and one mapping of arrays per mode."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], fields: Sequence[str] | None = None) -> None:
+        self.folder = folder
+        self.run = run
+        self.fields = None if fields is None else tuple(fields)
+        self.modes: tuple[str, ...] = tuple(run["modes"])
+
+    @cached_property
+    def sample_ids(self) -> list[str]:
+        """Training samples in ascending order, the rows of every array over N."""
+        return read_array(self.folder, "labels")[0]
+
+    @cached_property
+    def val_sample_ids(self) -> list[str]:
+        """Validation samples in ascending order, the rows of every array over M."""
+        return read_array(self.folder, "val_labels")[0]
+
+    def in_mode(self, mode: str) -> ModeSignals:
+        """Return the arrays recorded in `mode`, with those that belong to no mode."""
+        if mode not in self.modes:
+            raise BadInput(f"run {self.run['run_id']} holds {', '.join(self.modes)}, not {mode!r}")
+        return ModeSignals(self, mode)
+
+
+class ModeSignals(Mapping[str, np.ndarray]):
+    """The vocabulary's arrays of one mode; each is read from disk at its first use and kept."""
+
+    def __init__(self, signals: Signals, mode: str) -> None:
+        self.signals = signals
+        self.mode = mode
+        self._loaded: dict[str, np.ndarray] = {}
+        self._names = tuple(self._recorded())
+
+    def _recorded(self) -> Iterator[str]:
+        wanted = self.signals.fields
+        files = self.signals.run["files"]
+        columns = [*self.signals.run["fields"], "seen"]
+        validation = f"validation/mode={self.mode}/epoch-0000.parquet" in files
+        for name in SIGNALS:
+            on_disk = f"{name}.npz" in files or (name in PER_EPOCH and name in columns)
+            if (on_disk or (name == "val_loss" and validation)) and (wanted is None or name in wanted):
+                yield name
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._loaded:
+            self._loaded[name] = self._read(name)
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _read(self, name: str) -> np.ndarray:
+        if name in PER_EPOCH or name == "val_loss":
+            validation = name == "val_loss"
+            column = "loss" if validation else name
+            paths = [
+                epoch_path(self.signals.folder, self.mode, epoch, validation=validation)
+                for epoch in range(self.signals.run["epochs"])
+            ]
+            return np.stack([pl.read_parquet(path, columns=[column])[column].to_numpy() for path in paths])
+        ids, values = read_array(self.signals.folder, name)
+        expected = self.signals.val_sample_ids if SIGNALS[name].axes[0] == "M" else self.signals.sample_ids
+        if ids != expected:
+            raise IncompleteRecording(f"{name}.npz of run {self.signals.run['run_id']} covers other samples")
+        return values

@@ -12,52 +12,15 @@ classes), so the scorers themselves stay on the page of the paper.
 
 from __future__ import annotations
 
-import ast
-import importlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.schema import DIRECTIONS, MODES, SIGNALS, BadInput, MissingSignal, UnknownName, nearest
-from tracesift.scorers.arrays import check_sizes, normalise
-from tracesift.scorers.derived import DERIVABLE, derive
-
-FOLDER = Path(__file__).parent
-PACKAGE = "tracesift.scorers"
-
-Kind = Literal["scorer", "diagnostic"]
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scorer:
-    """Everything known of one scorer (or diagnostic, whose direction and combine are None)."""
-
-    name: str
-    version: int
-    inputs: tuple[str, ...]
-    """Signals without which it cannot run, in the order of the signature."""
-    optional: tuple[str, ...]
-    """Signals used where they are there."""
-    mode: str | None
-    """The recording mode it means; None where no signal depends on the mode."""
-    direction: str | None
-    """What a high value says; one of `catalog.schema.DIRECTIONS`."""
-    reference: str
-    defaults: Mapping[str, Any]
-    experimental: bool
-    combine: str | None
-    """How several runs become one value: mean or sum."""
-    takes_device: bool
-    summary: str
-    """First line of the docstring."""
-    function: Callable[..., Any]
+from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
+from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
+from tracesift.scorers.gather import View, gather, views_of
 
 
 def scorer(
@@ -96,13 +59,13 @@ def scorer(
     if combine not in ("mean", "sum"):
         raise TypeError(f"combine is 'mean' or 'sum', not '{combine}'")
 
-    def attach(function: Function) -> Function:
-        return _attach(
+    def attach_facts(function: Function) -> Function:
+        return attach(
             function, "scorer", version=version, mode=mode, direction=direction, combine=combine,
             reference=reference, experimental=experimental,
         )  # fmt: skip
 
-    return attach
+    return attach_facts
 
 
 def diagnostic(
@@ -110,23 +73,23 @@ def diagnostic(
 ) -> Callable[[Function], Function]:
     """Attach facts to a function that says one thing about a whole dataset, as a JSON-able dict."""
 
-    def attach(function: Function) -> Function:
-        return _attach(
+    def attach_facts(function: Function) -> Function:
+        return attach(
             function, "diagnostic", version=version, mode=mode, direction=None, combine=None,
             reference=reference, experimental=experimental,
         )  # fmt: skip
 
-    return attach
+    return attach_facts
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all scorers, sorted. No scorer is imported for it."""
-    return _names("scorer")
+    return names_of("scorer")
 
 
 def diagnostics() -> tuple[str, ...]:
     """Return the names of all diagnostics, sorted; see `diagnose`."""
-    return _names("diagnostic")
+    return names_of("diagnostic")
 
 
 def find(name: str) -> Scorer:
@@ -142,12 +105,12 @@ def find(name: str) -> Scorer:
     >>> find("aum").direction, find("aum").inputs
     ('clean', ('margin',))
     """
-    return _find(name, "scorer")
+    return find_one(name, "scorer")
 
 
 def find_diagnostic(name: str) -> Scorer:
     """Return the facts of the diagnostic `name`."""
-    return _find(name, "diagnostic")
+    return find_one(name, "diagnostic")
 
 
 def compute(
@@ -205,13 +168,14 @@ def compute(
             find(name)
             raise BadInput(f"settings were given for '{name}', which is not among the scorers asked for")
     columns: dict[str, np.ndarray] = {}
+    view = views_of(signals)
     for one in found:
-        values = np.asarray(_run(one, signals, device, params.get(one.name), mode), dtype=np.float64)
+        values = np.asarray(_run(one, view, device, params.get(one.name), mode), dtype=np.float64)
         for name, column in columns.items():
             if len(column) != len(values):
                 raise BadInput(f"'{name}' has {len(column)} samples but '{one.name}' has {len(values)}")
         columns[one.name] = values
-    return pl.DataFrame({name: pl.Series(name, column) for name, column in columns.items()})
+    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64()))
 
 
 def diagnose(
@@ -223,7 +187,7 @@ def diagnose(
     mode: str | None = None,
 ) -> dict[str, Any]:
     """Run the diagnostic `name` on signals, as `compute` runs a scorer, and return its findings."""
-    result: dict[str, Any] = _run(find_diagnostic(name), signals, device, params, mode)
+    result: dict[str, Any] = _run(find_diagnostic(name), views_of(signals), device, params, mode)
     return result
 
 
@@ -298,68 +262,6 @@ def _total(rows: np.ndarray) -> np.ndarray:
     return total
 
 
-def _attach(function: Function, kind: Kind, **facts: Any) -> Function:
-    name = function.__name__
-    if facts["mode"] is not None and facts["mode"] not in MODES:
-        raise TypeError(f"{name}: mode '{facts['mode']}' is none of {', '.join(MODES)}")
-    inputs, optional, defaults = [], [], {}
-    takes_device = False
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            if parameter.name == "device":
-                takes_device = True
-            elif parameter.default is parameter.empty:
-                raise TypeError(f"{name}: setting '{parameter.name}' needs a default")
-            else:
-                defaults[parameter.name] = parameter.default
-        elif parameter.name not in SIGNALS:
-            raise TypeError(f"{name}: '{parameter.name}' is no signal of catalog.schema.SIGNALS")
-        elif parameter.default is parameter.empty:
-            inputs.append(parameter.name)
-        elif parameter.default is None:
-            optional.append(parameter.name)
-        else:
-            raise TypeError(f"{name}: an optional signal has the default None, '{parameter.name}' has not")
-    record = Scorer(
-        name=name, inputs=tuple(inputs), optional=tuple(optional), defaults=MappingProxyType(defaults),
-        takes_device=takes_device, summary=(function.__doc__ or "").strip().split("\n")[0],
-        function=function, **facts,
-    )  # fmt: skip
-    setattr(function, f"__{kind}__", record)
-    return function
-
-
-def _names(kind: Kind) -> tuple[str, ...]:
-    found = [path.stem for path in FOLDER.rglob("*.py") if _defines(path, kind)]
-    doubled = {name for name in found if found.count(name) > 1}
-    if doubled:
-        raise TypeError(f"more than one file defines {', '.join(sorted(doubled))}; a name is given once")
-    return tuple(sorted(found))
-
-
-def _defines(path: Path, kind: Kind) -> bool:
-    """Tell whether a file defines a function of its own name under this decorator, without importing it."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == path.stem:
-            return any(
-                isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == kind
-                for mark in node.decorator_list
-            )
-    return False
-
-
-def _find(name: str, kind: Kind) -> Scorer:
-    paths = [path for path in FOLDER.rglob("*.py") if path.stem == name and _defines(path, kind)]
-    if not paths:
-        raise UnknownName(
-            f"there is no {kind} '{name}'{nearest(name, _names(kind))}; `tracesift scorers` lists them all"
-        )
-    assert len(paths) == 1, paths
-    module = ".".join((PACKAGE, *paths[0].relative_to(FOLDER).with_suffix("").parts))
-    record: Scorer = getattr(getattr(importlib.import_module(module), name), f"__{kind}__")
-    return record
-
-
 def _settings(known: Scorer, params: Mapping[str, Any] | None) -> dict[str, Any]:
     for key in params or {}:
         if key not in known.defaults:
@@ -377,43 +279,12 @@ def _mode(known: Scorer, mode: str | None) -> str | None:
     return known.mode if known.mode is None or mode is None else mode
 
 
-def _run(known: Scorer, signals: Any, device: str, params: Mapping[str, Any] | None, mode: str | None) -> Any:
+def _run(known: Scorer, view: View, device: str, params: Mapping[str, Any] | None, mode: str | None) -> Any:
     settings = _settings(known, params)
-    source = _in_mode(known, signals, _mode(known, mode))
-    given = {name: _take(known, source, name) for name in (*known.inputs, *known.optional)}
-    check_sizes({name: array for name, array in given.items() if array is not None}, owner=known.name)
+    given = gather(known, view(known, _mode(known, mode)))
     if known.takes_device:
         settings["device"] = _device(device)
     return known.function(**given, **settings)
-
-
-def _in_mode(known: Scorer, signals: Any, mode: str | None) -> Mapping[str, Any]:
-    if isinstance(signals, Mapping):
-        return signals
-    if not hasattr(signals, "in_mode"):
-        raise BadInput(
-            f"signals are a mapping from names to arrays, or recorded signals; got {type(signals).__name__}"
-        )
-    recorded = tuple(signals.modes)
-    if mode is not None and mode not in recorded:
-        raise MissingSignal(
-            f"'{known.name}' means a recording made in mode '{mode}', and this one holds "
-            f"{' and '.join(recorded) or 'none'}; record that mode, or pass mode= to read another one"
-        )
-    if mode is None:  # no input of this scorer depends on the mode, so any view holds them all
-        mode = recorded[0] if recorded else None
-    view: Mapping[str, Any] = signals.in_mode(mode)
-    return view
-
-
-def _take(known: Scorer, source: Mapping[str, Any], name: str) -> np.ndarray | None:
-    if name in source and source[name] is not None:
-        return normalise(name, source[name])
-    if name in DERIVABLE and "probs" in source and "labels" in source:
-        return derive(name, normalise("probs", source["probs"]), normalise("labels", source["labels"]))
-    if name in known.optional:
-        return None
-    raise MissingSignal(f"'{known.name}' needs the signal '{name}', which is absent; {SIGNALS[name].source}")
 
 
 def _device(device: str) -> str:

@@ -1,0 +1,114 @@
+"""Which scorers there are: any file below this folder that defines a decorated function of its own name.
+
+Files are read, not imported, to tell what they define; only the one asked for is imported. So a listing costs
+no torch or scikit-learn, and adding a scorer touches one file.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from tracesift.catalog.schema import MODES, SIGNALS, UnknownName, nearest
+
+FOLDER = Path(__file__).parent
+PACKAGE = "tracesift.scorers"
+
+Kind = Literal["scorer", "diagnostic"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scorer:
+    """Everything known of one scorer (or diagnostic, whose direction and combine are None)."""
+
+    name: str
+    version: int
+    inputs: tuple[str, ...]
+    """Signals without which it cannot run, in the order of the signature."""
+    optional: tuple[str, ...]
+    """Signals used where they are there."""
+    mode: str | None
+    """The recording mode it means; None where no signal depends on the mode."""
+    direction: str | None
+    """What a high value says; one of `catalog.schema.DIRECTIONS`."""
+    reference: str
+    defaults: Mapping[str, Any]
+    experimental: bool
+    combine: str | None
+    """How several runs become one value: mean or sum."""
+    takes_device: bool
+    summary: str
+    """First line of the docstring."""
+    function: Callable[..., Any]
+
+
+def attach(function: Function, kind: Kind, **facts: Any) -> Function:
+    """Read the signature of `function`, attach its record, and return it unchanged."""
+    name = function.__name__
+    if facts["mode"] is not None and facts["mode"] not in MODES:
+        raise TypeError(f"{name}: mode '{facts['mode']}' is none of {', '.join(MODES)}")
+    inputs, optional, defaults = [], [], {}
+    takes_device = False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.name == "device":
+                takes_device = True
+            elif parameter.default is parameter.empty:
+                raise TypeError(f"{name}: setting '{parameter.name}' needs a default")
+            else:
+                defaults[parameter.name] = parameter.default
+        elif parameter.name not in SIGNALS:
+            raise TypeError(f"{name}: '{parameter.name}' is no signal of catalog.schema.SIGNALS")
+        elif parameter.default is parameter.empty:
+            inputs.append(parameter.name)
+        elif parameter.default is None:
+            optional.append(parameter.name)
+        else:
+            raise TypeError(f"{name}: an optional signal has the default None, '{parameter.name}' has not")
+    record = Scorer(
+        name=name, inputs=tuple(inputs), optional=tuple(optional), defaults=MappingProxyType(defaults),
+        takes_device=takes_device, summary=(function.__doc__ or "").strip().split("\n")[0],
+        function=function, **facts,
+    )  # fmt: skip
+    setattr(function, f"__{kind}__", record)
+    return function
+
+
+def names_of(kind: Kind) -> tuple[str, ...]:
+    """Return the sorted names of all files that define a function of this kind."""
+    found = [path.stem for path in FOLDER.rglob("*.py") if _defines(path, kind)]
+    doubled = {name for name in found if found.count(name) > 1}
+    if doubled:
+        raise TypeError(f"more than one file defines {', '.join(sorted(doubled))}; a name is given once")
+    return tuple(sorted(found))
+
+
+def _defines(path: Path, kind: Kind) -> bool:
+    """Tell whether a file defines a function of its own name under this decorator, without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == path.stem:
+            return any(
+                isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == kind
+                for mark in node.decorator_list
+            )
+    return False
+
+
+def find_one(name: str, kind: Kind) -> Scorer:
+    """Import the one module that defines `name`, and return its record."""
+    paths = [path for path in FOLDER.rglob("*.py") if path.stem == name and _defines(path, kind)]
+    if not paths:
+        raise UnknownName(
+            f"there is no {kind} '{name}'{nearest(name, names_of(kind))}; `tracesift scorers` lists them all"
+        )
+    assert len(paths) == 1, paths
+    module = ".".join((PACKAGE, *paths[0].relative_to(FOLDER).with_suffix("").parts))
+    record: Scorer = getattr(getattr(importlib.import_module(module), name), f"__{kind}__")
+    return record

@@ -1,0 +1,84 @@
+"""From whatever holds signals to the arrays that one scorer's signature names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
+from tracesift.scorers.arrays import check_sizes, normalise
+from tracesift.scorers.derived import DERIVABLE, derive
+from tracesift.scorers.discovery import Scorer
+
+View = Callable[[Scorer, str | None], Mapping[str, Any]]
+
+
+def views_of(signals: Any) -> View:
+    """Return a function from a scorer and a mode to the signals it reads.
+
+    A plain mapping is every mode's view. Of a recording, the view of each mode is asked for once, so that
+    several scorers share the columns it has read.
+    """
+    if isinstance(signals, Mapping):
+        return lambda known, mode: signals
+    if not hasattr(signals, "in_mode"):
+        raise BadInput(
+            f"signals are a mapping from names to arrays, or a recording; got {type(signals).__name__}"
+        )
+    recorded = tuple(signals.modes)
+    opened: dict[str | None, Mapping[str, Any]] = {}
+
+    def view(known: Scorer, mode: str | None) -> Mapping[str, Any]:
+        if mode is not None and mode not in recorded:
+            raise MissingSignal(
+                f"'{known.name}' means a recording made in mode '{mode}', and this one holds "
+                f"{' and '.join(recorded) or 'none'}; record that mode, or pass mode= to read another one"
+            )
+        if mode is None:  # no input of this scorer depends on the mode, so any view holds them all
+            mode = recorded[0] if recorded else None
+        if mode not in opened:
+            opened[mode] = signals.in_mode(mode)
+        return opened[mode]
+
+    return view
+
+
+def gather(known: Scorer, source: Mapping[str, Any]) -> dict[str, np.ndarray | None]:
+    """Return the arrays of a scorer's signature out of `source`, normalised and fitting together.
+
+    Raises
+    ------
+    MissingSignal
+        One that it cannot do without is absent.
+    BadInput
+        Wrong shapes, types or sizes.
+    """
+    given = {name: _take(known, source, name) for name in (*known.inputs, *known.optional)}
+    present = {name: array for name, array in given.items() if array is not None}
+    if isinstance(source, dict) and source.get("seen") is not None:
+        present["seen"] = normalise("seen", source["seen"])
+        check_sizes(present, owner=known.name)
+        # A recording has NaN there already; arrays of a user's own may hold anything.
+        return {name: _masked(name, array, present["seen"]) for name, array in given.items()}
+    check_sizes(present, owner=known.name)
+    return given
+
+
+def _take(known: Scorer, source: Mapping[str, Any], name: str) -> np.ndarray | None:
+    if name in source and source[name] is not None:
+        return normalise(name, source[name])
+    if name in DERIVABLE and "probs" in source and "labels" in source:
+        return derive(name, normalise("probs", source["probs"]), normalise("labels", source["labels"]))
+    if name in known.optional:
+        return None
+    raise MissingSignal(f"'{known.name}' needs the signal '{name}', which is absent; {SIGNALS[name].source}")
+
+
+def _masked(name: str, array: np.ndarray | None, seen: np.ndarray) -> np.ndarray | None:
+    """Put NaN where a float signal has a number for a presentation that did not take place."""
+    if array is None or SIGNALS[name].axes != "TN" or array.dtype.kind != "f":
+        return array
+    stray = ~seen & ~np.isnan(array)
+    return np.where(stray, np.nan, array) if stray.any() else array

@@ -1,0 +1,182 @@
+"""What must hold for every scorer and diagnostic that is found, whoever wrote it."""
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from tracesift.catalog.files import canonical_json
+from tracesift.catalog.schema import DIRECTIONS, MODES, SIGNALS, MissingSignal
+from tracesift.scorers.contract import compute, diagnose, diagnostics, find, find_diagnostic, names
+from tracesift.scorers.discovery import FOLDER
+
+torch.set_num_threads(1)
+
+RELATIVE = {"loss_gmm"}
+"""Scorers of dynamics/ and noise/ that by definition compare a sample with the others."""
+
+FORBIDDEN = {"threshold", "fraction", "budget"}
+
+
+@pytest.fixture
+def signals(random_signals):
+    """As a recorder keeps them: float32, so that a copy in float64 holds the same numbers."""
+    made = random_signals()
+    return {
+        name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in made.items()
+    }
+
+
+def take_samples(signals, rows):
+    return {
+        name: np.take(array, rows, axis=SIGNALS[name].axes.index("N")) if "N" in SIGNALS[name].axes else array
+        for name, array in signals.items()
+    }
+
+
+def values(name, signals, **options):
+    return compute([name], signals, device="cpu", **options)[name].to_numpy()
+
+
+def test_the_expected_scorers_are_found():
+    assert {
+        "aum", "aum_prob_sum", "cartography_confidence", "cartography_correctness", "cartography_variability", "cld",
+        "confident_learning", "el2n", "elr_target_disagreement", "first_learned", "fkl", "forgetting_events",
+        "last_loss", "learned_for_good", "loss_gmm", "mean_loss",
+    } <= set(names())  # fmt: skip
+    assert not set(names()) & set(diagnostics())
+
+
+@pytest.mark.parametrize("name", [*names(), *diagnostics()])
+def test_facts_and_docstring(name):
+    known = find(name) if name in names() else find_diagnostic(name)
+    assert known.name == name
+    assert set(known.inputs) | set(known.optional) <= set(SIGNALS)
+    assert known.inputs
+    assert known.mode in (*MODES, None)
+    assert (known.direction in DIRECTIONS) == (name in names())
+    assert known.version >= 1
+    assert known.reference
+    assert not FORBIDDEN & set(known.defaults)
+    for section in ("Parameters", "Returns", "Examples"):
+        assert f"    {section}\n    ---" in known.function.__doc__, section
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(path):
+    module = importlib.import_module(
+        ".".join(("tracesift.scorers", *path.relative_to(FOLDER).with_suffix("").parts))
+    )
+    assert doctest.testmod(module).failed == 0
+
+
+def test_no_scorer_reads_a_file():
+    for name in names():
+        text = Path(inspect.getfile(find(name).function)).read_text()
+        assert "open(" not in text
+        assert "read_" not in text
+
+
+@pytest.mark.parametrize("name", names())
+def test_shape_type_and_repetition(name, signals):
+    frame = compute([name], signals, device="cpu")
+    assert frame.schema == {name: pl.Float64()}
+    assert frame.height == 80
+    assert np.isfinite(frame[name].to_numpy()).any()
+    assert frame.equals(compute([name], signals, device="cpu"), null_equal=True)
+
+
+@pytest.mark.parametrize("name", names())
+def test_inputs_stay_untouched(name, signals):
+    before = {key: array.copy() for key, array in signals.items()}
+    values(name, signals)
+    for key, array in before.items():
+        np.testing.assert_array_equal(signals[key], array)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_permutation_carries_over(name, signals):
+    order = np.random.default_rng(1).permutation(80)
+    permuted = values(name, take_samples(signals, order))
+    np.testing.assert_allclose(permuted, values(name, signals)[order], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_memory_layout_leaves_no_trace(name, signals):
+    fortran = {key: np.asfortranarray(array) for key, array in signals.items()}
+    np.testing.assert_array_equal(values(name, fortran), values(name, signals))
+
+
+@pytest.mark.parametrize("name", names())
+def test_samples_scored_apart_score_the_same(name, signals):
+    family = Path(inspect.getfile(find(name).function)).parent.name
+    if name in RELATIVE or family not in ("dynamics", "noise"):
+        pytest.skip("compares samples with one another")
+    parts = [
+        values(name, take_samples(signals, rows))
+        for rows in (np.arange(1), np.arange(1, 50), np.arange(50, 80))
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), values(name, signals))
+
+
+@pytest.mark.parametrize("name", names())
+def test_single_and_double_precision_agree(name, signals):
+    double = {
+        key: array.astype(np.float64) if array.dtype == np.float32 else array
+        for key, array in signals.items()
+    }
+    np.testing.assert_allclose(values(name, double), values(name, signals), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", names())
+def test_tensors_are_taken(name, signals):
+    tensors = {key: torch.from_numpy(array) for key, array in signals.items()}
+    np.testing.assert_array_equal(values(name, tensors), values(name, signals))
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_sample_never_seen_is_nan(name, signals):
+    known = find(name)
+    blank = {key: array.copy() for key, array in signals.items()}
+    touched = False
+    for key in known.inputs:
+        if SIGNALS[key].axes in ("TN", "TNK", "NK"):
+            touched = True
+            rows = (slice(None), 5) if SIGNALS[key].axes[0] == "T" else 5
+            blank[key][rows] = np.nan if blank[key].dtype.kind == "f" else 0
+    blank["elr_target"][5] = 0
+    blank["seen"][:, 5] = False
+    if not touched:
+        pytest.skip("reads nothing that is recorded in training")
+    result = values(name, blank)
+    assert np.isnan(result[5])
+    assert (
+        np.isfinite(np.delete(result, 5)).sum() >= np.isfinite(np.delete(values(name, signals), 5)).sum() - 1
+    )
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_absent_signal_is_named(name, signals):
+    for key in find(name).inputs:
+        with pytest.raises(MissingSignal, match=f"'{key}'"):
+            compute([name], {other: array for other, array in signals.items() if other != key})
+
+
+@pytest.mark.parametrize("name", diagnostics())
+def test_diagnostics_return_plain_values(name, signals):
+    assert canonical_json(diagnose(name, signals, device="cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", names())
+def test_gpu_agrees_with_cpu(name, signals):
+    on_gpu = compute(
+        [name], {key: torch.from_numpy(array).cuda() for key, array in signals.items()}, device="cuda"
+    )
+    np.testing.assert_allclose(on_gpu[name].to_numpy(), values(name, signals), rtol=1e-3, atol=1e-4)

@@ -86,14 +86,12 @@ def confident_joint(probs_oos: np.ndarray, labels: np.ndarray, *, calibrate: boo
 
 
 def _calibrated(joint: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    rows = (joint.T / joint.sum(axis=1) * counts).T
-    return np.stack([_rounded(row) for row in rows / max(rows.sum(), 1e-100) * counts.sum()])
+    """Scale each row to its label's count in whole numbers: what is left over goes to the largest remainders.
 
-
-def _rounded(row: np.ndarray) -> np.ndarray:
-    """Round to integers that keep the sum, by moving the entries that rounding has moved furthest."""
-    whole = row.round()
-    missing = int((row.sum().round() - whole.sum()).round())
-    furthest = np.argsort(row - whole, kind="stable")[:: -1 if missing > 0 else 1]
-    whole[furthest[: abs(missing)]] += np.sign(missing)
-    return whole.astype(np.int64)
+    Integer arithmetic throughout, because equal remainders are the rule in small counts and rounding errors
+    must not decide between them; the last of equal ones is served first.
+    """
+    shares, remainders = np.divmod(joint * counts[:, None], joint.sum(axis=1)[:, None])
+    for share, remainder, count in zip(shares, remainders, counts, strict=True):
+        share[np.argsort(remainder, kind="stable")[::-1][: count - share.sum()]] += 1
+    return shares

@@ -80,9 +80,9 @@ def planted_signals():
         val_labels = np.arange(40) % classes
         t = np.arange(1, epochs + 1)[:, None, None]
         learning = 4 * (1 - np.exp(-t / 3)) * np.exp(rng.normal(0, 0.3, size=(1, samples, 1)))
-        memory = np.maximum(0, t - 12) * rng.uniform(0.4, 0.8, size=(1, samples, 1))
-        logits = learning * np.eye(classes)[true] + memory * np.eye(classes)[labels]
-        logits = logits + rng.normal(0, 0.7, size=logits.shape)
+        memory = wrong[:, None] / (1 + np.exp(14 + rng.uniform(0, 2, size=(1, samples, 1)) - t))
+        logits = learning * ((1 - memory) * np.eye(classes)[true] + memory * np.eye(classes)[labels])
+        logits = logits + rng.normal(0, 0.5, size=logits.shape)
         val_logits = 3 * (1 - np.exp(-t / 3)) * np.eye(classes)[val_labels] + rng.normal(
             0, 0.3, size=(epochs, 40, classes)
         )

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ def by_loop(correct, seen, never):
     scores = []
     for i in range(correct.shape[1]):
         series = [bool(correct[t, i]) for t in range(len(correct)) if seen[t, i]]
-        events = sum(a and not b for a, b in zip(series, series[1:], strict=False))
+        events = sum(a and not b for a, b in pairwise(series))
         scores.append(np.nan if not series else events if any(series) else never)
     return np.array(scores, dtype=np.float64)
 

@@ -1,0 +1,90 @@
+"""Write what the documentation must not get wrong by hand: the tables of scorers and selectors, and methods.md.
+
+`make docs` runs it; a test fails when its output is not what is committed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from tracesift.scorers import contract as scorers
+from tracesift.selectors import contract as selectors
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Write every generated file."""
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
+
+
+def generated() -> dict[Path, str]:
+    """Return the generated files: path -> text."""
+    readme = ROOT / "README.md"
+    text = between(readme.read_text(encoding="utf-8"), "scorers", scorer_table())
+    return {readme: between(text, "selectors", selector_table()), ROOT / "docs" / "methods.md": methods()}
+
+
+def between(text: str, name: str, table: str) -> str:
+    """Return `text` with the part between the marks of `name` replaced."""
+    start, end = f"<!-- {name}: generated -->", f"<!-- end of {name} -->"
+    before, rest = text.split(start)
+    return before + start + "\n" + table + end + rest.split(end)[1]
+
+
+def scorer_table() -> str:
+    """Return the README's table of scorers."""
+    rows = ["| scorer | high means | recording | inputs | what it is |", "| --- | --- | --- | --- | --- |"]
+    for name in scorers.names():
+        known = scorers.find(name)
+        inputs = ", ".join(f"`{one}`" for one in known.inputs)
+        rows.append(f"| `{name}` | {known.direction} | {known.mode or 'any'} | {inputs} | {known.summary} |")
+    return "\n".join(rows) + "\n"
+
+
+def selector_table() -> str:
+    """Return the README's table of selectors."""
+    rows = ["| selector | size | what it does |", "| --- | --- | --- |"]
+    for name in selectors.names():
+        known = selectors.find(name)
+        rows.append(f"| `{name}` | {'budget' if known.budget else 'decides itself'} | {known.summary} |")
+    return "\n".join(rows) + "\n"
+
+
+def methods() -> str:
+    """Return docs/methods.md: every scorer and selector as its docstring tells it."""
+    parts = ["# Methods\n\nGenerated from the docstrings by `make docs`.\n"]
+    parts += [_section(scorers.find(name), "##") for name in scorers.names()]
+    parts.append("\n# Diagnostics of a whole dataset\n")
+    parts += [_section(scorers.find_diagnostic(name), "##") for name in scorers.diagnostics()]
+    parts.append("\n# Selectors\n")
+    for name in selectors.names():
+        known = selectors.find(name)
+        parts.append(f"\n## `{name}`\n\nVersion {known.version}. {known.reference}\n\n{_text(known.function)}\n")
+    return "".join(parts)
+
+
+def _section(known: scorers.Scorer, level: str) -> str:
+    facts = [f"version {known.version}", f"mode {known.mode or 'any'}"]
+    if known.direction:
+        facts.append(f"high means {known.direction}")
+    if known.combine:
+        facts.append(f"several runs: {known.combine}")
+    if known.experimental:
+        facts.append("experimental")
+    settings = ", ".join(f"`{name}={value!r}`" for name, value in known.defaults.items()) or "none"
+    inputs = ", ".join(f"`{name}`" for name in (*known.inputs, *known.optional))
+    return (
+        f"\n{level} `{known.name}`\n\n{'; '.join(facts).capitalize()}. Inputs: {inputs}. Settings: {settings}.\n"
+        f"Source: {known.reference}\n\n{_text(known.function)}\n"
+    )
+
+
+def _text(function: object) -> str:
+    return "```text\n" + (inspect.getdoc(function) or "").strip() + "\n```"
+
+
+if __name__ == "__main__":
+    main()

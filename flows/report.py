@@ -1,0 +1,356 @@
+"""The report: one self-contained HTML file that a person can act on.
+
+The worklist comes first, then what stands behind it. `render_report` is pure: the same data give the same
+page. The page asks the network for nothing, and its content security policy says so; scripts run only where
+their hash stands in that policy, so a label or a text would not become code even if an escape were missing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import polars as pl
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from tracesift.flows import charts, report_tables
+from tracesift.flows.report_previews import preview
+from tracesift.flows.worklist import FLAGGED
+
+MAX_ITEMS = 200
+"""The most worklist items on the page; the rest is in the catalog and in `tracesift review export`."""
+
+FIRST_ITEMS = 24
+"""Items shown before "show all": enough to start work, short enough to reach the figures below."""
+
+MAX_PREVIEWS = 24
+MAX_COPIED = 5_000
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """Everything the report shows, as plain frames and dicts."""
+
+    title: str
+    created: str
+    tool_version: str
+    dataset: Mapping[str, Any]
+    """name, source, kind, num_samples, splits, classes, fingerprint, dataset_id, notes, transform"""
+    runs: Sequence[Mapping[str, Any]]
+    """run_id, kind, model, seed, device, epochs, seconds, config"""
+    worklist: pl.DataFrame
+    """rank, sample_id, label, suggestion, confidence, flag, reason;
+    optionally status, confidence_from, planted"""
+    content: Mapping[str, Any] | None
+    """sample_id -> PIL image, str or mapping; None leaves thumbnails and texts out"""
+    scores: pl.DataFrame
+    """one row per training sample: sample_id, label and any of the scorers' columns"""
+    flags: pl.DataFrame
+    """flag, sample_id, flagged (null = cannot tell), score, threshold, reason"""
+    diagnostics: Mapping[str, Mapping[str, Any]]
+    """per-dataset results by name, `residual_verdict` among them"""
+    subsets: Sequence[Mapping[str, Any]]
+    """name, version, selector, params, budget, counts {total, by_role, by_label}, control_of,
+    manifest_path"""
+    evaluations: pl.DataFrame | None
+    """subset, control_of, seed, metric, value, share kept, steps"""
+    scorers: Sequence[Mapping[str, Any]]
+    """name, version, direction, mode, inputs, params, reference, summary, run_id"""
+    truth: Mapping[str, Any] | None
+    """n_planted; scorers: name -> auroc, average_precision, precision_at_n;
+    flags: name -> precision, recall"""
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as one HTML document.
+
+    Parameters
+    ----------
+    data : ReportData
+        What to show. Missing score columns, runs, evaluations or truth leave their section with a sentence
+        that says what is missing and how to get it.
+
+    Returns
+    -------
+    str
+        HTML, UTF-8, complete: style, scripts, pictures and figures are inside.
+    """
+    listed = _completed(data.worklist)
+    shown = listed.head(MAX_ITEMS)
+    figures = _Figures()
+    flagged = data.flags.filter(pl.col("flagged"))["sample_id"].unique()
+    scripts = {"guard": _GUARD, "charts": _bundle(), "page": (_HERE / "report.js").read_text()}
+    subsets = [subset for subset in data.subsets if not subset.get("control_of")]
+    context = {
+        "data": data,
+        "policy": _policy(scripts.values()),
+        "style": Markup((_HERE / "report.css").read_text()),
+        "scripts": {name: Markup(body) for name, body in scripts.items()},  # the policy holds their hashes
+        "worklist": _worklist_section(data, listed, shown),
+        "map": figures.add(charts.data_map(data.scores, linked=shown["sample_id"].to_list())),
+        "histograms": _histograms(data, figures, flagged.to_list()),
+        "class_rows": report_tables.class_rows(
+            data.dataset["classes"], data.scores, data.flags, listed, _kept_subsets(subsets)
+        ),
+        "class_subsets": _kept_subsets(subsets),
+        "flag_rows": report_tables.flag_rows(data.flags),
+        "unlearnable": _unlearnable(data, frozenset(shown["sample_id"])),
+        "diagnostics": {
+            name: report_tables.evidence(found)
+            for name, found in data.diagnostics.items()
+            if name != "residual_verdict"
+        },
+        "evaluations": _evaluations(data, figures),
+        "planted": _planted_precision(listed),
+        "figures": figures.specs,
+        "direction_words": report_tables.DIRECTION_WORDS,
+    }
+    return _environment().get_template("report.html.j2").render(context)
+
+
+class _Figures:
+    """The figures in page order, numbered; their specifications are embedded once at the end."""
+
+    def __init__(self) -> None:
+        self.specs: list[tuple[str, Markup]] = []
+
+    def add(self, figure: charts.Figure, **facts: Any) -> dict[str, Any]:
+        key = None
+        if figure.spec is not None:
+            key = f"figure-{len(self.specs) + 1}"
+            self.specs.append((key, script_json(figure.spec)))
+        return {"key": key, "note": figure.note, **facts}
+
+
+def script_json(value: Any) -> Markup:
+    r"""Return JSON that may stand inside a script element: no `<`, `>` or `&`, whatever the strings hold.
+
+    Examples
+    --------
+    >>> print(script_json({"label": "</script>"}))
+    {"label":"\u003c/script\u003e"}
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for unsafe in "<>&\u2028\u2029":
+        text = text.replace(unsafe, f"\\u{ord(unsafe):04x}")
+    return Markup(text)
+
+
+_GUARD = """"use strict";
+(() => {
+  const root = document.documentElement;
+  const seen = [];
+  const note = (text) => { seen.push(String(text)); root.dataset.errors = JSON.stringify(seen); };
+  addEventListener("error", (event) => note(event.message));
+  addEventListener("unhandledrejection", (event) => note(event.reason));
+  addEventListener("securitypolicyviolation", (event) => note(event.violatedDirective));
+  root.classList.add("scripted");
+})();"""
+"""Runs before everything else; what goes wrong on the page is kept in `data-errors` of the root element."""
+
+
+@cache
+def _bundle() -> str:
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
+
+
+def _policy(bodies: Any) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'" for body in bodies
+    )
+    closed = "default-src 'none'; base-uri 'none'; form-action 'none'"
+    return f"{closed}; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(anchor=charts.anchor, number=number, prose=prose, readable=readable)
+    return environment
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Return a number for a table: thousands separated, a dash for what is missing.
+
+    Examples
+    --------
+    >>> number(1437), number(0.91234), number(None), number(float("nan"))
+    ('1,437', '0.912', '–', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def prose(text: str) -> Markup:
+    """Return a sentence as HTML, escaped, with what stands between backticks as code.
+
+    Examples
+    --------
+    >>> print(prose("Run `tracesift score`, not <b>"))
+    Run <code>tracesift score</code>, not &lt;b&gt;
+    """
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def readable(value: Any) -> str:
+    """Return any small value as a person would write it: mappings as `name=value`, floats shortened."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={readable(item)}" for name, item in value.items()) or "–"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(readable(item) for item in value) or "–"
+    return str(value)
+
+
+def _completed(listed: pl.DataFrame) -> pl.DataFrame:
+    """Add the optional columns of a worklist, so that the template can rely on them."""
+    optional = {
+        "status": pl.lit(FLAGGED),
+        "confidence_from": pl.lit("flag"),
+        "planted": pl.lit(None, dtype=pl.Boolean),
+    }
+    listed = listed.with_columns(
+        **{name: value for name, value in optional.items() if name not in listed.columns}
+    )
+    return listed.with_columns(
+        pl.col("label", "suggestion", "flag", "reason", "sample_id").cast(pl.String)
+    ).sort("rank")
+
+
+def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFrame) -> dict[str, Any]:
+    flagged, look = report_tables.status_counts(listed)
+    items = [
+        {
+            **row,
+            "flags": (row["flag"] or "").split(", "),
+            "preview": preview(data.content.get(row["sample_id"])) if data.content is not None else None,
+        }
+        for row in shown.iter_rows(named=True)
+    ]
+    names = pl.concat([shown["label"], shown["suggestion"]]).drop_nulls().unique().to_list()
+    order = {name: position for position, name in enumerate(data.dataset["classes"])}
+    per_flag: dict[str, int] = {}
+    for item in items:
+        for name in item["flags"]:
+            per_flag[name] = per_flag.get(name, 0) + 1
+    return {
+        "items": items,
+        "first": FIRST_ITEMS,
+        "total": listed.height,
+        "more": listed.height - shown.height,
+        "flagged": flagged,
+        "look": look,
+        "median": shown.filter(pl.col("status") == FLAGGED, pl.col("confidence_from") != "rank")[
+            "confidence"
+        ].median(),
+        "sources": listed["confidence_from"].drop_nulls().unique().sort().to_list(),
+        "labels": sorted(names, key=lambda name: (order.get(name, len(order)), name)),
+        "flag_counts": sorted(per_flag.items()),
+        "empty": None if items else report_tables.empty_reason(data.flags, data.scores.height),
+        "pictures": any(item["preview"] and item["preview"]["kind"] == "image" for item in items),
+    }
+
+
+def _score_columns(scores: pl.DataFrame) -> list[str]:
+    known = ("sample_id", "label", "split")
+    return [name for name in scores.columns if name not in known and scores.schema[name].is_numeric()]
+
+
+def _histograms(data: ReportData, figures: _Figures, flagged: Sequence[str]) -> list[dict[str, Any]]:
+    directions = {scorer["name"]: scorer["direction"] for scorer in data.scorers}
+    return [
+        figures.add(
+            charts.histogram(data.scores, column, flagged=flagged),
+            name=column,
+            direction=directions.get(column),
+        )
+        for column in _score_columns(data.scores)
+    ]
+
+
+def _kept_subsets(subsets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the subsets whose counts by label say how many are kept: those that list no drops."""
+    return [
+        subset
+        for subset in subsets
+        if subset["counts"].get("by_label") and not subset["counts"].get("by_role", {}).get("drop")
+    ][:4]
+
+
+def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:
+    rows = data.flags.filter(pl.col("flag").str.contains("unlearnable|residual|shortcut"))
+    flagged = rows.filter(pl.col("flagged")).sort(
+        "score", "sample_id", descending=[True, False], nulls_last=True
+    )
+    ids = flagged["sample_id"].unique(maintain_order=True).to_list()
+    shown = []
+    for sample_id in ids[:MAX_PREVIEWS]:
+        content = None if data.content is None else data.content.get(sample_id)
+        if content is not None:
+            shown.append({"sample_id": sample_id, "listed": sample_id in listed, "preview": preview(content)})
+    return {
+        **report_tables.verdict(data.diagnostics.get("residual_verdict")),
+        "computed": rows.height > 0,
+        "flagged": len(ids),
+        "ids": "\n".join(ids[:MAX_COPIED]),
+        "copied": min(len(ids), MAX_COPIED),
+        "unknown": rows.filter(pl.col("flagged").is_null()).height,
+        "shown": shown,
+    }
+
+
+def _evaluations(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
+    if data.evaluations is None or not data.evaluations.height:
+        return []
+    selectors = {subset["name"]: subset["selector"] for subset in data.subsets}
+    sections = []
+    for metric in data.evaluations["metric"].unique().sort():
+        summary = report_tables.evaluation_summary(data.evaluations, metric)
+        named = summary.with_columns(
+            selector=pl.col("subset").replace_strict(
+                selectors, default=pl.col("subset"), return_dtype=pl.String
+            )
+        )
+        curve = charts.evaluation_curve(named, metric)
+        sections.append(
+            {
+                "metric": metric,
+                "summary": summary.to_dicts(),
+                "pairs": report_tables.paired_differences(data.evaluations, metric),
+                "dots": figures.add(charts.evaluation_dots(summary, metric)),
+                "curve": figures.add(curve) if curve else None,
+            }
+        )
+    return sections
+
+
+def _planted_precision(listed: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return how many of the first 10, 50, 100, 200 listed are planted errors, where truth is known."""
+    known = listed.filter(pl.col("planted").is_not_null())
+    sizes = sorted({min(size, known.height) for size in (10, 50, 100, 200)} - {0})
+    return [{"first": size, "planted": known["planted"].head(size).sum()} for size in sizes]

@@ -1,0 +1,277 @@
+"""The report's tables and sentences, worked out from frames: classes, flags, verdict, evaluation.
+
+Everything here is arithmetic on small frames and returns plain rows for the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from tracesift.flows.worklist import WORTH_A_LOOK
+
+MAX_REASONS = 5
+
+DIRECTION_WORDS = {
+    "hard": "high: hard to learn",
+    "easy": "high: easy to learn",
+    "suspicious": "high: more likely mislabeled or poisoned",
+    "clean": "high: more likely right",
+    "keep": "high: worth keeping",
+    "outlier": "high: unusual",
+    "redundant": "high: repeated elsewhere",
+}
+
+_SIGNAL = "a label-specific small signal"
+
+VERDICTS = {
+    "poisoned": (
+        f"Yes: part of this dataset carries {_SIGNAL}.",
+        "A model can learn that signal instead of the content. A watermark or a camera tied to one class "
+        "looks the same, so look at the pictures before calling it an attack.",
+    ),
+    "suspect": (
+        f"Perhaps: there is one of the two signs of {_SIGNAL}, not both, so no sample is flagged for it.",
+        "Compare with a set of the same size and kind that you trust.",
+    ),
+    "clean": (
+        f"No: no sign that samples carry {_SIGNAL}.",
+        "A signal in a small share of the samples, below about 10 %, can go unseen.",
+    ),
+}
+CANNOT_TELL = "Cannot tell whether samples carry a label-specific small signal."
+
+
+def flag_rows(flags: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return per flag the counts of yes, no and cannot tell, with the reasons for the latter.
+
+    Reasons are grouped; the most frequent are named and the rest counted.
+    """
+    rows = []
+    for (name,), part in flags.sort("flag").group_by("flag", maintain_order=True):
+        undecided = part.filter(pl.col("flagged").is_null())
+        reasons = (
+            undecided.group_by(pl.col("reason").fill_null("no reason given"))
+            .len("count")
+            .sort("count", "reason", descending=[True, False])
+        )
+        rules = part["threshold"].drop_nulls().unique().sort()
+        rows.append(
+            {
+                "flag": name,
+                "yes": part["flagged"].sum() or 0,
+                "no": int((~part["flagged"]).sum() or 0),
+                "unknown": undecided.height,
+                "rule": _rule(rules),
+                "reasons": reasons.head(MAX_REASONS).to_dicts(),
+                "other_reasons": max(reasons.height - MAX_REASONS, 0),
+            }
+        )
+    return rows
+
+
+def _rule(thresholds: pl.Series) -> str:
+    if not thresholds.len():
+        return "no cut-off"
+    if not thresholds.dtype.is_numeric():
+        return str(thresholds[0]) if thresholds.len() == 1 else f"{thresholds.len()} rules"
+    if thresholds.len() == 1:
+        return f"{thresholds[0]:.4g}"
+    return f"{thresholds[0]:.4g} to {thresholds[-1]:.4g}, by sample or class"
+
+
+def empty_reason(flags: pl.DataFrame, num_samples: int) -> str:
+    """Return why a worklist is empty: nothing computed, cannot tell, or nothing found."""
+    if not flags.height:
+        return (
+            "No flag was computed, so nothing could be suspected. This is not a clean bill of health: "
+            "run `tracesift curate` or `tracesift score` first."
+        )
+    unknown = flags.filter(pl.col("flagged").is_null())
+    names = ", ".join(flags["flag"].unique().sort())
+    if unknown.height == flags.height:
+        return (
+            f"Cannot tell: none of the flags ({names}) could decide about any of {num_samples:,} samples. "
+            "The reasons stand under Flags."
+        )
+    part = (
+        f" For {unknown['sample_id'].n_unique():,} of them at least one flag cannot tell."
+        if unknown.height
+        else ""
+    )
+    return (
+        f"Nothing was flagged: {names} looked at {num_samples:,} training samples "
+        f"and found none to suspect.{part}"
+    )
+
+
+def class_rows(
+    classes: Sequence[str],
+    scores: pl.DataFrame,
+    flags: pl.DataFrame,
+    listed: pl.DataFrame,
+    subsets: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return one row per class: samples, flagged, cannot tell, most frequent suggestion, kept per subset."""
+    per_sample = flags.group_by("sample_id").agg(
+        pl.col("flagged").any().alias("yes"),
+        (pl.col("flagged").is_null().any() & ~pl.col("flagged").any()).alias("unknown"),
+    )
+    joined = scores.select("sample_id", pl.col("label").cast(pl.String)).join(
+        per_sample, on="sample_id", how="left"
+    )
+    counted = joined.group_by("label").agg(
+        pl.len().alias("samples"),
+        pl.col("yes").sum().alias("flagged"),
+        pl.col("unknown").sum().alias("unknown"),
+    )
+    counts = {row["label"]: row for row in counted.iter_rows(named=True)}
+    confidence = _mean_by_label(scores, "cartography_confidence")
+    suggested = _most_suggested(listed)
+    order = [*classes, *sorted(set(counts) - set(classes))]
+    rows = []
+    for name in order:
+        row = counts.get(name, {"samples": 0, "flagged": 0, "unknown": 0})
+        decided = row["samples"] - row["unknown"]
+        share = row["flagged"] / decided if decided else None
+        kept = [_kept(subset, name) for subset in subsets]
+        rows.append(
+            {
+                **row,
+                "label": name,
+                "share": share,
+                "confidence": confidence.get(name),
+                "suggested": suggested.get(name),
+                "kept": kept,
+            }
+        )
+    return rows
+
+
+def _mean_by_label(scores: pl.DataFrame, column: str) -> dict[str, float]:
+    if column not in scores.columns:
+        return {}
+    means = scores.group_by(pl.col("label").cast(pl.String)).agg(pl.col(column).fill_nan(None).mean())
+    return {label: mean for label, mean in means.iter_rows() if mean is not None}
+
+
+def _most_suggested(listed: pl.DataFrame) -> dict[str, tuple[str, int]]:
+    pairs = (
+        listed.filter(pl.col("suggestion").is_not_null())
+        .group_by("label", "suggestion")
+        .len("count")
+        .sort("label", "count", "suggestion", descending=[False, True, False])
+        .group_by("label", maintain_order=True)
+        .first()
+    )
+    return {row["label"]: (row["suggestion"], row["count"]) for row in pairs.iter_rows(named=True)}
+
+
+def _kept(subset: Mapping[str, Any], label: str) -> int | None:
+    count = subset["counts"].get("by_label", {}).get(label, 0)
+    return sum(count.values()) if isinstance(count, Mapping) else count
+
+
+def verdict(found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return headline, explanation and evidence of the unlearnable verdict.
+
+    Anything but the three known verdicts reads "cannot tell", with the reason where one is given.
+    """
+    if found is None:
+        return {
+            "headline": CANNOT_TELL,
+            "explanation": "The check was not run; it works on pictures alone.",
+            "evidence": {},
+        }
+    headline, explanation = VERDICTS.get(str(found.get("verdict")), (CANNOT_TELL, ""))
+    explanation = " ".join(part for part in (explanation, str(found.get("reason") or "")) if part)
+    rest = {key: value for key, value in found.items() if key not in ("verdict", "reason")}
+    return {"headline": headline, "explanation": explanation, "evidence": evidence(rest)}
+
+
+def evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Split a diagnostic into single numbers and tables, so that nested results can be read.
+
+    Returns
+    -------
+    dict
+        `single`: pairs (name, value); `tables`: dicts with name, columns and rows.
+    """
+    single: list[tuple[str, Any]] = []
+    tables: list[dict[str, Any]] = []
+    for name, value in found.items():
+        if isinstance(value, Mapping) and value and all(isinstance(row, Mapping) for row in value.values()):
+            rows = [{name: key, **row} for key, row in value.items()]
+        elif (
+            isinstance(value, Sequence)
+            and not isinstance(value, str)
+            and value
+            and isinstance(value[0], Mapping)
+        ):
+            rows = [dict(row) for row in value]
+        else:
+            single.append((name, value))
+            continue
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        tables.append(
+            {"name": name, "columns": columns, "rows": [[row.get(key) for key in columns] for row in rows]}
+        )
+    return {"single": single, "tables": tables}
+
+
+def evaluation_summary(evaluations: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """Return mean and sample standard deviation over seeds per subset, largest first,
+    each followed by its controls.
+
+    Returns
+    -------
+    DataFrame
+        subset, control_of, mean, std (null for one seed), seeds, share, steps.
+    """
+    grouped = (
+        evaluations.filter(pl.col("metric") == metric)
+        .group_by("subset", "control_of")
+        .agg(
+            pl.col("value").mean().alias("mean"),
+            pl.col("value").std().alias("std"),
+            pl.col("seed").n_unique().alias("seeds"),
+            pl.col("share").mean(),
+            pl.col("steps").mean(),
+        )
+    )
+    family = pl.coalesce("control_of", "subset")
+    size = pl.col("share").filter(pl.col("control_of").is_null()).first().over(family)
+    order = [size, family, pl.col("control_of").is_not_null(), pl.col("subset")]
+    return grouped.sort(order, descending=[True, False, False, False], nulls_last=True).select(
+        "subset", "control_of", "mean", "std", "seeds", "share", "steps"
+    )
+
+
+def paired_differences(evaluations: pl.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """Return subset minus control, seed by seed: mean, standard deviation and in how many seeds it is above.
+
+    Only seeds that both have are paired; `std` is null for one pair.
+    """
+    values = evaluations.filter(pl.col("metric") == metric)
+    controls = values.filter(pl.col("control_of").is_not_null())
+    pairs = controls.join(
+        values.select("subset", "seed", treated="value"),
+        left_on=["control_of", "seed"],
+        right_on=["subset", "seed"],
+    )
+    difference = pl.col("treated") - pl.col("value")
+    grouped = pairs.group_by(subset="control_of", control="subset").agg(
+        difference.mean().alias("mean"),
+        difference.std().alias("std"),
+        (difference > 0).sum().alias("above"),
+        pl.len().alias("pairs"),
+    )
+    return grouped.sort("subset", "control").to_dicts()
+
+
+def status_counts(listed: pl.DataFrame) -> tuple[int, int]:
+    """Return how many samples of a worklist are flagged and how many are worth a look."""
+    look = listed.filter(pl.col("status") == WORTH_A_LOOK).height
+    return listed.height - look, look

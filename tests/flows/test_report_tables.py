@@ -1,0 +1,144 @@
+"""The report's tables, worked by hand."""
+
+import polars as pl
+import pytest
+
+from tracesift.flows.report_tables import (
+    CANNOT_TELL,
+    class_rows,
+    empty_reason,
+    evaluation_summary,
+    evidence,
+    flag_rows,
+    paired_differences,
+    verdict,
+)
+
+FLAGS = pl.DataFrame(
+    [
+        ("m", "a", True, 0.9, 0.5, "r"), ("m", "b", False, 0.1, 0.5, ""), ("m", "c", None, None, None, "few"),
+        ("m", "d", None, None, None, "few"), ("m", "e", None, None, None, "no margin"), ("u", "b", True, 3.0, 2.0, "s"),
+        ("u", "c", False, 1.0, 2.5, ""),
+    ],
+    schema={"flag": pl.String, "sample_id": pl.String, "flagged": pl.Boolean, "score": pl.Float64, "threshold": pl.Float64, "reason": pl.String},
+    orient="row",
+)  # fmt: skip
+SCORES = pl.DataFrame(
+    {
+        "sample_id": list("abcde"),
+        "label": ["x", "x", "y", "y", "w"],
+        "cartography_confidence": [0.2, 0.4, 1.0, None, 0.5],
+    }
+)
+LISTED = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "x"], "suggestion": ["y", "y"]})
+
+
+def test_flags_count_yes_no_and_cannot_tell_apart():
+    first, second = flag_rows(FLAGS)
+    assert (first["flag"], first["yes"], first["no"], first["unknown"]) == ("m", 1, 1, 3)
+    assert first["reasons"] == [{"reason": "few", "count": 2}, {"reason": "no margin", "count": 1}]
+    assert first["rule"] == "0.5"
+    assert second["rule"] == "2 to 2.5, by sample or class"
+    many = pl.concat(
+        [FLAGS.filter(pl.col("sample_id") == "c").with_columns(reason=pl.lit(f"r{i}")) for i in range(9)]
+    )
+    assert flag_rows(many.filter(pl.col("flagged").is_null()))[0]["other_reasons"] == 4
+
+
+def test_classes():
+    subsets = [{"counts": {"by_label": {"x": 2, "w": 1}}}]
+    rows = {row["label"]: row for row in class_rows(["x", "y", "z"], SCORES, FLAGS, LISTED, subsets)}
+    assert list(rows) == ["x", "y", "z", "w"]  # the dataset's order; what it does not know comes last
+    assert (rows["x"]["samples"], rows["x"]["flagged"], rows["x"]["unknown"], rows["x"]["share"]) == (
+        2,
+        2,
+        0,
+        1.0,
+    )
+    # c is cleared by one flag and undecided by the other, d is undecided: neither counts as decided
+    assert (rows["y"]["samples"], rows["y"]["flagged"], rows["y"]["unknown"], rows["y"]["share"]) == (
+        2,
+        0,
+        2,
+        None,
+    )
+    assert (rows["z"]["samples"], rows["z"]["share"], rows["z"]["confidence"]) == (0, None, None)
+    assert rows["x"]["confidence"] == pytest.approx(0.3)
+    assert rows["y"]["confidence"] == 1.0
+    assert (rows["x"]["suggested"], rows["y"]["suggested"]) == (("y", 2), None)
+    assert [rows[name]["kept"] for name in "xyzw"] == [[2], [0], [0], [1]]
+
+
+def test_an_empty_worklist_says_which_kind_of_empty():
+    assert "No flag was computed" in empty_reason(FLAGS.clear(), 5)
+    assert empty_reason(FLAGS.filter(pl.col("flagged").is_null()), 5).startswith(
+        "Cannot tell: none of the flags (m)"
+    )
+    nothing = empty_reason(
+        FLAGS.with_columns(flagged=pl.when(pl.col("flagged").is_not_null()).then(pl.lit(value=False))), 5
+    )
+    assert nothing.startswith("Nothing was flagged: m, u looked at 5 training samples")
+    assert "For 3 of them at least one flag cannot tell" in nothing
+
+
+@pytest.mark.parametrize(
+    ("word", "begins"), [("poisoned", "Yes: "), ("suspect", "Perhaps: "), ("clean", "No: ")]
+)
+def test_the_verdict_speaks_of_a_signal_not_of_an_attack(word, begins):
+    found = verdict({"verdict": word, "reason": "because", "D": 4.9})
+    assert found["headline"].startswith(begins)
+    assert "label-specific small signal" in found["headline"]
+    assert found["explanation"].endswith("because")
+    assert found["evidence"]["single"] == [("D", 4.9)]
+
+
+@pytest.mark.parametrize("found", [None, {"verdict": None, "reason": "too few"}, {"verdict": "maybe"}])
+def test_any_other_verdict_is_cannot_tell(found):
+    assert verdict(found)["headline"] == CANNOT_TELL
+
+
+def test_evidence_separates_numbers_from_tables():
+    found = evidence(
+        {
+            "D": 4.9,
+            "views": {"mean": {"D": 1, "gap": 2}, "median": {"D": 3}},
+            "rows": [{"k": 1}],
+            "list": [1, 2],
+            "none": {},
+        }
+    )
+    assert found["single"] == [("D", 4.9), ("list", [1, 2]), ("none", {})]
+    assert found["tables"][0] == {
+        "name": "views",
+        "columns": ["views", "D", "gap"],
+        "rows": [["mean", 1, 2], ["median", 3, None]],
+    }
+    assert found["tables"][1]["rows"] == [[1]]
+
+
+EVALUATIONS = pl.DataFrame(
+    [
+        ("p", None, 0, "acc", 0.80, 0.5, 100), ("p", None, 1, "acc", 0.90, 0.5, 100), ("p", None, 2, "acc", 0.70, 0.5, 100),
+        ("p-random", "p", 0, "acc", 0.70, 0.5, 100), ("p-random", "p", 1, "acc", 0.95, 0.5, 100),
+        ("full", None, 0, "acc", 0.99, 1.0, 200), ("p", None, 0, "loss", 7.0, 0.5, 100),
+    ],
+    schema=["subset", "control_of", "seed", "metric", "value", "share", "steps"], orient="row",
+)  # fmt: skip
+
+
+def test_summary_is_mean_and_sample_deviation_over_seeds():
+    summary = evaluation_summary(EVALUATIONS, "acc")
+    assert summary["subset"].to_list() == ["full", "p", "p-random"]
+    assert summary["mean"].to_list() == pytest.approx([0.99, 0.80, 0.825])
+    assert summary["std"].to_list()[1:] == pytest.approx([0.1, 0.1767767])
+    assert summary["std"][0] is None  # one seed
+    assert summary["seeds"].to_list() == [1, 3, 2]
+    assert summary["steps"].to_list() == [200, 100, 100]
+
+
+def test_differences_pair_seed_with_seed():
+    (row,) = paired_differences(EVALUATIONS, "acc")
+    assert (row["subset"], row["control"], row["pairs"], row["above"]) == ("p", "p-random", 2, 1)
+    assert row["mean"] == pytest.approx((0.10 - 0.05) / 2)  # subset minus control; seed 2 has no partner
+    assert row["std"] == pytest.approx(0.15 / 2**0.5)
+    assert paired_differences(EVALUATIONS.filter(pl.col("subset") != "p-random"), "acc") == []

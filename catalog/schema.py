@@ -17,7 +17,7 @@ import polars as pl
 SIGNAL_SCHEMA = 1
 """Version of the signal files' layout."""
 
-CATALOG_SCHEMA = 1
+CATALOG_SCHEMA = 2
 """Version of the catalog's tables; raised by each migration."""
 
 MANIFEST_SCHEMA = 1
@@ -57,13 +57,17 @@ SIGNALS: dict[str, Signal] = {
     "prob_margin": Signal("TN", "float32", "probability of the label minus the largest other", _RECORD),
     "error_norm": Signal("TN", "float32", "L2 norm of p - onehot(label)", _RECORD),
     "entropy": Signal("TN", "float32", "entropy of p, in nats", _RECORD),
-    "kl_step": Signal("TN", "float32", "sum_k |p_t (log p_t - log p_{t-1})|; NaN at the first epoch", _RECORD),
+    "kl_step": Signal(
+        "TN", "float32", "sum_k |p_t (log p_t - log p_{t-1})|; NaN at the first epoch", _RECORD
+    ),
     "pred": Signal("TN", "int32", "class of the largest logit", _RECORD),
     "seen": Signal("TN", "bool", "the sample was presented", _RECORD),
     "num_tokens": Signal("N", "int64", "tokens behind each per-sample loss", "recorded for language models"),
     "probs": Signal("TNK", "float32", "class probabilities at every checkpoint", "pass your own array"),
     "probs_last": Signal("NK", "float32", "class probabilities at the last checkpoint", _PASS),
-    "probs_oos": Signal("NK", "float32", "out-of-sample class probabilities", "run `tracesift record --folds 3`"),
+    "probs_oos": Signal(
+        "NK", "float32", "out-of-sample class probabilities", "run `tracesift record --folds 3`"
+    ),
     "probs_oos_weak": Signal(
         "NK", "float32", "out-of-sample probabilities of a weak model", "run `tracesift record --folds 3`"
     ),
@@ -71,7 +75,9 @@ SIGNALS: dict[str, Signal] = {
     "labels": Signal("N", "int64", "given label as a class index", "comes with the dataset"),
     "val_loss": Signal("TM", "float32", "cross-entropy of the validation samples", _PASS),
     "val_labels": Signal("M", "int64", "labels of the validation samples", "comes with the dataset"),
-    "embedding": Signal("ND", "float32", "one vector per sample", "run `tracesift embed` or pass your own array"),
+    "embedding": Signal(
+        "ND", "float32", "one vector per sample", "run `tracesift embed` or pass your own array"
+    ),
     "val_embedding": Signal("MD", "float32", "one vector per validation sample", "run `tracesift embed`"),
     "grad_last": Signal("NP", "float32", "projected last-layer gradients", "pass your own array"),
     "images": Signal("NHWC", "uint8", "decoded images", "only image datasets have it"),
@@ -79,14 +85,14 @@ SIGNALS: dict[str, Signal] = {
 
 SCALAR_FIELDS: tuple[str, ...] = (
     "loss", "correct", "margin", "prob_label", "prob_margin", "error_norm", "entropy", "kl_step", "pred",
-)
+)  # fmt: skip
 """What a recorder keeps per sample and epoch by default, beside `seen`."""
 
 FIELD_DTYPES: dict[str, pl.DataType] = {
     "loss": pl.Float32(), "correct": pl.Boolean(), "margin": pl.Float32(), "prob_label": pl.Float32(),
     "prob_margin": pl.Float32(), "error_norm": pl.Float32(), "entropy": pl.Float32(),
     "kl_step": pl.Float32(), "pred": pl.Int32(), "seen": pl.Boolean(), "presentations": pl.Int32(),
-}
+}  # fmt: skip
 """Types of the columns in an epoch file; fixed, so that a view over many runs never widens."""
 
 

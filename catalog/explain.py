@@ -1,0 +1,211 @@
+"""Questions about what is stored: why is this sample where it is, and how do two runs' scores differ."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from tracesift.catalog.connection import identifier, records, rows
+from tracesift.catalog.schema import BadInput
+from tracesift.catalog.views import newest_columns, newest_dataset, newest_flags
+
+_JSON = (
+    "classes",
+    "options",
+    "transform",
+    "notes",
+    "wheels",
+    "config",
+    "details",
+    "params",
+    "attributes",
+    "inputs",
+)
+
+
+def decoded(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as a dict with its JSON columns read, times in ISO form and internal columns left out."""
+    hidden = ("seq", "run_key", "flag_key", "subset_key", "sample_row")
+    return {name: _decoded(name, value) for name, value in record.items() if name not in hidden}
+
+
+def _decoded(name: str, value: Any) -> Any:
+    if name in _JSON and isinstance(value, str):
+        return json.loads(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat() + "Z"
+    return value
+
+
+def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
+    """Return everything known of one sample, as a dict that JSON can hold.
+
+    Its keys: `sample`; `scores` (value, spread, and `rank` among the `of` samples scored, 1 = most of what
+    `direction` names); `flags` with score, threshold and reason; `subsets` (newest version of each) with
+    role, weight and reason; `reviews`; and `lineage`, the dataset and the runs that these rest on.
+
+    Raises
+    ------
+    BadInput
+        No dataset state of this catalog holds the sample.
+    """
+    found = records(
+        con,
+        "SELECT s.* FROM samples s JOIN datasets d USING (dataset_id) WHERE sample_id = ? "
+        "ORDER BY d.seq DESC LIMIT 1",
+        (sample_id,),
+    )
+    if not found:
+        raise BadInput(
+            f"no sample '{sample_id}' in this catalog: `tracesift sql \"FROM samples\"` lists them"
+        )
+    dataset_id = found[0]["dataset_id"]
+    scores = _scores_of(con, dataset_id, sample_id)
+    flags = _flags_of(con, dataset_id, sample_id)
+    subsets = records(
+        con,
+        """
+        SELECT r.name, r.version, r.subset_id, r.selector, r.params, r.control_of,
+               m.role, m.weight, m.new_label, m.reason
+        FROM member_rows m JOIN subset_records r USING (subset_key)
+        JOIN samples s ON s.dataset_id = r.dataset_id AND s.sample_row = m.sample_row
+        WHERE s.sample_id = ?
+          AND r.version = (SELECT max(version) FROM subset_records o WHERE o.name = r.name)
+        ORDER BY r.name
+        """,
+        (sample_id,),
+    )
+    used = sorted({entry["run_id"] for entry in [*scores, *flags]})
+    datasets = records(con, "SELECT * FROM datasets WHERE dataset_id = ?", (dataset_id,))
+    runs = records(con, "SELECT * FROM runs WHERE list_contains(?, run_id) ORDER BY seq", (used,))
+    reviews = records(con, "SELECT label, note, reviewed_at FROM reviews WHERE sample_id = ?", (sample_id,))
+    return {
+        "sample": decoded(found[0]),
+        "scores": scores,
+        "flags": flags,
+        "subsets": [decoded(entry) for entry in subsets],
+        "reviews": [decoded(entry) for entry in reviews],
+        "lineage": {"dataset": decoded(datasets[0]), "runs": [decoded(entry) for entry in runs]},
+    }
+
+
+def _scores_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -> list[dict[str, Any]]:
+    by_run: dict[int, list[dict[str, Any]]] = {}
+    for column in newest_columns(con, dataset_id):
+        by_run.setdefault(column["run_key"], []).append(column)
+    entries = [entry for key, columns in by_run.items() for entry in _ranked(con, key, columns, sample_id)]
+    return sorted(entries, key=lambda entry: str(entry["scorer"]))
+
+
+def _ranked(
+    con: duckdb.DuckDBPyConnection, key: int, columns: list[dict[str, Any]], sample_id: str
+) -> list[dict[str, Any]]:
+    """Return the sample's values in one run's table, each with its rank, in one pass over the table."""
+    wanted = [identifier(column["column_name"]) for column in columns]
+    spreads = [f'"{c["column_name"]}.spread"' if c["has_spread"] else "NULL" for c in columns]
+    own = rows(
+        con, f"SELECT {', '.join(wanted + spreads)} FROM wide.run_{key} WHERE sample_id = ?", (sample_id,)
+    )
+    if not own:
+        return []
+    values, deviations = own[0][: len(columns)], own[0][len(columns) :]
+    counts = ", ".join(f"count({name}), count(*) FILTER (WHERE {name} > ?)" for name in wanted)
+    (ranks,) = rows(con, f"SELECT {counts} FROM wide.run_{key}", tuple(values))
+    return [
+        {
+            "scorer": column["scorer"],
+            "value": values[place],
+            "spread": deviations[place],
+            "rank": None if values[place] is None else ranks[2 * place + 1] + 1,
+            "of": ranks[2 * place],
+            "direction": column["direction"],
+            "version": column["scorer_version"],
+            "params": json.loads(column["params"]),
+            "run_id": column["run_id"],
+        }
+        for place, column in enumerate(columns)
+    ]
+
+
+def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -> list[dict[str, Any]]:
+    newest = {(flag["dataset_id"], flag["run_id"], flag["flag"]) for flag in newest_flags(con, dataset_id)}
+    found = records(con, "SELECT * FROM flags WHERE sample_id = ? ORDER BY flag", (sample_id,))
+    return [
+        {name: entry[name] for name in ("flag", "flagged", "score", "threshold", "reason", "run_id")}
+        for entry in found
+        if (entry["dataset_id"], entry["run_id"], entry["flag"]) in newest
+    ]
+
+
+def diff_runs(con: duckdb.DuckDBPyConnection, first: str, second: str) -> pl.DataFrame:
+    """Compare the scores of two runs over the samples that both cover.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per scorer of either run: `scorer, in_first, in_second, samples, rank_correlation` (Spearman;
+        null where constant), `top_overlap` (share in common of the highest tenth), `mean_change, max_change`
+        (second minus first, the latter absolute) and `most_changed` (a sample_id).
+
+    Raises
+    ------
+    BadInput
+        A run has no scores in this catalog.
+    """
+    ours, theirs = _run_columns(con, first), _run_columns(con, second)
+    lines = [
+        {"scorer": name, "in_first": name in ours, "in_second": name in theirs}
+        | (_agreement(con, name, ours[name], theirs[name]) if name in ours and name in theirs else {})
+        for name in sorted(ours.keys() | theirs.keys())
+    ]
+    schema = {
+        "scorer": pl.String(), "in_first": pl.Boolean(), "in_second": pl.Boolean(), "samples": pl.Int64(),
+        "rank_correlation": pl.Float64(), "top_overlap": pl.Float64(), "mean_change": pl.Float64(),
+        "max_change": pl.Float64(), "most_changed": pl.String(),
+    }  # fmt: skip
+    return pl.DataFrame(lines, schema=schema)
+
+
+def _run_columns(con: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, int]:
+    """Return column name -> key of the wide table; the newest dataset state wins where a run has several."""
+    newest = newest_dataset(con)
+    found = rows(
+        con,
+        "SELECT column_name, run_key FROM score_columns JOIN score_runs USING (run_key) WHERE run_id = ? "
+        "ORDER BY dataset_id = ?, seq",
+        (run_id, newest),
+    )
+    if not found:
+        known = [
+            row[0] for row in rows(con, "SELECT DISTINCT run_id FROM score_runs ORDER BY run_id LIMIT 5")
+        ]
+        raise BadInput(f"run {run_id} has no scores here; runs that have: {', '.join(known) or 'none'}")
+    return dict(found)
+
+
+def _agreement(con: duckdb.DuckDBPyConnection, name: str, ours: int, theirs: int) -> dict[str, Any]:
+    column = identifier(name)
+    both = con.sql(
+        f"SELECT a.sample_id, a.{column} AS a, b.{column} AS b FROM wide.run_{ours} a "
+        f"JOIN wide.run_{theirs} b USING (sample_id) WHERE a.{column} IS NOT NULL AND b.{column} IS NOT NULL "
+        "ORDER BY sample_id"
+    ).pl()
+    if both.is_empty():
+        return {"samples": 0}
+    change = both["b"] - both["a"]
+    correlation = both.select(pl.corr(pl.col("a").rank(), pl.col("b").rank())).item()
+    tenth = max(1, both.height // 10)
+    top = [
+        set(both.sort(by, "sample_id", descending=[True, False])["sample_id"][:tenth]) for by in ("a", "b")
+    ]
+    return {
+        "samples": both.height,
+        "rank_correlation": None if correlation is None or correlation != correlation else correlation,
+        "top_overlap": len(top[0] & top[1]) / tenth,
+        "mean_change": change.mean(),
+        "max_change": change.abs().max(),
+        "most_changed": both["sample_id"][int(change.abs().arg_max() or 0)],
+    }

@@ -1,0 +1,80 @@
+"""The catalog's schema over time: named functions in order, each recorded in the transaction that ran it.
+
+`schema.sql` is always the schema of today. A fresh catalog is made from it, with all migrations recorded as
+applied; an older one is brought forward by the functions it lacks, and then has the same tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import duckdb
+
+from tracesift.catalog.connection import rows
+from tracesift.catalog.schema import CATALOG_SCHEMA, BadInput
+
+
+def create_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 1: everything of schema.sql but what the later functions add."""
+    raise AssertionError("a catalog without version 1 is made from schema.sql")
+
+
+def add_reviews(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 2: a person's verified labels, and the per-dataset numbers that are no score."""
+    con.execute(
+        "CREATE TABLE diagnostics "
+        "(dataset_id VARCHAR, run_id VARCHAR, name VARCHAR, value VARCHAR, seq BIGINT)"
+    )
+    con.execute(
+        "CREATE TABLE reviews (sample_id VARCHAR, label VARCHAR, note VARCHAR, reviewed_at TIMESTAMP)"
+    )
+
+
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (create_tables, add_reviews)
+"""In order; the position, counted from 1, is the schema version that the function leads to."""
+
+if len(MIGRATIONS) != CATALOG_SCHEMA:
+    raise AssertionError("schema.CATALOG_SCHEMA must be the number of migrations")
+
+
+def applied(con: duckdb.DuckDBPyConnection) -> int:
+    """Return the schema version of an open catalog, 0 for an empty file.
+
+    Raises
+    ------
+    BadInput
+        The catalog was written by a newer tracesift.
+    """
+    known = rows(
+        con,
+        "SELECT count(*) FROM duckdb_tables() "
+        "WHERE database_name = current_database() AND table_name = 'schema_migrations'",
+    )
+    if known == [(0,)]:
+        return 0
+    ((found,),) = rows(con, "SELECT max(version) FROM schema_migrations")
+    if found > CATALOG_SCHEMA:
+        raise BadInput(
+            f"the catalog has schema version {found} and this tracesift knows {CATALOG_SCHEMA}: "
+            "upgrade tracesift, or use another workspace"
+        )
+    return int(found)
+
+
+def migrate(con: duckdb.DuckDBPyConnection) -> int:
+    """Bring an open, writable catalog to today's schema; returns how many versions it moved."""
+    found = applied(con)
+    if found == 0:
+        con.execute(Path(__file__).with_name("schema.sql").read_text(encoding="utf-8"))
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for number, function in enumerate(MIGRATIONS[found:], start=found + 1):
+        if found > 0:
+            function(con)
+        con.execute(
+            "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
+            [number, function.__name__, now, version("tracesift")],
+        )
+    return len(MIGRATIONS) - found

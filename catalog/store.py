@@ -1,0 +1,350 @@
+"""The memory of a workspace: datasets, runs, scores, flags, subsets and evaluations in one DuckDB file.
+
+`Catalog` holds no connection. Every method opens the file, does one step in one transaction and closes it, so
+that a notebook can read while a model trains. Every put replaces what stood under the same key: running a
+step again leaves the catalog as running it once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from tracesift.catalog import explain, scores, views
+from tracesift.catalog.connection import CATALOG_FILE, reading, rows, writing
+from tracesift.catalog.files import canonical_json, replacing
+from tracesift.catalog.frames import conform, distinct_ids
+from tracesift.catalog.manifest import MEMBERS, Manifest
+from tracesift.catalog.migrations import applied, migrate
+from tracesift.catalog.schema import CATALOG_SCHEMA, ID_RULE, BadInput
+from tracesift.catalog.tables import next_number, now, replace_row, replace_samples, sample_rows
+
+_EVALUATIONS: dict[str, pl.DataType] = {
+    "subset_id": pl.String(), "dataset_id": pl.String(), "subset": pl.String(), "model": pl.String(),
+    "seed": pl.Int64(), "metric": pl.String(), "value": pl.Float64(), "num_train": pl.Int64(),
+    "run_id": pl.String(), "details": pl.String(),
+}  # fmt: skip
+_REVIEWS: dict[str, pl.DataType] = dict.fromkeys(("sample_id", "label", "note"), pl.String())
+_READ_ONLY_STATEMENTS = frozenset({"SELECT", "EXPLAIN", "PRAGMA", "CALL", "MULTI"})
+
+
+class Catalog:
+    """The catalog of one workspace.
+
+    Parameters
+    ----------
+    workspace : path of the workspace's folder; made by the first write.
+    wait : seconds to wait for a catalog that another process holds.
+
+    Raises
+    ------
+    WorkspaceBusy
+        From any method: the file stayed held; the message names the process and its command line.
+    BadInput
+        From any method: the file cannot be read or written, or comes from a newer tracesift.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> catalog = Catalog(tempfile.mkdtemp())
+    >>> samples = pl.DataFrame({"sample_id": ["a", "b"], "split": "train", "label": ["cat", "dog"]})
+    >>> catalog.put_dataset({"name": "pets", "source": "pets.csv", "fingerprint": "0" * 64}, samples)
+    '0000000000000000'
+    >>> meta = [{"scorer": "aum", "version": 1, "params": {}, "inputs": ["margin"], "direction": "clean"}]
+    >>> frame = pl.DataFrame({"sample_id": ["a", "b"], "aum": [0.5, -1.0]})
+    >>> catalog.put_scores("run-1", "0" * 16, frame, meta)
+    >>> catalog.query("SELECT sample_id FROM sample_scores WHERE aum < ?", (0,)).item()
+    'b'
+    """
+
+    def __init__(self, workspace: str | Path, *, wait: float = 30.0) -> None:
+        self.workspace = Path(workspace).expanduser().absolute()
+        if "?" in str(self.workspace):
+            raise BadInput(f"DuckDB cannot keep a file below a folder with '?' in its name: {self.workspace}")
+        self.path = self.workspace / CATALOG_FILE
+        self.wait = wait
+
+    @contextmanager
+    def _write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with writing(self.path, wait=self.wait) as con:
+            migrate(con)
+            views.place(con, self.workspace)
+            yield con
+
+    @contextmanager
+    def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with reading(self.path, wait=self.wait) as con:
+            found = applied(con)
+            if found == CATALOG_SCHEMA:
+                self._find_signals(con)
+                yield con
+                return
+        with self._write():  # brings an older catalog forward, or one whose first writer was killed
+            pass
+        with reading(self.path, wait=self.wait) as con:
+            self._find_signals(con)
+            yield con
+
+    def _find_signals(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Show trajectories where the stored view cannot: after a move, or without a signals folder."""
+        there = views.schema_file(self.workspace).exists()
+        if there and rows(con, "SELECT path FROM workspace") == [(str(self.workspace),)]:
+            return
+        select = views.trajectories(self.workspace) if there else views.no_trajectories()
+        con.execute(f"CREATE TEMP VIEW trajectories AS {select}")
+
+    def put_dataset(self, record: Mapping[str, Any], samples: pl.DataFrame) -> str:
+        """Write one state of a dataset, which becomes the newest; returns its dataset_id.
+
+        Parameters
+        ----------
+        record : name, source, fingerprint (64 hex digits) and any of kind, classes, options, transform,
+            notes, id_rule; what the table has no column for is kept in `details`.
+        samples : one row per sample with sample_id and split, and where known label, label_true,
+            content_hash, group; further columns are kept as JSON in `attributes`.
+        """
+        given = dict(record)
+        for name in ("name", "source", "fingerprint"):
+            if not given.get(name):
+                raise BadInput(f"a dataset record needs '{name}'")
+        given.setdefault("dataset_id", given["fingerprint"][:16])
+        given.setdefault("id_rule", ID_RULE)
+        given["num_samples"] = samples.height
+        whole = sample_rows(given["dataset_id"], samples)
+        with self._write() as con:
+            replace_row(con, "datasets", ("dataset_id",), given | {"created_at": now()})
+            replace_samples(con, given["dataset_id"], whole)
+            views.refresh(con)
+        return str(given["dataset_id"])
+
+    def put_run(self, record: Mapping[str, Any]) -> None:
+        """Write a run: run_id, dataset_id, kind and any column of `runs`; the rest is kept in `details`."""
+        for name in ("run_id", "dataset_id", "kind"):
+            if not record.get(name):
+                raise BadInput(f"a run record needs '{name}'")
+        with self._write() as con:
+            replace_row(con, "runs", ("run_id",), {"status": "running", "started_at": now()} | dict(record))
+
+    def finish_run(self, run_id: str, *, status: str = "done", **details: Any) -> None:
+        """Set a run's status and finishing time, and add `details` to its own."""
+        with self._write() as con:
+            found = rows(con, "SELECT details FROM runs WHERE run_id = ?", (run_id,))
+            if not found:
+                raise BadInput(f"run {run_id} is not in the catalog {self.path}")
+            merged = json.loads(found[0][0] or "{}") | details
+            con.execute(
+                "UPDATE runs SET status = ?, finished_at = ?, details = ? WHERE run_id = ?",
+                [status, now(), canonical_json(merged).decode(), run_id],
+            )
+
+    def put_scores(
+        self,
+        run_id: str,
+        dataset_id: str,
+        frame: pl.DataFrame,
+        meta: Sequence[Mapping[str, Any]],
+        spreads: pl.DataFrame | None = None,
+    ) -> None:
+        """Write score columns of a run; columns of the same name are replaced, the run's others stay.
+
+        Parameters
+        ----------
+        frame : sample_id and one column per scorer. Samples of the dataset that it lacks are not covered by
+            this run; NaN and null both mean that no score could be computed.
+        meta : per scorer the keys scorer, version, params, inputs, direction. With `defaults` beside
+            `params`, a scorer run with other values gets the column ``scorer__<digest>``, listed in `scores`
+            only; `column` names the frame's column where one scorer stands in it twice.
+        spreads : sample_id and, for scorers combined over seeds, the spread under the same column names.
+        """
+        with self._write() as con:
+            scores.put_scores(con, run_id, dataset_id, frame, meta, spreads)
+            views.refresh(con)
+
+    def put_flags(self, run_id: str, dataset_id: str, flag: str, frame: pl.DataFrame) -> None:
+        """Write one flag of a run.
+
+        Parameters
+        ----------
+        frame : sample_id, flagged (null: cannot tell), and optionally score, threshold, reason.
+        """
+        with self._write() as con:
+            scores.put_flags(con, run_id, dataset_id, flag, frame)
+            views.refresh(con)
+
+    def put_subset(self, manifest: Manifest, members: pl.DataFrame) -> str:
+        """Write a manifest and its members; returns the subset_id. Earlier versions of the name stay."""
+        dataset_id = manifest.dataset.fingerprint[:16]
+        what = f"subset {manifest.name}"
+        whole = conform(members, MEMBERS, what=what, required=["sample_id", "role", "weight"])
+        with self._write() as con:
+            numbered = scores.with_rows(scores.samples_of(con, dataset_id), whole, what=what)
+            same = "SELECT subset_key FROM subset_records WHERE name = ? AND version = ?"
+            con.execute(
+                f"DELETE FROM member_rows WHERE subset_key IN ({same})", [manifest.name, manifest.version]
+            )
+            key = next_number(con, "subset_records", "subset_key")
+            record = _subset_record(manifest) | {"subset_key": key, "dataset_id": dataset_id}
+            replace_row(con, "subset_records", ("name", "version"), record)
+            con.register("incoming", numbered)
+            con.execute(
+                f"INSERT INTO member_rows SELECT {key}, sample_row, role, weight, new_label, reason "
+                "FROM incoming"
+            )
+        return manifest.subset_id
+
+    def put_evaluations(self, frame: pl.DataFrame) -> None:
+        """Write measured values: subset_id, seed, metric, value and any further column of `evaluations`."""
+        whole = conform(
+            frame, _EVALUATIONS, what="evaluations", required=["subset_id", "seed", "metric", "value"]
+        )
+        with self._write() as con:
+            con.register("incoming", whole)
+            con.execute(
+                "DELETE FROM evaluations e USING incoming i WHERE e.subset_id = i.subset_id "
+                "AND e.seed = i.seed AND e.metric = i.metric AND e.model IS NOT DISTINCT FROM i.model"
+            )
+            con.execute("INSERT INTO evaluations BY NAME SELECT * FROM incoming")
+
+    def put_diagnostic(self, dataset_id: str, run_id: str, name: str, value: Mapping[str, Any]) -> None:
+        """Write numbers about a whole dataset, such as an estimated noise matrix."""
+        record = {
+            "dataset_id": dataset_id,
+            "run_id": run_id,
+            "name": name,
+            "value": canonical_json(value).decode(),
+        }
+        with self._write() as con:
+            replace_row(con, "diagnostics", ("dataset_id", "run_id", "name"), record)
+
+    def put_reviews(self, frame: pl.DataFrame) -> None:
+        """Write labels that a person verified (sample_id, label, note): true ones from now on."""
+        whole = conform(frame, _REVIEWS, what="reviews", required=["sample_id", "label"])
+        distinct_ids(whole, what="reviews")
+        with self._write() as con:
+            con.register("incoming", whole)
+            con.execute("DELETE FROM reviews r USING incoming i WHERE r.sample_id = i.sample_id")
+            con.execute("INSERT INTO reviews SELECT sample_id, label, note, ? FROM incoming", [now()])
+            con.execute(
+                "UPDATE samples SET label_true = i.label FROM incoming i "
+                "WHERE samples.sample_id = i.sample_id"
+            )
+
+    def put_forget_request(self, record: Mapping[str, Any]) -> None:
+        """Write that a deletion was asked for: request_id and columns of `forget_requests`, no sample ids."""
+        if not record.get("request_id"):
+            raise BadInput("a forget request needs 'request_id'")
+        with self._write() as con:
+            replace_row(con, "forget_requests", ("request_id",), {"created_at": now()} | dict(record))
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
+        """Run one reading statement and return its rows; it can neither change the catalog nor touch files.
+
+        Parameters
+        ----------
+        sql : one SELECT (or DESCRIBE, SUMMARIZE, EXPLAIN, PIVOT …).
+        params : values for its ``?`` (a sequence) or ``$name`` (a mapping).
+
+        Raises
+        ------
+        BadInput
+            The statement is no query, or DuckDB cannot run it; the message is DuckDB's first line.
+        """
+        with self._read() as con:
+            _seal(con, self.workspace)
+            try:
+                found = con.extract_statements(sql)
+                _check_statements([statement.type.name for statement in found])
+                given = params if isinstance(params, Mapping) else list(params)
+                return con.sql(sql, params=given or None).pl()
+            except (duckdb.Error, pl.exceptions.PolarsError) as error:
+                raise BadInput(f"this query cannot be run: {_whole_message(error)}") from error
+
+    def newest_dataset(self) -> dict[str, Any] | None:
+        """Return the record of the dataset state written last, JSON columns decoded, or None."""
+        return self._one("SELECT * FROM datasets ORDER BY seq DESC LIMIT 1")
+
+    def newest_run(self, *, kind: str | None = None, dataset_id: str | None = None) -> dict[str, Any] | None:
+        """Return the record of the run written last, of a kind and dataset where given, or None."""
+        return self._one(
+            "SELECT * FROM runs WHERE coalesce(kind = $kind, true) "
+            "AND coalesce(dataset_id = $dataset_id, true) ORDER BY seq DESC LIMIT 1",
+            {"kind": kind, "dataset_id": dataset_id},
+        )
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """Return a run's record, JSON columns decoded, or None."""
+        return self._one("SELECT * FROM runs WHERE run_id = $run_id", {"run_id": run_id})
+
+    def _one(self, sql: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        with self._read() as con:
+            found = con.sql(sql, params=dict(params) if params else None).pl().to_dicts()
+        return explain.decoded(found[0]) if found else None
+
+    def why(self, sample_id: str) -> dict[str, Any]:
+        """Return everything known of one sample; see `explain.why`."""
+        with self._read() as con:
+            return explain.why(con, sample_id)
+
+    def diff_runs(self, first: str, second: str) -> pl.DataFrame:
+        """Return, for each scorer of both runs, how far its scores agree; see `explain.diff_runs`."""
+        with self._read() as con:
+            return explain.diff_runs(con, first, second)
+
+    def snapshot(self, path: str | Path) -> Path:
+        """Copy the catalog, whole, to `path`, where it may be kept open without blocking the workspace."""
+        target = Path(path).expanduser().absolute()
+        if target == self.path:
+            raise BadInput(f"a snapshot cannot replace the catalog itself: name another path than {target}")
+        target.with_name(target.name + ".wal").unlink(missing_ok=True)
+        with self._read() as con, replacing(target) as temporary:
+            temporary.unlink()
+            con.execute(f"ATTACH {views.literal(str(temporary))} AS copy_")
+            con.execute("COPY FROM DATABASE catalog TO copy_")
+            con.execute("DETACH copy_")
+        return target
+
+
+def _subset_record(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "subset_id": manifest.subset_id,
+        "name": manifest.name,
+        "version": manifest.version,
+        "selector": manifest.selector.name,
+        "selector_version": manifest.selector.version,
+        "params": manifest.selector.params,
+        "seed": manifest.selector.seed,
+        "budget": manifest.selector.budget,
+        "control_of": manifest.control_of,
+        "scores": [score.as_dict() for score in manifest.scores],
+        "num_members": manifest.members.rows,
+        "fingerprint": manifest.fingerprint,
+        "created_at": manifest.created_at,
+    }
+
+
+def _seal(con: duckdb.DuckDBPyConnection, workspace: Path) -> None:
+    """Close the file system to a user's query, the signals folder of `trajectories` excepted."""
+    folder = str(workspace)
+    if not any(letter in folder for letter in "*["):  # DuckDB matches these escaped, and so never allows them
+        con.execute(f"SET allowed_directories = [{views.literal(folder + '/signals/')}]")
+        con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+
+
+def _check_statements(kinds: list[str]) -> None:
+    if len(kinds) != 1:
+        raise BadInput(f"give one SQL statement, not {len(kinds)}")
+    if kinds[0] not in _READ_ONLY_STATEMENTS:
+        raise BadInput(f"the catalog is read-only here: {kinds[0]} is refused, use SELECT")
+
+
+def _whole_message(error: Exception) -> str:
+    """Return DuckDB's message on one line: its hints (candidate columns) stand on the second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(line for line in lines if not line.startswith(("LINE ", "^")))

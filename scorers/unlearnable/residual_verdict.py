@@ -1,0 +1,56 @@
+"""Does a set of images hold samples with a small label-specific signal? One verdict per dataset (ours).
+
+The companion of `residual_shortcut`, which must not be thresholded without it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracesift.scorers.contract import diagnostic
+from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
+
+
+@diagnostic(
+    mode=None, reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022"
+)
+def residual_verdict(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], *, smallest_class: int = 100
+) -> dict[str, Any]:
+    """Say whether part of the images carries a small label-specific signal.
+
+    Poisoned: in one view the two groups of a class are on average at least 3.5 deviations apart and 1.5
+    deviations apart in the log-odds of the label (impulse view: 15 and 2), or one class alone exceeds 2 and
+    2.5 times that. Suspect: the groups are that far apart but the log-odds reach only 0.8 of what is
+    needed.
+
+    Parameters
+    ----------
+    images : (N, H, W, C) uint8
+        Grey levels over the full range 0 to 255.
+    labels : (N,) int
+        Class indices.
+    smallest_class
+        The median class must hold this many images, or the verdict is "cannot tell".
+
+    Returns
+    -------
+    dict
+        `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for
+        each the `separation` and `gap`, what was `needed`, whether it `fires`, and the class indices that
+        alone would.
+
+    References
+    ----------
+    Yu, Zhang, Chen, Yin and Liu, "Availability Attacks Create Shortcuts", KDD 2022, for the premise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> residual_verdict(np.zeros((5, 8, 8, 1), dtype=np.uint8), np.array([0, 0, 0, 1, 1]))["verdict"]
+    'cannot tell'
+    """
+    return residual_analysis(images, labels, smallest_class=smallest_class).verdict

@@ -65,6 +65,8 @@ class Dataset:
         Files left out because they could not be read (`on_error="skip"`).
     originals : ImageFiles or None
         Image files before resizing, for people to look at.
+    positions : int64 (N,) or None
+        Where each row stood in the source; rows of a separate val or test source count on behind it.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     originals: ImageFiles | None = field(default=None, repr=False)
+    positions: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return self.samples.height
@@ -149,8 +152,9 @@ def open_dataset(
     ----------
     source : str, Path or object
         ``"digits"``; a file or folder of Parquet, CSV, TSV, JSON Lines, JSON records, Arrow or npz; a folder
-        of class folders with images; a folder of IDX files; a ``save_to_disk`` folder; ``"hf:NAME[:CONFIG]"``; a
-        polars or pandas frame, an Arrow table, a Hugging Face Dataset or DatasetDict, a torch dataset.
+        of class folders with images; a folder of IDX files; a ``save_to_disk`` folder;
+        ``"hf:NAME[:CONFIG]"``; a polars or pandas frame, an Arrow table, a Hugging Face Dataset or
+        DatasetDict, a torch dataset.
     name : str, optional
         What to call it; the file's or folder's name otherwise.
     label, id, text, image, features, split, group : str, optional
@@ -343,6 +347,7 @@ def _assemble(
         notes=tuple(dict.fromkeys(note[0].upper() + note[1:] for note in notes)),
         skipped=prepared.skipped,
         originals=None if prepared.originals is None else prepared.originals.take(order),
+        positions=np.flatnonzero(prepared.kept.to_numpy())[order],
     )
 
 

@@ -236,8 +236,8 @@ def user_ids(values: pl.Series, where: str, mixed: str | None = None) -> list[st
     if len(doubled):
         first = ", ".join(f"'{value}'" for value in doubled.head(3))
         raise BadInput(
-            f"{where}: id column '{name}' holds {len(doubled)} ids more than once (first: {first}); make them "
-            "unique over all splits, or give id='content-hash' (--id content-hash)"
+            f"{where}: id column '{name}' holds {len(doubled)} ids more than once (first: {first}); make "
+            "them unique over all splits, or give id='content-hash' (--id content-hash)"
         )
     return text.to_list()
 

@@ -14,8 +14,6 @@ from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.sources.json_records import as_column
 from tracesift.pipelines.sources.loaded import Loaded
 
-_CHANNELS = (1, 2, 3, 4)
-
 
 def digits() -> Loaded:
     """Return scikit-learn's digits: 1,797 grey images of 8 by 8, values 0..16 spread over 0..255."""
@@ -30,12 +28,12 @@ def as_images(x: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
     """Return uint8 images as (N, H, W, C), and a note where channels stood first."""
     if x.ndim == 3:
         return x[..., None], []
-    if x.shape[3] in _CHANNELS:
-        return x, []
-    if x.shape[1] in _CHANNELS:
-        return np.ascontiguousarray(x.transpose(0, 2, 3, 1)), [
-            f"{where}: the channels of the images stand first."
-        ]
+    for likely in ((1, 3), (2, 4)):  # (N, 3, 5, 4) is three colours of 5 by 4
+        if x.shape[3] in likely:
+            return x, []
+        if x.shape[1] in likely:
+            note = f"{where}: the channels of the images stand first."
+            return np.ascontiguousarray(x.transpose(0, 2, 3, 1)), [note]
     raise BadInput(
         f"{where}: images of shape {x.shape} have no axis of 1 to 4 channels; (N, H, W, C) is needed"
     )

@@ -76,7 +76,12 @@ class ImageFiles:
         return len(self.files)
 
     def __getitem__(self, rows: int | slice | Iterable[int] | np.ndarray) -> np.ndarray:
-        wanted = np.arange(len(self.files))[np.asarray(rows) if not isinstance(rows, (int, slice)) else rows]
+        if not isinstance(rows, (int, slice)):
+            rows = np.asarray(rows)
+            rows = (
+                rows if rows.dtype == bool else rows.astype(np.int64)
+            )  # an empty list is an array of floats
+        wanted = np.arange(len(self.files))[rows]
         pixels = partial(_pixels, shape=self.image_shape)
         if np.ndim(wanted) == 0:
             return pixels(self.files[int(wanted)])

@@ -126,8 +126,8 @@ def _features(frame: pl.DataFrame, where: str) -> pl.DataFrame | np.ndarray:
     nested = [column.name for column in frame.get_columns() if column.dtype.is_nested()]
     if nested and frame.width > 1:
         raise BadInput(
-            f"{where}: column '{nested[0]}' holds lists beside other features; give features='{nested[0]}' to "
-            "use it alone, or name the others (--features)"
+            f"{where}: column '{nested[0]}' holds lists beside other features; give features='{nested[0]}' "
+            "to use it alone, or name the others (--features)"
         )
     if nested:
         vectors = frame[nested[0]].to_list()

@@ -37,7 +37,7 @@ def _records_by_line(path: Path, text: str) -> list[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise BadInput(
-                f"{path}: line {number} is not JSON ({error.msg} at column {error.colno})"
+                f"{path}: line {number} is not JSON ({error.msg} at column {error.colno}); mend it"
             ) from error
         if not isinstance(record, dict):
             raise BadInput(f"{path}: line {number} holds {type(record).__name__}, not an object of columns")

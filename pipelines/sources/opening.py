@@ -15,8 +15,8 @@ from tracesift.pipelines.sources.loaded import Loaded
 from tracesift.pipelines.sources.objects import from_object
 
 FORMS = (
-    "'digits', a file or folder of parquet, csv, tsv, jsonl, json, arrow or npz (--format names it), a folder "
-    "of class folders with images, a folder of IDX files, a save_to_disk folder, or hf:NAME[:CONFIG]"
+    "'digits', a file or folder of parquet, csv, tsv, jsonl, json, arrow or npz (--format names it), a "
+    "folder of class folders with images, a folder of IDX files, a save_to_disk folder, or hf:NAME[:CONFIG]"
 )
 
 

@@ -76,7 +76,7 @@ def _read_binary(path: Path, kind: str) -> pl.DataFrame:
             return pl.read_parquet(path)
         with path.open("rb") as file:
             stream = file.read(6) != b"ARROW1"
-        return pl.read_ipc_stream(path) if stream else pl.read_ipc(path, memory_map=False)
+        return pl.read_ipc_stream(path) if stream else pl.read_ipc(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise BadInput(f"{path}: not a whole {kind} file ({reason}); write or fetch it again") from error

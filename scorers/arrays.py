@@ -10,8 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracesift.catalog.schema import SIGNALS, BadInput
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+Flags = NDArray[np.bool_]
 
 AXES = {
     "T": "epochs", "N": "samples", "M": "validation samples", "K": "classes", "D": "dimensions",

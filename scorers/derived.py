@@ -6,10 +6,13 @@ Only what is exact: loss and margin are defined on logits, and probabilities hav
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.arrays import Floats, Integers
 
 
 def derive(name: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -38,40 +41,40 @@ def derive(name: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([formula(probs[t], labels) for t in range(epochs)])
 
 
-def _prob_label(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return p[np.arange(len(y)), y]
+def _prob_label(p: Floats, y: Integers) -> NDArray[Any]:
+    return np.asarray(p[np.arange(len(y)), y])
 
 
-def _prob_margin(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _prob_margin(p: Floats, y: Integers) -> NDArray[Any]:
     others = p.copy()
     others[np.arange(len(y)), y] = -np.inf
-    return _prob_label(p, y) - others.max(axis=1)
+    return np.asarray(_prob_label(p, y) - others.max(axis=1))
 
 
-def _error_norm(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _error_norm(p: Floats, y: Integers) -> NDArray[Any]:
     error = p.astype(np.float64)
     error[np.arange(len(y)), y] -= 1
-    return np.sqrt((error**2).sum(axis=1))
+    return np.asarray(np.sqrt((error**2).sum(axis=1)))
 
 
-def _entropy(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _entropy(p: Floats, y: Integers) -> NDArray[Any]:
     p = p.astype(np.float64)
-    return -(p * np.log(np.where(p == 0, 1.0, p))).sum(axis=1)
+    return np.asarray(-(p * np.log(np.where(p == 0, 1.0, p))).sum(axis=1))
 
 
-def _pred(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return p.argmax(axis=1)
+def _pred(p: Floats, y: Integers) -> NDArray[Any]:
+    return np.asarray(p.argmax(axis=1))
 
 
-def _correct(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _seen(p, y) & (p.argmax(axis=1) == y)
+def _correct(p: Floats, y: Integers) -> NDArray[Any]:
+    return np.asarray(_seen(p, y) & (p.argmax(axis=1) == y))
 
 
-def _seen(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return ~np.isnan(p).any(axis=1)
+def _seen(p: Floats, y: Integers) -> NDArray[Any]:
+    return np.asarray(~np.isnan(p).any(axis=1))
 
 
-DERIVABLE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+DERIVABLE: dict[str, Callable[[Floats, Integers], NDArray[Any]]] = {
     "prob_label": _prob_label,
     "prob_margin": _prob_margin,
     "error_norm": _error_norm,

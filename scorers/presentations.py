@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.arrays import Floats, Integers
 
 
-def mean_and_count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_count(values: np.ndarray) -> tuple[Floats, Integers]:
     """Return the mean over presentations, NaN where there are none, and their number.
 
     Parameters
@@ -36,7 +37,7 @@ def mean_and_count(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return total / count, count
 
 
-def mean_square_around(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def mean_square_around(values: np.ndarray, centre: np.ndarray) -> Floats:
     """Return the mean over presentations of (values - centre)^2, of shape (N,)."""
     total = np.zeros(values.shape[1])
     count = np.zeros(values.shape[1], dtype=np.int64)

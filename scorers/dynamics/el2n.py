@@ -51,7 +51,7 @@ def el2n(error_norm: np.ndarray, *, checkpoint: int | None = None, aggregate: st
         checkpoint = max(1, -(-len(error_norm) // 10))
     early = first_epochs(error_norm, checkpoint, setting="el2n: checkpoint")
     if aggregate == "at":
-        return early[-1].astype(np.float64)
+        return np.asarray(early[-1], dtype=np.float64)
     mean, count = mean_and_count(early)
     if aggregate == "mean":
         return mean

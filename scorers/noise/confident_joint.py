@@ -8,10 +8,11 @@ self-confidence t_j. Everything goes by blocks of rows, so that beside the proba
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from tracesift.scorers.arrays import row_blocks
+from tracesift.scorers.arrays import Integers, row_blocks
 
 SLACK = 1e-6
 """Within this of a threshold, or of the largest probability, counts as reaching it."""
@@ -23,14 +24,20 @@ UNREACHABLE = 2.0
 """Threshold of a class that no sample is labelled as."""
 
 
+def rows_by_label(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each label that occurs, with its rows in ascending order."""
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    for k, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+        yield int(k), order[start:end]
+
+
 def class_thresholds(probs_oos: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return t_k, the mean probability of class k over the samples labelled k, of shape (K,)."""
-    order = np.argsort(labels, kind="stable")
-    own = probs_oos[np.arange(len(labels)), labels].astype(np.float64)[order]
-    found, starts = np.unique(labels[order], return_index=True)
     thresholds = np.full(probs_oos.shape[1], UNREACHABLE)
-    for k, values in zip(found, np.split(own, starts[1:]), strict=True):
-        thresholds[k] = max(LOWEST, math.fsum(values) / len(values))  # exact, whatever the order of rows
+    for k, rows in rows_by_label(labels):
+        mean = math.fsum(probs_oos[rows, k].tolist()) / len(rows)  # exact, whatever the order of rows
+        thresholds[k] = max(LOWEST, mean)
     return thresholds
 
 
@@ -85,7 +92,7 @@ def confident_joint(probs_oos: np.ndarray, labels: np.ndarray, *, calibrate: boo
     return _calibrated(joint, np.bincount(labels, minlength=classes)) if calibrate else joint
 
 
-def _calibrated(joint: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _calibrated(joint: Integers, counts: Integers) -> Integers:
     """Scale each row to its label's count in whole numbers: what is left over goes to the largest remainders.
 
     Integer arithmetic throughout, because equal remainders are the rule in small counts and rounding errors

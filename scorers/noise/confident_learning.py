@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.arrays import row_blocks
+from tracesift.scorers.arrays import Floats, Integers, row_blocks
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.noise.confident_joint import class_thresholds
 
@@ -83,18 +83,18 @@ def confident_learning(
     return result
 
 
-def _self_confidence(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _self_confidence(p: Floats, y: Integers) -> Floats:
     return p[np.arange(len(y)), y]
 
 
-def _normalized_margin(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _normalized_margin(p: Floats, y: Integers) -> Floats:
     others = p.copy()
     others[np.arange(len(y)), y] = -np.inf
     largest = others.max(axis=1) if p.shape[1] > 1 else np.zeros(len(y))
     return (_self_confidence(p, y) - largest + 1) / 2
 
 
-def _weighted_entropy(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _weighted_entropy(p: Floats, y: Integers) -> Floats:
     own = _self_confidence(p, y)
     entropy = -(p * np.log(np.where(p > 0, p, 1.0))).sum(axis=1) / max(np.log(p.shape[1]), 1e-300)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.arrays import row_blocks
-from tracesift.scorers.noise.confident_joint import SLACK, confident_class, confident_joint
+from tracesift.scorers.arrays import Flags, Floats, Integers, row_blocks
+from tracesift.scorers.noise.confident_joint import SLACK, confident_class, confident_joint, rows_by_label
 from tracesift.scorers.noise.confident_learning import confident_learning
 
 FILTERS = (
@@ -84,7 +84,7 @@ def find_label_issues(
         return ~supported
     if filter_by in FILTERS[3:]:
         guess = confident_class(probs_oos, labels)
-        off_diagonal = (guess >= 0) & (guess != labels) & ~supported
+        off_diagonal = np.asarray((guess >= 0) & (guess != labels) & ~supported)
         if filter_by == "confident_learning":
             return off_diagonal
         quality = confident_learning(probs_oos, labels, score=filter_by.removeprefix("low_"))
@@ -95,7 +95,7 @@ def find_label_issues(
     return ~supported & _pruned(probs_oos, labels, counts, filter_by, min_examples_per_class)
 
 
-def _supported(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _supported(probs: Floats, labels: Integers) -> Flags:
     """Return where the given label is the most probable class, or within rounding of it."""
     supported = np.empty(len(labels), dtype=bool)
     for rows in row_blocks(*probs.shape):
@@ -117,16 +117,12 @@ def _prune_counts(joint: np.ndarray, frac_noise: float, at_least: int) -> np.nda
     np.fill_diagonal(counts, 0.0)
     pruned = counts * frac_noise
     np.fill_diagonal(pruned, kept + (counts - pruned).sum(axis=1))
-    return pruned.astype(np.int64)
+    return np.asarray(pruned, dtype=np.int64)
 
 
-def _pruned(
-    probs: np.ndarray, labels: np.ndarray, counts: np.ndarray, filter_by: str, at_least: int
-) -> np.ndarray:
+def _pruned(probs: Floats, labels: Integers, counts: Integers, filter_by: str, at_least: int) -> Flags:
     issues = np.zeros(len(labels), dtype=bool)
-    order = np.argsort(labels, kind="stable")
-    found, starts = np.unique(labels[order], return_index=True)
-    for k, rows in zip(found, np.split(order, starts[1:]), strict=True):
+    for k, rows in rows_by_label(labels):
         if len(rows) <= max(at_least, 1):
             continue
         own = probs[rows, k]
@@ -143,13 +139,13 @@ def _pruned(
     return issues
 
 
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
+def _largest(values: Floats, count: int) -> Flags:
     """Return a mask of the `count` largest values, the first rows among equal ones."""
     if count <= 0:
         return np.zeros(len(values), dtype=bool)
     if count >= len(values):
         return np.ones(len(values), dtype=bool)
     cut = np.partition(values, len(values) - count)[len(values) - count]
-    mask = values > cut
+    mask = np.asarray(values > cut)
     mask[np.flatnonzero(values == cut)[: count - int(mask.sum())]] = True
     return mask

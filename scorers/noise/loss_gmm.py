@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 
 from tracesift.catalog.schema import BadInput, MissingSignal
+from tracesift.scorers.arrays import Floats
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import mean_and_count
 
@@ -72,7 +73,7 @@ def loss_gmm(
     return score
 
 
-def _scaled(loss: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+def _scaled(loss: Floats, labels: np.ndarray | None) -> Floats:
     """Scale one epoch's losses to [0, 1], constant ones to 0; infinite ones count as the largest finite."""
     loss = loss.astype(np.float64)
     finite = np.isfinite(loss)

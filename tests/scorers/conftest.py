@@ -39,7 +39,7 @@ def signals_of(logits, labels, val_logits, val_labels):
     return signals
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_signals():
     """Random logits without structure; embeddings and images carry the labels a little."""
 
@@ -64,7 +64,7 @@ def random_signals():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def planted_signals():
     """Training with wrong labels: the true class is found early, the wrong label is memorised late.
 
@@ -94,7 +94,7 @@ def planted_signals():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def auroc():
     """Area under the curve for finding `positive` by a high score; samples without a score are left out."""
 

@@ -28,7 +28,8 @@ def rows_by_label(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each label that occurs, with its rows in ascending order."""
     order = np.argsort(labels, kind="stable")
     found, starts = np.unique(labels[order], return_index=True)
-    for k, start, end in zip(found, starts, [*starts[1:], len(order)], strict=True):
+    ends = np.append(starts, len(order))[1:]
+    for k, start, end in zip(found, starts, ends, strict=True):
         yield int(k), order[start:end]
 
 

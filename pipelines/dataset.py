@@ -18,24 +18,16 @@ from PIL import Image
 
 from tracesift.catalog.schema import SPLITS, BadInput
 from tracesift.pipelines import identity, splits
+from tracesift.pipelines.sources import beside
 from tracesift.pipelines.sources import inputs as model_inputs
 from tracesift.pipelines.sources import labels as spelling
-from tracesift.pipelines.sources.columns import infer
-from tracesift.pipelines.sources.guessing import (
-    CONTENT_IDS,
-    TRUTH_COLUMN,
-    Columns,
-    Wanted,
-    check_columns,
-    resolve,
-)
+from tracesift.pipelines.sources.guessing import CONTENT_IDS, Columns, Wanted, resolve
 from tracesift.pipelines.sources.images import ImageFiles
-from tracesift.pipelines.sources.loaded import Loaded, join
+from tracesift.pipelines.sources.loaded import Loaded
 from tracesift.pipelines.sources.opening import load
+from tracesift.pipelines.sources.parts import gather
 
 Inputs: TypeAlias = "np.ndarray | ImageFiles | list[str] | pl.DataFrame"
-
-RESERVED = ("sample_id", "split", "label", "label_true", "content_hash", "group", "row")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,7 +115,7 @@ class Dataset:
             ]
         if isinstance(self.inputs, np.ndarray):
             return [{f"x{at}": float(v) for at, v in enumerate(vector)} for vector in self.inputs[wanted]]
-        return [self.inputs[row] for row in wanted]
+        return [str(self.inputs[row]) for row in wanted]
 
 
 def open_dataset(
@@ -204,9 +196,7 @@ def open_dataset(
     reading = {"format": format, "delimiter": delimiter, "encoding": encoding}
     main = load(source, ids=ids, **reading)
     columns = resolve(main, wanted, where)
-    loaded, split_values, shares = _gather_parts(
-        main, columns, wanted, where, {"val": val, "test": test}, reading
-    )
+    loaded, split_values, shares = gather(main, columns, where, {"val": val, "test": test}, reading)
     options = {
         "label": columns.label, "id": CONTENT_IDS if id == CONTENT_IDS else columns.id, "text": columns.text,
         "image": columns.image, "features": list(columns.features) or None, "split": columns.split,
@@ -231,50 +221,6 @@ def _recorded(part: Any) -> Any:
     return str(part) if isinstance(part, Path) else f"<{type(part).__module__}.{type(part).__name__}>"
 
 
-def _gather_parts(
-    main: Loaded,
-    columns: Columns,
-    wanted: Wanted,
-    where: str,
-    parts: dict[str, Any],
-    reading: dict[str, str | None],
-) -> tuple[Loaded, pl.Series, dict[str, float | None]]:
-    """Join val and test sources to the main one; return rows, their splits so far, and the shares to cut."""
-    if main.split is not None and wanted.split is None:
-        split = main.split
-    elif columns.split is not None:
-        split = splits.read_splits(main.table[columns.split], where)
-    else:
-        split = pl.Series("split", ["train"] * main.table.height)
-    present = set(split.unique().to_list())
-    loaded, values, shares = [main], [split.alias("split")], {}
-    for option, part in parts.items():
-        share = splits.parse_share(part, option)
-        if part is not None and option in present:
-            raise BadInput(
-                f"{where}: brings its own {option} rows, so {option}= (--{option}) cannot be given too"
-            )
-        if part is None or share is not None:
-            default = splits.SHARE if share is None else share
-            shares[option] = None if option in present else default
-            continue
-        other = load(part, **reading)
-        other_name = str(part) if isinstance(part, (str, Path)) else f"{option}={type(part).__name__}"
-        if other.split is not None:
-            raise BadInput(f"{other_name}: holds splits of its own; name the one part to use as {option}")
-        needed = Wanted(
-            label=columns.label, id=columns.id, text=columns.text, image=columns.image,
-            features=columns.features or None, group=columns.group,
-        )  # fmt: skip
-        check_columns(other.table, needed, other_name)
-        loaded.append(other)
-        values.append(pl.Series("split", [option] * other.table.height))
-        shares[option] = None
-    if "train" not in present:
-        raise BadInput(f"{where}: has no train rows, only {', '.join(sorted(present))}; curation needs train")
-    return join(loaded), pl.concat(values), shares
-
-
 def _assemble(
     loaded: Loaded,
     columns: Columns,
@@ -286,55 +232,30 @@ def _assemble(
     source: str,
     options: dict[str, Any],
 ) -> Dataset:
+    notes = [*loaded.notes, *columns.notes]
+    labels, truth = _labels(loaded, columns, split, where, notes, clean=options["clean_labels"])
     prepared = model_inputs.prepare(loaded, columns, where, on_error=options["on_error"])
-    table, split = loaded.table.filter(prepared.kept), split.filter(prepared.kept)
-    notes = [*loaded.notes, *columns.notes, *prepared.notes]
-    labels = spelling.read_labels(table[columns.label], where)
-    if columns.label in loaded.mixed:
-        notes.append(
-            f"label column '{columns.label}' mixes {loaded.mixed[columns.label]}; all are read as text."
-        )
-    truth = _known_truth(table, notes)
-    if options["clean_labels"]:
-        labels, truth = spelling.clean(labels), spelling.clean(truth)
-    notes += spelling.check_spelling(labels, split)
+    notes += prepared.notes
+    table = loaded.table.filter(prepared.kept)
+    labels, truth, split = (column.filter(prepared.kept) for column in (labels, truth, split))
     if labels.n_unique() < 2:
         raise BadInput(
             f"{where}: every label is '{labels[0]}'; curation needs at least two classes (--label)"
         )
-    used = {
-        columns.label,
-        columns.id,
-        columns.split,
-        columns.text,
-        columns.image,
-        TRUTH_COLUMN,
-        *columns.features,
-    }
-    used |= {columns.group} & {"group"} | set(columns.ignored)
-    rest = _remaining(table.drop([column for column in table.columns if column in used]), notes)
-    group = _groups(table, columns, where)
+    rest = beside.remaining(table.drop(beside.used(table, columns)), notes)
+    group = beside.groups(table, columns, where)
     if columns.id is None:
-        beside = pl.DataFrame([*rest.get_columns(), split.alias("split:"), truth.alias("label_true:")])
-        ids = identity.number_twins(prepared.hashes, labels, beside)
-        keys = prepared.hashes
+        told_apart = pl.DataFrame([*rest.get_columns(), split.alias("split:"), truth.alias("label_true:")])
+        ids, keys = identity.number_twins(prepared.hashes, labels, told_apart), prepared.hashes
     else:
         ids = keys = identity.user_ids(table[columns.id], where, loaded.mixed.get(columns.id))
-    final = splits.cut(split, labels, group or keys, **shares, groups=group is not None)
-    samples = pl.DataFrame(
-        {
-            "sample_id": ids,
-            "split": final,
-            "label": labels,
-            "label_true": truth,
-            "content_hash": prepared.hashes,
-        }
-        | ({} if group is None else {"group": group})
-    )
-    schema = {"kind": prepared.kind, "inputs": prepared.names}
+    split = splits.cut(split, labels, group or keys, **shares, groups=group is not None)
+    own = {"sample_id": ids, "split": split, "label": labels, "label_true": truth}
+    own |= {"content_hash": prepared.hashes} | ({} if group is None else {"group": group})
+    samples = pl.DataFrame([*pl.DataFrame(own).get_columns(), *rest.get_columns()])
     order = samples["sample_id"].arg_sort().to_numpy()
-    samples = pl.DataFrame([*samples.get_columns(), *rest.get_columns()])[order].rechunk()
-    notes += _findings(samples)
+    samples = samples[order].rechunk()
+    notes += beside.findings(samples)
     return Dataset(
         name=name,
         source=source,
@@ -343,67 +264,24 @@ def _assemble(
         samples=samples,
         classes=spelling.natural_order(labels),
         inputs=model_inputs.take(prepared.inputs, order),
-        fingerprint=identity.fingerprint(samples, schema),
+        fingerprint=identity.fingerprint(samples, {"kind": prepared.kind, "inputs": prepared.names}),
         notes=tuple(dict.fromkeys(note[0].upper() + note[1:] for note in notes)),
         skipped=prepared.skipped,
         originals=None if prepared.originals is None else prepared.originals.take(order),
-        positions=np.flatnonzero(prepared.kept.to_numpy())[order],
     )
 
 
-def _known_truth(table: pl.DataFrame, notes: list[str]) -> pl.Series:
-    if TRUTH_COLUMN not in table.columns:
-        return pl.Series(TRUTH_COLUMN, [None] * table.height, dtype=pl.String)
-    notes.append(f"column '{TRUTH_COLUMN}' is taken as known true labels.")
-    return identity.canonical_column(infer(table[TRUTH_COLUMN])).cast(pl.String).alias(TRUTH_COLUMN)
-
-
-def _groups(table: pl.DataFrame, columns: Columns, where: str) -> list[str] | None:
-    if columns.group is None:
-        return None
-    group = identity.canonical_column(table[columns.group])
-    if group.null_count():
-        raise BadInput(
-            f"{where}: group column '{columns.group}' is empty in {group.null_count()} rows; fill it"
+def _labels(
+    loaded: Loaded, columns: Columns, split: pl.Series, where: str, notes: list[str], *, clean: bool
+) -> tuple[pl.Series, pl.Series]:
+    """Return labels and known true labels as text; splits that spell them differently are an error."""
+    labels = spelling.read_labels(loaded.table[columns.label], where)
+    if columns.label in loaded.mixed:
+        notes.append(
+            f"label column '{columns.label}' mixes {loaded.mixed[columns.label]}; all are read as text."
         )
-    return group.to_list()
-
-
-def _remaining(rest: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Return columns beside the inputs in plain types; a name of ours gets ``_source`` behind it."""
-    kept = []
-    for column in rest.get_columns():
-        dtype = column.dtype
-        if dtype in (pl.Binary, pl.Object) or (isinstance(dtype, pl.Struct) and "Binary" in str(dtype)):
-            notes.append(f"column '{column.name}' ({dtype.base_type().__name__}) is not kept.")
-            continue
-        if dtype.is_nested():
-            column = model_inputs.as_json(column)
-        elif dtype in (pl.Categorical, pl.Enum, pl.Null):
-            column = column.cast(pl.String)
-        kept.append(infer(column).alias(f"{column.name}_source" if column.name in RESERVED else column.name))
-    return pl.DataFrame(kept)
-
-
-def _findings(samples: pl.DataFrame) -> list[str]:
-    """Say what deserves a look before training: repeats over splits, conflicting labels, absent classes."""
-    notes = []
-    by_content = samples.group_by("content_hash").agg(
-        pl.col("split").n_unique().alias("splits"),
-        pl.col("label").n_unique().alias("labels"),
-        pl.len().alias("copies"),
-        pl.col("sample_id").min(),
-    )
-    repeats = by_content.filter(pl.col("copies") > 1)
-    if extra := int((repeats["copies"] - 1).sum()):
-        notes.append(f"{extra} samples repeat the exact input of another.")
-    for column, what in (("splits", "stand in more than one split"), ("labels", "carry different labels")):
-        found = repeats.filter(pl.col(column) > 1)["sample_id"].sort()
-        if len(found):
-            notes.append(f"{len(found)} repeated inputs {what} (first: {', '.join(found.head(5))}).")
-    for split in ("train", "val", "test"):
-        absent = sorted(set(samples["label"]) - set(samples.filter(pl.col("split") == split)["label"]))
-        if absent:
-            shown = ", ".join(f"'{label}'" for label in absent[:5]) + (", ..." if len(absent) > 5 else "")
-            notes.append(f"{len(absent)} classes have no {split} sample: {shown}.")
-    return notes
+    truth = beside.known_truth(loaded.table, notes)
+    if clean:
+        labels, truth = spelling.clean(labels), spelling.clean(truth)
+    notes += spelling.check_spelling(labels, split)
+    return labels, truth

@@ -100,8 +100,8 @@ def _canonical_strings(values: pl.Series) -> pl.Series:
     changed = [(old, new) for old in odd.to_list() if (new := canonical_text(old)) != old]
     if not changed:
         return values
-    old, new = zip(*changed, strict=True)
-    return values.replace_strict(old, new, default=values, return_dtype=pl.String)
+    old = [before for before, _ in changed]
+    return values.replace_strict(old, [after for _, after in changed], default=values, return_dtype=pl.String)
 
 
 def _canonical_lists(values: pl.Series) -> pl.Series:

@@ -111,7 +111,9 @@ def read_idx(path: Path) -> np.ndarray:
 def read_idx_folder(folder: Path) -> Loaded:
     """Return an MNIST-style folder: ``train-*`` is train, ``t10k-*`` (or ``test-*``) is test."""
     files = idx_files(folder)
-    images, labels, split = [], [], []
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    split: list[str] = []
     for prefix, name in (("train", "train"), ("t10k", "test"), ("test", "test"), ("val", "val")):
         ours = [path for path in files if path.name.startswith(f"{prefix}-")]
         if not ours:

@@ -78,7 +78,9 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
         raise BadInput("text=, image= and features= name three kinds of input; give one of them")
     notes: list[str] = []
     identity = _resolve_id(loaded, wanted, notes)
-    split = wanted.split or _named(table, ("split",), exact=True)
+    if wanted.split is not None and loaded.split is not None:
+        raise BadInput(f"{where}: has splits of its own; leave out split= (--split)")
+    split = wanted.split or (_named(table, ("split",), exact=True) if loaded.split is None else None)
     taken = {name for name in (identity, split, wanted.group, TRUTH_COLUMN) if name}
     label = wanted.label or loaded.label
     inputs = {wanted.text, wanted.image, *(wanted.features or ())}

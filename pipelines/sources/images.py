@@ -251,7 +251,7 @@ def read_class_folders(folder: Path) -> Loaded:
     return Loaded(
         table=pl.DataFrame({"label": labels, "path": paths}),
         name=folder.resolve().name,
-        arrays=ImageList(files=tuple(files)),
+        arrays=ImageList(files=tuple(path.absolute() for path in files)),
         split=pl.Series("split", split) if splits else None,
         label="label",
         root=folder,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +70,6 @@ def take(inputs: Any, order: np.ndarray) -> Any:
     return [inputs[row] for row in order.tolist()] if isinstance(inputs, list) else inputs[order]
 
 
-def as_json(values: pl.Series) -> pl.Series:
-    """Return nested values as JSON text."""
-    texts = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in values.to_list()]
-    return pl.Series(values.name, texts, dtype=pl.String)
-
-
 def _decoded(listed: ImageList, names: Sequence[str], on_error: str) -> Prepared:
     decoded = images.decode(listed, names, on_error=on_error)
     return Prepared(
@@ -92,14 +85,14 @@ def _decoded(listed: ImageList, names: Sequence[str], on_error: str) -> Prepared
 
 
 def _listed_images(loaded: Loaded, column: str, where: str) -> tuple[ImageList, list[str]]:
-    root = loaded.root or Path()
+    root = (loaded.root or Path()).absolute()
     files: list[Path | bytes] = []
     names: list[str] = []
     for row, value in enumerate(loaded.table[column].to_list(), start=1):
         given = value if not isinstance(value, dict) else (value["bytes"] or value["path"])
         if isinstance(given, str):
             files.append(root / given)
-            names.append(str(root / given))
+            names.append(str((loaded.root or Path()) / given))
         elif isinstance(given, (bytes, type(None))):
             files.append(given or b"")
             names.append(f"{where}: row {row}, column '{column}'")

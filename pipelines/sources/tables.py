@@ -128,7 +128,7 @@ def read_folder(
             f"{folder}: some file names are splits and {', '.join(plain[:3])} is none; "
             "name the train file as SOURCE and the others with --val and --test"
         )
-    parts = []
+    parts: list[Loaded] = []
     for path, split in zip(files, splits, strict=True):
         part = read_file(path, format=format, delimiter=delimiter, encoding=encoding)
         if parts and set(part.table.columns) != set(parts[0].table.columns):

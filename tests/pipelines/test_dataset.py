@@ -184,7 +184,7 @@ def test_val_and_test_from_sources(tmp_path):
     with_split = pl.DataFrame(
         {"n": range(9), "label": list("ababababa"), "split": ["train", "val", "test"] * 3}
     )
-    with pytest.raises(BadInput, match="brings its own val rows"):
+    with pytest.raises(BadInput, match="has val rows of its own"):
         open_dataset(with_split, val=0.1)
 
 
@@ -254,3 +254,13 @@ def test_fashion_mnist_as_it_is(real_data):
     assert opened.inputs.shape == (70000, 28, 28, 1)
     assert len(opened.rows("test")) == 10000
     assert len(opened.rows("train")) + len(opened.rows("val")) == 60000
+
+
+def test_every_kind_opens_again_from_its_options(tmp_path):
+    TABLE.write_parquet(tmp_path / "train.parquet")
+    TABLE.with_columns(age=pl.col("age") + 1).write_parquet(tmp_path / "test.parquet")
+    for source in ("digits", tmp_path):
+        opened = open_dataset(source)
+        assert open_dataset(opened.source, **opened.options).fingerprint == opened.fingerprint
+    with pytest.raises(BadInput, match="has splits of its own; leave out split="):
+        open_dataset(tmp_path, split="city")

@@ -194,3 +194,16 @@ def test_npz_of_images_in_both_channel_orders(tmp_path):
     stream = io.BytesIO()
     last.content([0])[0].save(stream, "PNG")
     np.testing.assert_array_equal(np.asarray(Image.open(stream)), last.inputs[0])
+
+
+def test_tables_in_two_folders_name_images_beside_themselves(tmp_path):
+    for name, count in (("main", 8), ("held", 4)):
+        folder_of(tmp_path / name / "pics", sizes=((8, 8 + count % 5),) * count)
+        paths = sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.png"))
+        rows = {"image": [str(path) for path in paths], "label": [path.parent.name for path in paths]}
+        pl.DataFrame(rows).write_csv(tmp_path / name / "list.csv")
+    opened = open_dataset(tmp_path / "main" / "list.csv", test=tmp_path / "held" / "list.csv", val=0)
+    held = opened.samples.filter(pl.col("split") == "test")
+    assert held["image"].str.starts_with("../held/pics/").all()
+    by_folder = open_dataset(tmp_path / "held" / "pics", val=0, test=0)
+    assert held["content_hash"].to_list() == by_folder.samples["content_hash"].to_list()

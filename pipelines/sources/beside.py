@@ -1,0 +1,97 @@
+"""What stands beside label and inputs: known truth, groups, other columns; and what deserves a look."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from tracesift.catalog.schema import SPLITS, BadInput
+from tracesift.pipelines import identity
+from tracesift.pipelines.sources.columns import infer
+from tracesift.pipelines.sources.guessing import TRUTH_COLUMN, Columns
+
+RESERVED = ("sample_id", "split", "label", "label_true", "content_hash", "group", "row")
+
+
+def known_truth(table: pl.DataFrame, notes: list[str]) -> pl.Series:
+    """Return the true labels that a source brings in a column `label_true`; null where it says nothing."""
+    if TRUTH_COLUMN not in table.columns:
+        return pl.Series(TRUTH_COLUMN, [None] * table.height, dtype=pl.String)
+    notes.append(f"column '{TRUTH_COLUMN}' is taken as known true labels.")
+    return identity.canonical_column(infer(table[TRUTH_COLUMN])).cast(pl.String).alias(TRUTH_COLUMN)
+
+
+def groups(table: pl.DataFrame, columns: Columns, where: str) -> list[str] | None:
+    """Return the group of each row as text, or None where no group column was named."""
+    if columns.group is None:
+        return None
+    group = identity.canonical_column(table[columns.group])
+    if group.null_count():
+        raise BadInput(
+            f"{where}: group column '{columns.group}' is empty in {group.null_count()} rows; fill it"
+        )
+    return group.to_list()
+
+
+def used(table: pl.DataFrame, columns: Columns) -> list[str]:
+    """Return the columns that `samples` or the inputs hold already; paths of images stay beside them."""
+    named = {
+        columns.label,
+        columns.id,
+        columns.split,
+        columns.text,
+        TRUTH_COLUMN,
+        *columns.features,
+        *columns.ignored,
+    }
+    if columns.image is not None and table[columns.image].dtype != pl.String:
+        named.add(columns.image)
+    if columns.group == "group":
+        named.add("group")
+    return [name for name in table.columns if name in named]
+
+
+def remaining(rest: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """Return columns beside the inputs in plain types; a name of ours gets ``_source`` behind it."""
+    kept = []
+    for column in rest.get_columns():
+        dtype = column.dtype
+        if dtype in (pl.Binary, pl.Object) or (isinstance(dtype, pl.Struct) and "Binary" in str(dtype)):
+            notes.append(f"column '{column.name}' ({dtype.base_type().__name__}) is not kept.")
+            continue
+        if dtype.is_nested():
+            column = _as_json(column)
+        elif dtype in (pl.Categorical, pl.Enum, pl.Null):
+            column = column.cast(pl.String)
+        kept.append(infer(column).alias(f"{column.name}_source" if column.name in RESERVED else column.name))
+    return pl.DataFrame(kept)
+
+
+def _as_json(values: pl.Series) -> pl.Series:
+    texts = [None if v is None else json.dumps(v, default=str, ensure_ascii=False) for v in values.to_list()]
+    return pl.Series(values.name, texts, dtype=pl.String)
+
+
+def findings(samples: pl.DataFrame) -> list[str]:
+    """Say what deserves a look before training: repeats over splits, conflicting labels, absent classes."""
+    notes = []
+    by_content = samples.group_by("content_hash").agg(
+        pl.col("split").n_unique().alias("splits"),
+        pl.col("label").n_unique().alias("labels"),
+        pl.len().alias("copies"),
+        pl.col("sample_id").min(),
+    )
+    repeats = by_content.filter(pl.col("copies") > 1)
+    if extra := int((repeats["copies"] - 1).sum()):
+        notes.append(f"{extra} samples repeat the exact input of another.")
+    for column, what in (("splits", "stand in more than one split"), ("labels", "carry different labels")):
+        found = repeats.filter(pl.col(column) > 1)["sample_id"].sort()
+        if len(found):
+            notes.append(f"{len(found)} repeated inputs {what} (first: {', '.join(found.head(5))}).")
+    for split in SPLITS:
+        absent = sorted(set(samples["label"]) - set(samples.filter(pl.col("split") == split)["label"]))
+        if absent:
+            shown = ", ".join(f"'{label}'" for label in absent[:5]) + (", ..." if len(absent) > 5 else "")
+            notes.append(f"{len(absent)} classes have no {split} sample: {shown}.")
+    return notes

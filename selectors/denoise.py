@@ -1,0 +1,179 @@
+"""Turn label-noise flags into a cleaned set: relabel, drop, or give less weight.
+
+One decision in three forms. In mode `auto` a flagged sample whose wrongness is near certain and that has a
+suggestion gets the suggested label; of the others the worst are dropped, at most `max_drop` of all samples;
+the rest stay with a weight that falls with the confidence of the flag. A null flag (cannot tell) is never
+acted upon.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.schema import BadInput, nearest
+from tracesift.selectors.budget import exact_share
+from tracesift.selectors.contract import selector
+
+STEPS: dict[str, tuple[str, ...]] = {
+    "drop": ("drop",),
+    "relabel": ("relabel",),
+    "reweight": ("reweight",),
+    "auto": ("relabel", "drop", "reweight"),
+}
+UNKNOWN_WEIGHT = 0.5
+"""Weight of a flagged sample whose confidence is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What becomes of one flagged sample."""
+
+    role: str
+    weight: float
+    new_label: str | None
+    why: str
+
+
+@selector(
+    version=1,
+    budget=False,
+    columns=("flag", "confidence", "suggestion"),
+    reference="ours; dropping, relabelling and reweighting from one flag",
+)
+def denoise(
+    frame: pl.DataFrame,
+    *,
+    mode: Literal["auto", "drop", "relabel", "reweight"] = "auto",
+    max_drop: float = 0.05,
+    relabel_confidence: float = 0.95,
+    min_weight: float = 0.1,
+    flag: str = "label_noise",
+    confidence: str = "confidence",
+    suggestion: str = "suggestion",
+) -> pl.DataFrame:
+    """Drop, relabel or down-weight the samples that are flagged as mislabeled; keep all others.
+
+    Parameters
+    ----------
+    mode : {"auto", "drop", "relabel", "reweight"}
+        Which of the three may be used; with one of them, the flagged samples that it does not reach stay as
+        they are.
+    max_drop : float
+        Most that may be dropped, as a share in [0, 1] of all samples; the most confident flags go first.
+    relabel_confidence : float
+        Least confidence for a new label.
+    min_weight : float
+        Least weight; otherwise it is 1 - confidence.
+    flag, confidence, suggestion : str
+        Columns: a Boolean (null = cannot tell), the probability that the label is wrong, and the label to use
+        instead (may be absent, except in mode `relabel`).
+
+    Returns
+    -------
+    polars.DataFrame
+        `sample_id`, `role` (keep, drop or relabel), `weight`, `reason`, `new_label` (null unless relabelled).
+        At least one sample of each label stays under it.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame(
+    ...     {"sample_id": list("abcd"), "label": list("xxyy"), "label_noise": [True, False, None, False],
+    ...      "confidence": [0.99, 0.0, None, 0.0], "suggestion": ["y", None, None, None]}
+    ... )
+    >>> denoise(frame).select("role", "new_label").row(0)
+    ('relabel', 'y')
+    """
+    _check(frame, mode, max_drop, relabel_confidence, min_weight, flag, confidence, suggestion)
+    wanted = [name for name in ("sample_id", "label", flag, confidence, suggestion) if name in frame.columns]
+    frame = frame.select(list(dict.fromkeys(wanted)))  # so that no other column can collide with ours
+    known = set(frame["label"].unique())
+    rows = frame.with_row_index("row").filter(pl.col(flag).fill_null(value=False))
+    rows = rows.with_columns(
+        pl.col(confidence).cast(pl.Float64).fill_nan(None).alias("sure"),
+        (pl.col(suggestion) if suggestion in frame.columns else pl.lit(None, pl.String)).alias("instead"),
+    ).sort(["sure", "sample_id"], descending=[True, False], nulls_last=True)
+    left = Counter(frame["label"].to_list())
+    decisions: dict[int, Decision] = {}
+    for step in STEPS[mode]:
+        limit = int(exact_share(max_drop) * frame.height) if step == "drop" else frame.height
+        for row, label, sure, instead in rows.select("row", "label", "sure", "instead").iter_rows():
+            if row in decisions or limit == 0:
+                continue
+            good = instead in known and instead != label and sure is not None and sure >= relabel_confidence
+            if step == "reweight" or (left[label] > 1 and (step == "drop" or good)):
+                decisions[row] = _decide(step, sure, instead, min_weight)
+                left[label] -= step != "reweight"
+                limit -= 1
+    return _result(frame, rows, decisions, flag, mode, max_drop)
+
+
+def _decide(step: str, sure: float | None, instead: str | None, min_weight: float) -> Decision:
+    said = "confidence unknown" if sure is None else f"confidence {sure:.3f}"
+    if step == "relabel":
+        return Decision(
+            role="relabel", weight=1.0, new_label=instead, why=f"{said}; label becomes '{instead}'"
+        )
+    if step == "drop":
+        return Decision(role="drop", weight=0.0, new_label=None, why=f"{said}; dropped")
+    weight = round(max(min_weight, 1 - sure), 6) if sure is not None else max(min_weight, UNKNOWN_WEIGHT)
+    return Decision(role="keep", weight=weight, new_label=None, why=f"{said}; kept with weight {weight:g}")
+
+
+def _result(
+    frame: pl.DataFrame,
+    rows: pl.DataFrame,
+    decisions: dict[int, Decision],
+    flag: str,
+    mode: str,
+    max_drop: float,
+) -> pl.DataFrame:
+    asked = frame[flag].to_list()
+    roles, weights, labels = ["keep"] * frame.height, np.ones(frame.height), [None] * frame.height
+    reasons = [
+        f"{flag} is null: cannot tell, so kept" if answer is None else f"not flagged by {flag}"
+        for answer in asked
+    ]
+    for rank, row in enumerate(rows["row"], start=1):
+        decision = decisions.get(row)
+        if decision is None:
+            why = f"kept: not reached by mode '{mode}', max_drop={max_drop:g}, or the last of its label"
+        else:
+            roles[row], weights[row], labels[row], why = (
+                decision.role, decision.weight, decision.new_label, decision.why,
+            )  # fmt: skip
+        reasons[row] = f"flagged by {flag}, rank {rank} of {rows.height} by confidence: {why}"
+    return frame.select("sample_id").with_columns(
+        pl.Series("role", roles),
+        pl.Series("weight", weights),
+        pl.Series("reason", reasons),
+        pl.Series("new_label", labels, dtype=pl.String),
+    )
+
+
+def _check(
+    frame: pl.DataFrame, mode: str, max_drop: float, relabel_confidence: float, min_weight: float,
+    flag: str, confidence: str, suggestion: str,
+) -> None:  # fmt: skip
+    if mode not in STEPS:
+        raise BadInput(
+            f"denoise: mode '{mode}' is unknown{nearest(mode, sorted(STEPS))}; modes: {sorted(STEPS)}"
+        )
+    shares = {"max_drop": max_drop, "relabel_confidence": relabel_confidence, "min_weight": min_weight}
+    for name, value in shares.items():
+        if isinstance(value, bool) or not 0 <= value <= 1:
+            raise BadInput(f"denoise: {name} must be a share in [0, 1], not {value!r}")
+    for column in (flag, confidence) if mode != "relabel" else (flag, confidence, suggestion):
+        if column not in frame.columns:
+            raise BadInput(
+                f"denoise: the frame has no column '{column}'; run the flag label_noise and join its answer"
+            )
+    if frame.schema[flag] not in (pl.Boolean, pl.Null):
+        raise BadInput(f"denoise: '{flag}' must be Boolean (null = cannot tell), not {frame.schema[flag]}")
+    wrong = frame.filter(~pl.col(confidence).cast(pl.Float64).fill_nan(None).is_between(0, 1)).height
+    if wrong:
+        raise BadInput(f"denoise: {wrong} values of '{confidence}' lie outside [0, 1]")

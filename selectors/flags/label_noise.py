@@ -1,0 +1,272 @@
+"""Flag: the given label is probably wrong. Three answers per sample: yes, no, cannot tell.
+
+The rule in one sentence: *a label is called wrong when two witnesses reject it, the network that trained on
+it (its margin lies in a separate low group) and networks that never saw it (they are as sure of another class
+as they usually are of that class); it is confirmed when both accept it; otherwise we cannot tell.*
+
+The low group must exist: a mixture of one to three Gaussians, its number of components by BIC, whose lowest
+part is apart from the next (Ashman's D >= 2) and mostly rejected by the second witness (>= 80 %, and at least
+50 points more often than the rest). Hard data, overlapping classes and pure noise do not pass, and then
+nothing is flagged. Nor is anything said of a class that the second witness cannot recognise, nor of one that
+would be flagged by more than half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.schema import BadInput
+from tracesift.selectors.flags.contract import flag
+from tracesift.selectors.flags.low_group import LowGroup, find_low_group
+from tracesift.selectors.flags.witness import Witness, cross_fitted, in_sample, numbers
+
+SMALLEST_LOSS = 1e-3
+"""Keeps the logarithm finite for a sample that was fitted perfectly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dynamics:
+    """What the network that trained on the labels says: `values` (N,), high = clean, from one column."""
+
+    column: str
+    values: np.ndarray
+    accepted: np.ndarray
+    """(N,) bool: on average over training the label was preferred."""
+
+    def as_score(self, value: float | None) -> float | None:
+        """Return `value` in the column's own units."""
+        if value is None or self.column == "aum":
+            return value
+        return float(np.exp(-value) - SMALLEST_LOSS)
+
+
+@flag(
+    version=1,
+    columns=(
+        "aum", "mean_loss", "oos_margin", "oos_pred",
+        "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
+    ),
+    reference="ours, from Pleiss et al. 2020 (margin), Li et al. 2020 (mixture), Northcutt et al. 2021",
+)  # fmt: skip
+def label_noise(
+    frame: pl.DataFrame,
+    *,
+    min_class: int = 10,
+    probability: float | None = None,
+    separation: float | None = None,
+) -> pl.DataFrame:
+    """Say of every sample whether its label is wrong: True, False or null (cannot tell).
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        `sample_id`, `label`, and the evidence. First witness: `aum` (mean logit margin in training, low =
+        suspicious) or `mean_loss`; with both, `mean_loss` is used where only it shows a low group. Second
+        witness: `oos_margin` (cross-fitted P[label] minus the largest other) with `oos_pred` (label name).
+        Without these two the evidence is in-sample only and the terms are stricter. Optional:
+        `elr_target_disagreement`, `loss_gmm` (asked in-sample only), `split` (only `train` is judged),
+        `verified` (a person confirmed the label), `suggestion`. A missing number means not observed: that
+        sample is answered with null.
+    min_class : int
+        Labels carried by fewer samples are not judged.
+    probability : float, optional
+        Least probability of belonging to the low group; 0.9, in-sample 0.99.
+    separation : float, optional
+        Least Ashman's D between the low group and the rest; 2, in-sample 3.
+
+    Returns
+    -------
+    polars.DataFrame
+        Sorted by `sample_id`: `flagged` (bool or null), `score` (`aum` or `mean_loss`), `threshold` (its cut,
+        null without a low group), `reason`, `suggestion` (the class preferred to the label, else null),
+        `confidence` (estimated probability that the label is wrong: that of the low group, lowered but never
+        raised by the likelihood ratio of the second witness's answer; null where it cannot be estimated) and
+        `suspicion` (mean share of the samples that look cleaner, over the witnesses: an order for a worklist,
+        no probability).
+
+    Raises
+    ------
+    BadInput
+        Without any training dynamics, or with half of the out-of-sample columns.
+
+    References
+    ----------
+    Pleiss et al. 2020, section 3 (area under the margin); Li et al. 2020, section 3.1 (mixture over the
+    losses); Northcutt et al. 2021, section 3.1 (per-class confidence out of sample); Ashman et al. 1994 (D).
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "y"], "aum": [1.0, -2.0]})
+    >>> label_noise(frame).select("flagged", "reason").row(0)
+    (None, 'cannot tell: fewer than 10 samples carry this label')
+    """
+    frame = _checked(frame)
+    in_train = (frame["split"] == "train").to_numpy()
+    choices = []
+    for dynamics in _dynamics(frame):
+        if "oos_margin" in frame.columns:
+            witness = cross_fitted(frame, min_class)
+        else:
+            witness = in_sample(frame, dynamics.accepted, min_class)
+        judged = np.isfinite(dynamics.values) & witness.observed & in_train
+        least = probability if probability is not None else (0.9 if witness.out_of_sample else 0.99)
+        apart = separation if separation is not None else (2.0 if witness.out_of_sample else 3.0)
+        usable = judged & (witness.mute == "")
+        group = find_low_group(dynamics.values, witness, usable, probability=least, separation=apart)
+        wrong = witness.surely & (group.probability >= least)
+        choices.append((dynamics, _without_flooded(frame, witness, judged, wrong), group, judged, wrong))
+    dynamics, witness, group, judged, wrong = next(
+        (choice for choice in choices if choice[2].found), choices[0]
+    )
+    answers = _answers(frame, dynamics, witness, group, judged, wrong)
+    return _explained(frame, answers, dynamics, witness, group)
+
+
+def _checked(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame sorted by `sample_id`, with the optional columns filled in."""
+    for column in ("sample_id", "label"):
+        if column not in frame.columns or frame[column].null_count():
+            raise BadInput(
+                f"label_noise: column '{column}' is missing or holds nulls; the frame has {frame.columns}"
+            )
+    if frame["sample_id"].n_unique() != frame.height:
+        raise BadInput("label_noise: a sample_id stands there twice; ids must be unique")
+    fills = {"split": pl.lit("train"), "verified": pl.lit(value=False), "suggestion": pl.lit(None, pl.String)}
+    absent = [value.alias(name) for name, value in fills.items() if name not in frame.columns]
+    known = pl.col("label").cast(pl.String), pl.col("verified").fill_null(value=False)
+    return frame.with_columns(absent).with_columns(known).sort("sample_id")
+
+
+def _dynamics(frame: pl.DataFrame) -> list[Dynamics]:
+    found = []
+    if "aum" in frame.columns:
+        values = numbers(frame, "aum")
+        found.append(Dynamics(column="aum", values=values, accepted=values > 0))
+    if "mean_loss" in frame.columns:
+        # the logarithm, because losses pile up at zero; accepted: geometric mean probability above one half
+        loss = numbers(frame, "mean_loss")
+        values = -np.log(np.maximum(loss, 0) + SMALLEST_LOSS)
+        found.append(Dynamics(column="mean_loss", values=values, accepted=loss < np.log(2)))
+    if not found:
+        raise BadInput("label_noise: needs a score 'aum' or 'mean_loss'; run `tracesift score aum`")
+    return found
+
+
+def _without_flooded(frame: pl.DataFrame, witness: Witness, judged: np.ndarray, wrong: np.ndarray) -> Witness:
+    """Silence the witness on a class more than half of which would be flagged: it is hard or renamed."""
+    names, codes = np.unique(frame["label"].to_numpy(), return_inverse=True)
+    flagged = np.bincount(codes, wrong & judged, names.size)
+    flooded = (2 * flagged > np.bincount(codes, judged, names.size))[codes]
+    mute = witness.mute.copy()
+    mute[flooded & (mute == "")] = (
+        "more than half of this label would be flagged: the label itself is in doubt"
+    )
+    return replace(witness, mute=mute)
+
+
+def _answers(
+    frame: pl.DataFrame,
+    dynamics: Dynamics,
+    witness: Witness,
+    group: LowGroup,
+    judged: np.ndarray,
+    wrong: np.ndarray,
+) -> pl.DataFrame:
+    """Return `flagged`, `why` (a key of the reasons), `confidence` and `suspicion`, in the frame's order."""
+    verified, speaks = frame["verified"].to_numpy(), judged & (witness.mute == "")
+    if group.middle is not None:
+        clean_side = dynamics.values >= group.middle
+    else:
+        # in-sample a network that memorised everything accepts every label, so this alone confirms nothing
+        clean_side = dynamics.accepted & witness.out_of_sample
+    why = np.select(
+        [verified, ~judged, ~speaks, wrong, ~witness.rejects & clean_side, ~witness.rejects, clean_side],
+        ["verified", "unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness"],
+        default="weak",
+    )
+    confidence = np.where(speaks, _confidence(witness, group, speaks), np.nan)
+    cleaner = [_share_above(values, judged) for values in (dynamics.values, -witness.doubt)]
+    flagged = pl.when(pl.col("why") == "wrong").then(statement=True)
+    return pl.DataFrame(
+        {
+            "why": why,
+            "confidence": np.where(verified, 0.0, confidence).round(6),
+            "suspicion": np.mean(cleaner, axis=0).round(6),
+        }
+    ).with_columns(
+        flagged.when(pl.col("why").is_in(["verified", "confirmed"])).then(statement=False).alias("flagged")
+    )
+
+
+def _confidence(witness: Witness, group: LowGroup, speaks: np.ndarray) -> np.ndarray:
+    """Lower the low-group probability by what the second witness says.
+
+    Its likelihood ratio is capped at 1: hard but right samples trouble both witnesses, so their agreement is
+    worth less than independence would make it. Capped, the probabilities hold up against planted noise;
+    uncapped, not.
+    """
+    low = group.probability
+    if not group.found:
+        return low
+    said = witness.rejects.astype(np.int64) + witness.surely  # 0 accepts, 1 rejects, 2 rejects surely
+    ratio = np.ones(3)
+    for answer in range(3):
+        given = (said == answer)[speaks]
+        # one imagined sample of each answer on each side keeps the ratio finite
+        inside = (given @ low[speaks] + 1) / (low[speaks].sum() + 3)
+        outside = (given @ (1 - low[speaks]) + 1) / ((1 - low[speaks]).sum() + 3)
+        ratio[answer] = min(inside / outside, 1.0)
+    odds = low * ratio[said]
+    return odds / np.maximum(odds + (1 - low), 1e-12)
+
+
+def _share_above(values: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """Return the share of judged samples with a strictly higher value; NaN for the others."""
+    ordered = np.sort(values[judged])
+    above = (ordered.size - np.searchsorted(ordered, values, side="right")) / max(ordered.size, 1)
+    return np.where(judged, above, np.nan)
+
+
+def _explained(
+    frame: pl.DataFrame, answers: pl.DataFrame, dynamics: Dynamics, witness: Witness, group: LowGroup
+) -> pl.DataFrame:
+    """Write the reasons, with the numbers that decided, and give the columns their final form."""
+    column, cut, middle = dynamics.column, dynamics.as_score(group.cut), dynamics.as_score(group.middle)
+    below, above = ("<", ">=") if column == "aum" else (">", "<=")
+    value = pl.format("{} {}", pl.lit(column), pl.col(column).round_sig_figs(4))
+    if witness.out_of_sample:
+        said = pl.format(
+            "{} prefer '{}' (margin {})", pl.lit(witness.name), "oos_pred", pl.col("oos_margin").round(3)
+        )
+        preferred = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
+    else:
+        said, preferred = pl.lit(f"rejected by {witness.name}"), pl.lit(None, pl.String)
+    edge = f"{above} {middle:.4g}" if middle is not None else "is on the accepted side"
+    alone = "is suspicious" if witness.out_of_sample else "is in-sample"
+    note, verdict = group.note, f"{below} {cut or 0:.4g}, and {{}}"
+    sentences = {
+        "verified": pl.lit("label verified by a person"),
+        "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
+        "mute": pl.format("cannot tell: {}", pl.Series(witness.mute, dtype=pl.String)),
+        "wrong": pl.format(f"label probably wrong: {{}} {verdict}; {note}", value, said),
+        "confirmed": pl.format(f"label confirmed: {{}} {edge}, accepted by {witness.name}", value),
+        "only_witness": pl.format(f"cannot tell: {{}}, but {{}} is unsuspicious; {note}", said, value),
+        "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}; {note}", value),
+        "weak": pl.format(f"cannot tell: {{}} and {{}}, not clearly enough; {note}", value, said),
+    }  # fmt: skip
+    reason = pl.coalesce(pl.when(pl.col("why") == key).then(text) for key, text in sentences.items())
+    suggested = pl.when(pl.col("suggestion") != pl.col("label")).then("suggestion")
+    frame = frame.drop(answers.columns, strict=False)  # columns of an earlier answer
+    return pl.concat([frame, answers], how="horizontal").select(
+        "sample_id",
+        "flagged",
+        pl.col(column).cast(pl.Float64).alias("score"),
+        pl.lit(None if cut is None else round(cut, 6), pl.Float64).alias("threshold"),
+        reason.alias("reason"),
+        pl.coalesce(preferred, suggested).alias("suggestion"),
+        pl.col("confidence").fill_nan(None),
+        pl.col("suspicion").fill_nan(None),
+    )

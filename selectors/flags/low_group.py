@@ -1,0 +1,89 @@
+"""Look for a separate low group of training margins that is also the one which the second witness rejects.
+
+Two Gaussians can always be fitted; the question is whether the data ask for them. Overlapping classes, hard
+samples and pure noise give skewed or wide margins, not a second group, and are turned away here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracesift.selectors.flags.mixture import Mixture, best_mixture
+from tracesift.selectors.flags.witness import Witness
+
+LEAST_SAMPLES = 50
+"""Fewer samples than this cannot show two groups."""
+INSIDE = 0.8
+"""Least share of the group that the second witness rejects."""
+CONTRAST = 0.5
+"""By how much that share must exceed the share it rejects of the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowGroup:
+    """The low group, or why there is none (then `probability` is NaN throughout)."""
+
+    probability: np.ndarray
+    """(N,) probability of belonging to the group; NaN for samples that were not used."""
+    cut: float | None
+    """Below it the probability is at least the one required; None where no value reaches it."""
+    middle: float | None
+    """At or above it the probability is below one half."""
+    note: str
+
+    @property
+    def found(self) -> bool:
+        """Whether there is such a group."""
+        return bool(np.isfinite(self.probability).any())
+
+
+def find_low_group(
+    values: np.ndarray, witness: Witness, usable: np.ndarray, *, probability: float, separation: float
+) -> LowGroup:
+    """Look for the largest low part of `values` that is apart from the rest and that the witness rejects.
+
+    Parameters
+    ----------
+    values : ndarray (N,)
+        High = clean.
+    usable : ndarray (N,) bool
+        Samples that take part.
+    probability : float
+        For `LowGroup.cut`.
+    separation : float
+        Least Ashman's D between the highest component of the group and the next one.
+    """
+    everyone, observed = np.full(values.shape, np.nan), values[usable]
+    if observed.size < LEAST_SAMPLES or np.ptp(observed) == 0:
+        note = f"{observed.size} judgeable samples cannot show two groups"
+        return LowGroup(probability=everyone, cut=None, middle=None, note=note)
+    mixture, rejects = best_mixture(observed), witness.rejects[usable]
+    for lowest in range(mixture.means.size - 1, 0, -1):
+        low, apart = mixture.low_probability(observed, lowest), mixture.separation(lowest)
+        inside, outside = _share(rejects, low), _share(rejects, 1 - low)
+        if apart >= separation and inside >= INSIDE and inside - outside >= CONTRAST:
+            everyone[usable] = low
+            note = f"low group: D={apart:.2f}, {low.mean():.1%} of the samples, {inside:.0%} of it rejected"
+            cut, middle = _cut(observed, low, probability), _cut(observed, low, 0.5)
+            return LowGroup(probability=everyone, cut=cut, middle=middle, note=note)
+    return LowGroup(probability=everyone, cut=None, middle=None, note=_why_none(mixture, separation))
+
+
+def _share(mask: np.ndarray, weights: np.ndarray) -> float:
+    return float((mask * weights).sum() / max(weights.sum(), 1e-12))
+
+
+def _cut(observed: np.ndarray, low: np.ndarray, probability: float) -> float | None:
+    below, above = observed[low >= probability], observed[low < probability]
+    return float((below.max() + above.min()) / 2) if below.size and above.size else None
+
+
+def _why_none(mixture: Mixture, separation: float) -> str:
+    if mixture.means.size == 1:
+        return "no low group: one Gaussian describes the margins best (BIC)"
+    apart = max(mixture.separation(lowest) for lowest in range(1, mixture.means.size))
+    if apart < separation:
+        return f"no separate low group: D={apart:.2f} < {separation:g}"
+    return f"the low group (D={apart:.2f}) is not the one that the second witness rejects"

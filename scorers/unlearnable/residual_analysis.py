@@ -79,11 +79,13 @@ def residual_analysis(
     window = _window(images)[layout.order]
     views = views_for(*window.shape[1:3])
     found = [separate(view_of(window, view), layout, ridge=_rule(view)["ridge"]) for view in views]
-    score[layout.order] = _weigh(views, found, layout)
+    lines = {view.name: _ask(view, one, layout) for view, one in zip(views, found, strict=True)}
+    score[layout.order] = _weigh(views, found, layout, lines)
     sizes = layout.bounds[:, -1] - layout.bounds[:, 0]
     if np.median(sizes) < smallest_class:
         return ResidualAnalysis(score=score, verdict=_cannot_tell(layout, len(images), smallest_class))
-    return ResidualAnalysis(score=score, verdict=_judge(views, found, layout, len(images), smallest_class))
+    verdict = {**_judge(lines), **_counts(layout, len(images), smallest_class)}
+    return ResidualAnalysis(score=score, verdict=verdict)
 
 
 def _rule(view: View) -> dict[str, float]:
@@ -116,8 +118,10 @@ def _window(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images[:, top : top + rows, left : left + columns]
 
 
-def _weigh(views: tuple[View, ...], found: list[Separation], layout: Layout) -> Floats:
-    """Sum the views, each by the square of its separation over that of clean sets.
+def _weigh(
+    views: tuple[View, ...], found: list[Separation], layout: Layout, lines: dict[str, dict[str, Any]]
+) -> Floats:
+    """Sum the views; those that meet the gate, or nearly, by the square of their separation over clean sets'.
 
     In each class the lower group's mean is 0 and the within-group deviation 1, so that a class with the
     signal stands out from one without. The unsplit score takes part only in views whose groups are hardly
@@ -125,8 +129,10 @@ def _weigh(views: tuple[View, ...], found: list[Separation], layout: Layout) -> 
     """
     total = np.zeros(len(layout.order))
     for view, one in zip(views, found, strict=True):
-        excess = max(float(one.separation.mean()) / _rule(view)["clean"] - 1.0, 0.0)
-        weight = 0.02 + min(excess, 3.0) ** 2
+        line = lines[view.name]
+        heard = line["fires"] or line["near"]
+        excess = max(line["separation"] / _rule(view)["clean"] - 1.0, 0.0) if heard else 0.0
+        weight = min(excess, 3.0) ** 2 + (0.02 if view.filter != "impulse" else 0.0)
         for group in range(len(layout.classes)):
             part = layout.whole(group)
             place = _above_lower_group(one.split[part])
@@ -146,41 +152,35 @@ def _above_lower_group(values: Floats) -> Floats:
     return np.minimum((values - values[~upper].mean()) / deviation, _TOP)
 
 
-def _judge(
-    views: tuple[View, ...], found: list[Separation], layout: Layout, samples: int, smallest_class: int
-) -> dict[str, Any]:
-    lines: dict[str, dict[str, Any]] = {}
-    for view, one in zip(views, found, strict=True):
-        rule = _rule(view)
-        separation, gap = float(one.separation.mean()), float(one.gap.mean())
-        strong = (one.separation >= rule["separation"] * _ONE_CLASS["separation"]) & (
-            one.gap >= rule["gap"] * _ONE_CLASS["gap"]
-        )
-        lines[view.name] = {
-            "separation": round(separation, 4),
-            "gap": round(gap, 4),
-            "needed": {"separation": rule["separation"], "gap": rule["gap"]},
-            "fires": bool(separation >= rule["separation"] and gap >= rule["gap"]) or bool(strong.any()),
-            "near": bool(separation >= rule["separation"] and gap >= _NEAR * rule["gap"]),
-            "strong_classes": [int(index) for index in layout.classes[strong]],
-        }
+def _ask(view: View, one: Separation, layout: Layout) -> dict[str, Any]:
+    """Put the two questions of the gate to one view."""
+    rule = _rule(view)
+    separation, gap = float(one.separation.mean()), float(one.gap.mean())
+    strong = (one.separation >= rule["separation"] * _ONE_CLASS["separation"]) & (
+        one.gap >= rule["gap"] * _ONE_CLASS["gap"]
+    )
+    apart = separation >= rule["separation"]
+    return {
+        "separation": round(separation, 4),
+        "separation_needed": rule["separation"],
+        "gap": round(gap, 4),
+        "gap_needed": rule["gap"],
+        "fires": bool(apart and gap >= rule["gap"]) or bool(strong.any()),
+        "near": bool(apart and gap >= _NEAR * rule["gap"]),
+        "strong_classes": [int(index) for index in layout.classes[strong]],
+    }
+
+
+def _judge(lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     fires = any(line["fires"] for line in lines.values())
     near = any(line["near"] for line in lines.values())
     verdict = "poisoned" if fires else "suspect" if near else "clean"
-    best = max(
-        lines,
-        key=lambda name: (
-            lines[name]["fires"],
-            lines[name]["separation"] / lines[name]["needed"]["separation"],
-        ),
-    )
-    return {
-        "verdict": verdict,
-        "reason": _REASONS[verdict],
-        "best_view": best,
-        "views": lines,
-        **_counts(layout, samples, smallest_class),
-    }
+    best = max(lines, key=lambda name: (lines[name]["fires"], _share_of_needed(lines[name])))
+    return {"verdict": verdict, "reason": _REASONS[verdict], "best_view": best, "views": lines}
+
+
+def _share_of_needed(line: dict[str, Any]) -> float:
+    return float(line["separation"] / line["separation_needed"])
 
 
 _REASONS = {

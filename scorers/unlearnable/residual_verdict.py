@@ -40,8 +40,8 @@ def residual_verdict(
     -------
     dict
         `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for
-        each the `separation` and `gap`, what was `needed`, whether it `fires`, and the class indices that
-        alone would.
+        each the `separation` and `gap` with what was needed, whether it `fires` (or is `near`), and the class
+        indices that alone would.
 
     References
     ----------

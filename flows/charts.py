@@ -27,7 +27,6 @@ WRONG, MIDDLE, RIGHT = "#d9622b", "#9a9a9a", "#3585c6"
 
 CONFIG: dict[str, Any] = {
     "background": "transparent",
-    "autosize": {"type": "fit-x", "contains": "padding"},
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
     "axis": {
@@ -47,6 +46,12 @@ CONFIG: dict[str, Any] = {
         "gradientLength": 160,
         "gradientOpacity": 1,
     },
+}
+
+_FLUID: dict[str, Any] = {
+    "width": "container",
+    "autosize": alt.AutoSizeParams(type="fit-x", contains="padding"),
+    "config": CONFIG,
 }
 
 
@@ -174,9 +179,7 @@ def _map_chart(points: pl.DataFrame) -> alt.LayerChart:
         .mark_point(size=46, filled=True, opacity=0.95, strokeWidth=1.4, stroke="#111111", cursor="pointer")
         .encode(href="href:N")
     )
-    return alt.layer(plain, ringed).properties(
-        width="container", height=420, config=CONFIG, description="Data map"
-    )
+    return alt.layer(plain, ringed).properties(**_FLUID, height=420, description="Data map")
 
 
 def _correctness_colour(points: pl.DataFrame) -> Any:
@@ -244,11 +247,12 @@ def _edges(known: np.ndarray) -> tuple[np.ndarray, int]:
     distinct = np.unique(known)
     if distinct.size <= BINS and np.all(distinct == np.round(distinct)) and np.ptp(distinct) <= BINS:
         return np.arange(distinct[0] - 0.5, distinct[-1] + 1.0), 0
-    low, high = np.quantile(known, [0.005, 0.995])
-    spread = high - low
-    if spread <= 0 or np.ptp(known) < 3 * spread:
-        low, high = known.min(), known.max()
-    return np.linspace(low, high, BINS + 1), int(((known < low) | (known > high)).sum())
+    # Fences far outside the middle nine tenths: a small group of suspects stays in sight, a stray 1e6 cannot
+    # squeeze everybody else into one bar.
+    low, high = np.quantile(known, [0.05, 0.95])
+    reach = 5 * (high - low)
+    inside = known[(known >= low - reach) & (known <= high + reach)] if reach > 0 else known
+    return np.linspace(inside.min(), inside.max(), BINS + 1), known.size - inside.size
 
 
 def _histogram_chart(frame: pl.DataFrame, column: str) -> alt.LayerChart:
@@ -272,9 +276,7 @@ def _histogram_chart(frame: pl.DataFrame, column: str) -> alt.LayerChart:
                 x="mid:Q", y="flagged_share:Q", tooltip=tooltip
             )
         )
-    return alt.layer(*layers).properties(
-        width="container", height=120, config=CONFIG, description=f"Histogram of {column}"
-    )
+    return alt.layer(*layers).properties(**_FLUID, height=120, description=f"Histogram of {column}")
 
 
 def _with_spread(summary: pl.DataFrame) -> pl.DataFrame:
@@ -320,7 +322,7 @@ def evaluation_dots(summary: pl.DataFrame, metric: str) -> Figure:
     chart = alt.layer(
         base.mark_rule(strokeWidth=2).encode(x=alt.X("lo:Q", **x), x2="hi:Q"),
         base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("mean:Q", **x)),
-    ).properties(width="container", height=alt.Step(26), config=CONFIG, description=f"{metric} by subset")
+    ).properties(**_FLUID, height=26 * known.height, description=f"{metric} by subset")
     note = "Dot: mean over seeds; bar: one standard deviation to either side."
     return Figure(name=name, spec=chart.to_dict(), note=note)
 
@@ -356,6 +358,6 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
     chart = alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lo:Q", **y), y2="hi:Q"),
         base.mark_line(point=points).encode(y=alt.Y("mean:Q", **y)),
-    ).properties(width="container", height=280, config=CONFIG, description=f"{metric} by share kept")
+    ).properties(**_FLUID, height=280, description=f"{metric} by share kept")
     note = "Mean over seeds, with one standard deviation."
     return Figure(name=f"curve-{metric}", spec=chart.to_dict(), note=note)

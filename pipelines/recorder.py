@@ -2,7 +2,8 @@
 
     rec = Recorder(workspace, dataset)
     for epoch in range(epochs):
-        for rows, x, y in loader:          # rows: int64 positions in the dataset, the only carrier of identity
+        for rows, x, y in loader:          # rows: int64 positions in the dataset, the only carrier of
+        identity
             logits = model(x)
             rec.update(rows, logits, y)    # scatter into buffers on the device
             ...
@@ -147,7 +148,7 @@ class Recorder:
             "elr_epoch": None,
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._clean = False
+        self._clean = self._joined = run_id is not None  # who names a run also clears what it left
         if run_id is None and start_epoch == 0 and (run_folder(workspace, self.run_id) / "run.json").exists():
             warnings.warn(
                 f"run {self.run_id} of this dataset and config is already recorded and will be replaced; "
@@ -295,7 +296,7 @@ class Recorder:
         self._tokens = state["tokens"].numpy().copy()
         self._elr_kept = state["elr_kept"]
         self._restored = {name: span.clone() for name, span in state["spans"].items()}
-        self._buffers, self._clean = None, False
+        self._buffers, self._clean = None, self._joined
 
     def _spans(self) -> Mapping[str, Tensor]:
         return self._restored if self._buffers is None else self._buffers.spans
@@ -397,8 +398,8 @@ def _checked_fields(fields: Sequence[str], dataset: Any) -> tuple[str, ...]:
         if name in fields and not fits_per_class(dataset):
             rest = tuple(other for other in fields if other not in _SPANS)
             raise BadInput(
-                f"{name} carries {len(dataset.rows('train')):,} x {dataset.num_classes:,} probabilities on the "
-                f"device, more than 1 GiB; leave it out: fields={rest}"
+                f"{name} carries {len(dataset.rows('train')):,} x {dataset.num_classes:,} probabilities on "
+                f"the device, more than 1 GiB; leave it out: fields={rest}"
             )
     return tuple(name for name in known if name in fields)
 

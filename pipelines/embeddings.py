@@ -1,0 +1,146 @@
+"""One vector per sample: the recorded model's penultimate layer, or of the content alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.random_projection import SparseRandomProjection
+from torch import Tensor, nn
+
+from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRecording
+from tracesift.pipelines.checkpoint import load_checkpoint
+from tracesift.pipelines.determinism import choose_device, settled
+from tracesift.pipelines.encode import Encoded, encode
+from tracesift.pipelines.encode_table import encode_table
+from tracesift.pipelines.encode_text import hashed_counts
+from tracesift.pipelines.loop import EVAL_BATCH
+from tracesift.pipelines.models.contract import Model, find
+from tracesift.pipelines.signals import add_array, read_run, run_folder
+
+CONTENT_SIDE = 16
+CONTENT_SIZE = 256
+_CHUNK = 8192
+
+
+def embed(dataset: Any, workspace: Path | str, run_id: str, *, device: str = "auto") -> None:
+    """Add `embedding` (N, D) and `val_embedding` (M, D) of the run's model to the run, in eval mode.
+
+    Nothing happens where they are there. The model is the recorded one after its last epoch.
+
+    Raises
+    ------
+    FingerprintMismatch
+        When the run was recorded on another state of the dataset.
+    """
+    record = read_run(workspace, run_id)
+    if record["dataset"]["fingerprint"] != dataset.fingerprint:
+        raise FingerprintMismatch(
+            f"run {run_id} was recorded on another state of {dataset.name}; record this state first"
+        )
+    made = {"layer": "penultimate", "epoch": record["epochs"]}
+    if record.get("arrays", {}).get("val_embedding") == made:
+        return
+    model = recorded_model(dataset, record)
+    with settled(0, model.recipe.threads):
+        where = choose_device(device)
+        inputs = encode(dataset, model).to(where)
+        module = load_module(dataset, workspace, run_id, model, inputs).to(where)
+        for name, split in (("embedding", "train"), ("val_embedding", "val")):
+            rows = dataset.rows(split)
+            ids = dataset.samples["sample_id"].gather(rows).to_list()
+            values = features(module, inputs, torch.from_numpy(rows))
+            add_array(workspace, run_id, name, ids, values, made)
+
+
+def recorded_model(dataset: Any, record: dict[str, Any]) -> Model:
+    """Return the model of a run that `pipelines.train.record` made, with the recipe it was trained by."""
+    if record["kind"] != "trained":
+        raise BadInput(
+            f"run {record['run_id']} was recorded in your own loop; pass your own embedding instead"
+        )
+    named = record["config"]["model"]
+    model = find(named["name"].partition("@")[0], dataset.kind)
+    if model.name != named["name"]:
+        raise BadInput(
+            f"the code of model {named['name']} has changed since run {record['run_id']}; record again"
+        )
+    return model.with_recipe(**{name: value for name, value in named.items() if name != "name"})
+
+
+def load_module(dataset: Any, workspace: Path | str, run_id: str, model: Model, inputs: Encoded) -> nn.Module:
+    """Return the run's network with its last weights, in eval mode."""
+    state = load_checkpoint(run_folder(workspace, run_id))
+    if state is None:
+        raise IncompleteRecording(f"run {run_id} has no checkpoint.pt any more; record it again")
+    module = model.build(inputs.input_shape, dataset.num_classes)
+    module.load_state_dict(state["learner"]["module"])
+    return module.eval()
+
+
+@torch.inference_mode()
+def features(module: nn.Module, inputs: Encoded, rows: Tensor) -> np.ndarray:
+    """Return the penultimate layer of `rows`, float32 (n, D).
+
+    A module of ours has a method ``features``; of any other, the input of its last linear layer is taken.
+    """
+    own = type(module).__module__.startswith("tracesift.pipelines.models.")
+    caught: list[Tensor] = []
+    handle = None
+    if not own:
+        linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        if not linear:
+            raise BadInput(
+                f"{type(module).__name__} has no linear layer whose input could serve as embedding"
+            )
+        handle = linear[-1].register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    parts = []
+    for batch in rows.split(EVAL_BATCH):
+        x = inputs.batch(batch)
+        if own:
+            parts.append(module.features(x).float().cpu())
+        else:
+            module(x)
+            parts.append(torch.flatten(caught.pop(), 1).float().cpu())
+    if handle is not None:
+        handle.remove()
+    return torch.cat(parts).numpy() if parts else np.zeros((0, 1), dtype=np.float32)
+
+
+def content_embedding(dataset: Any, *, seed: int = 0) -> np.ndarray:
+    """Return one unit vector per sample of all splits from its content alone, float32 (len(dataset), D).
+
+    For near-duplicate search: no model, no training. Images are averaged down to gray squares of 16 pixels
+    and centred, so that brightness does not count; texts are hashed n-grams, projected to 256 dimensions by a
+    seeded sparse projection; tables are standardised columns. What has no content of its own (a plain image,
+    an empty text) is a zero vector, alike to nothing.
+    """
+    if dataset.kind == "image":
+        vectors = _gray_squares(dataset.inputs)
+    elif dataset.kind == "text":
+        vectors = _projected(dataset.inputs, seed)
+    else:
+        vectors = encode_table(dataset.inputs, dataset.rows("train"))
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 1e-12, norms, 1.0)).astype(np.float32)
+
+
+def _gray_squares(images: Any) -> np.ndarray:
+    parts = []
+    for at in range(0, len(images), _CHUNK):
+        gray = torch.tensor(images[at : at + _CHUNK]).float().mean(3)[:, None]  # (n, 1, H, W)
+        side = min(CONTENT_SIDE, *gray.shape[2:])
+        flat = F.interpolate(gray, size=(side, side), mode="area").flatten(1)
+        parts.append(flat - flat.mean(1, keepdim=True))
+    return torch.cat(parts).numpy()
+
+
+def _projected(texts: Any, seed: int) -> np.ndarray:
+    counts = hashed_counts(texts)
+    counts.data = 1 + np.log(counts.data)
+    projection = SparseRandomProjection(CONTENT_SIZE, density=1 / 16, dense_output=True, random_state=seed)
+    used = np.unique(counts.indices)  # projecting two million mostly empty buckets would cost gigabytes
+    return np.asarray(projection.fit_transform(counts[:, used]))

@@ -1,0 +1,167 @@
+"""What a model file holds, and how it is found: by its name, with no list to keep.
+
+A file counts as a model if it defines a function of its own name, ``name(input_shape, num_classes)`` ->
+``torch.nn.Module``, and a constant ``RECIPE``. The module's ``features(x)`` gives the penultimate layer (B,
+D) and ``head(features)`` the logits (B, K); of a user's own module the input of its last linear layer is
+taken.
+
+``input_shape`` tells the kinds of input apart by its length:
+
+- ``(D,)``: a table, float32 columns;
+- ``(-1, V)``: text, a `Bags` of hashed n-grams below V;
+- ``(C, H, W)``: an image, standardised float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+from tracesift.catalog.files import digest
+from tracesift.catalog.schema import BadInput, UnknownName, nearest
+
+AUTO = {"image": "small_cnn", "text": "hashed_ngrams", "tabular": "mlp"}
+"""The model for each kind of dataset when the user names none."""
+
+
+class Bags(NamedTuple):
+    """A batch of texts for `torch.nn.functional.embedding_bag`: features, where each text starts, weights."""
+
+    indices: Tensor  # (F,) int64
+    offsets: Tensor  # (B,) int64
+    weights: Tensor  # (F,) float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained when nothing else is asked for.
+
+    `version` is raised whenever the model's code changes what it computes, so that old runs keep their name.
+    """
+
+    version: int = 1
+    optimizer: Literal["sgd", "adamw", "sparse_adam"]
+    lr: float
+    batch_size: int
+    epochs: int
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    schedule: Literal["constant", "one_cycle", "linear"] = "one_cycle"
+    augmentation: Literal["none", "shift", "crop_flip"] = "none"
+    largest_side: int = 64
+    """Images with a longer side, or of several sizes, are brought to squares of this many pixels."""
+    encoding: Literal["auto", "tokens"] = "auto"
+    kinds: tuple[str, ...] = ("image", "text", "tabular")
+    threads: int | None = 1
+    """CPU threads when none are asked for; small models are slower with several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model as found: its name, its recipe, and the function that builds it."""
+
+    name: str
+    recipe: Recipe
+    function: Callable[..., nn.Module]
+    argument: str | None = None
+
+    def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        """Return a fresh module; initial weights come from torch's global generator."""
+        if self.argument is None:
+            return self.function(input_shape, num_classes)
+        return self.function(input_shape, num_classes, self.argument)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what names this model in a run's id, as plain JSON."""
+        recipe = {**asdict(self.recipe), "kinds": list(self.recipe.kinds)}
+        for name in ("threads", "epochs", "kinds"):
+            del recipe[name]
+        return {"name": self.name, **recipe}
+
+    def with_recipe(self, **changes: Any) -> Model:
+        """Return the model with those recipe fields replaced that are not None."""
+        return replace(
+            self, recipe=replace(self.recipe, **{k: v for k, v in changes.items() if v is not None})
+        )
+
+
+USER_RECIPE = Recipe(optimizer="adamw", lr=1e-3, batch_size=128, epochs=10, weight_decay=1e-4, threads=None)
+"""How a user's own ``module:function`` is trained."""
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of all models, sorted."""
+    stems = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    return tuple(stem for stem in stems if hasattr(_module(stem), stem))
+
+
+def find(name: str, kind: str) -> Model:
+    """Return the model called `name` for a dataset of `kind`.
+
+    Parameters
+    ----------
+    name
+        ``auto``, the name of a file in this folder, such a name with an argument (``hf_classifier:NAME``), or
+        the user's own ``module:function``, called with ``(input_shape, num_classes)``.
+    kind
+        ``image``, ``text`` or ``tabular``.
+
+    Raises
+    ------
+    UnknownName
+        When there is no such model.
+    BadInput
+        When the model does not take this kind of input.
+
+    Examples
+    --------
+    >>> find("auto", "tabular").name
+    'mlp'
+    """
+    name = AUTO[kind] if name == "auto" else name
+    stem, _, argument = name.partition(":")
+    if stem not in names():
+        return _users_own(name)
+    model = Model(
+        name=name,
+        recipe=_module(stem).RECIPE,
+        function=getattr(_module(stem), stem),
+        argument=argument or None,
+    )
+    if kind not in model.recipe.kinds:
+        raise BadInput(f"model {stem} takes {' or '.join(model.recipe.kinds)}, not {kind}; try --model auto")
+    return model
+
+
+def _module(stem: str) -> ModuleType:
+    return importlib.import_module(f"tracesift.pipelines.models.{stem}")
+
+
+def _users_own(name: str) -> Model:
+    module_name, _, function_name = name.partition(":")
+    if not function_name:
+        raise UnknownName(
+            f"no model {name!r}{nearest(name, names())}; known: {', '.join(names())}, "
+            "or your own module:function"
+        )
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f"model {name}: {error}; the module must be importable from here") from None
+    try:
+        source = inspect.getsource(inspect.getmodule(function) or function)
+    except (OSError, TypeError):
+        source = name
+    code = hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
+    recipe = getattr(importlib.import_module(module_name), "RECIPE", USER_RECIPE)
+    return Model(name=f"{name}@{digest(code, length=8)}", recipe=recipe, function=function)

@@ -30,6 +30,4 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several unrelated types for a damaged file
-        raise IncompleteRecording(
-            f"{path} is damaged ({error}); remove {folder} and start again"
-        ) from error
+        raise IncompleteRecording(f"{path} is damaged ({error}); remove {folder}, start again") from error

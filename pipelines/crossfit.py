@@ -83,8 +83,7 @@ def crossfit(
     total = folds * len(jobs)
     done = 0
     for name, job in jobs.items():
-        made = _made(dataset, job, folds)
-        if read_run(workspace, run_id).get("arrays", {}).get(name) == made:
+        if has_folds(dataset, workspace, run_id, job, name=name, folds=folds):
             done += folds
             continue
         inputs: Encoded | None = None
@@ -96,6 +95,13 @@ def crossfit(
             if progress is not None:
                 progress(done, total, f"{name}: fold {fold + 1} of {folds}")
         merge_folds(dataset, workspace, run_id, job, name=name, folds=folds)
+
+
+def has_folds(
+    dataset: Any, workspace: Path | str, run_id: str, config: TrainConfig, *, name: str, folds: int
+) -> bool:
+    """Return whether the run already holds these merged probabilities."""
+    return read_run(workspace, run_id).get("arrays", {}).get(name) == _made(dataset, config, folds)
 
 
 def weak_config(config: TrainConfig) -> TrainConfig:
@@ -113,6 +119,7 @@ def fit_fold(
     fold: int,
     folds: int,
     inputs: Encoded | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Train a fresh model without one fold and write that fold's probabilities, atomically; return the file.
 
@@ -124,6 +131,8 @@ def fit_fold(
         In 0..folds-1.
     inputs
         The encoded dataset, where several folds share it.
+    progress
+        Called after every batch.
     """
     path = _fold_path(dataset, workspace, run_id, config, name, fold, folds)
     if path.exists():
@@ -138,7 +147,9 @@ def fit_fold(
         module = planned.model.build(encoded.input_shape, dataset.num_classes)
         learner = Learner(module, planned.model.recipe, steps=steps, device=device)
         labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
-        for _ in fit(learner, encoded, labels, torch.from_numpy(rows[~held]), seed=config.seed * 1000 + fold):
+        told = None if progress is None else lambda: progress(learner.step, steps, name)
+        seen = torch.from_numpy(rows[~held])
+        for _ in fit(learner, encoded, labels, seen, seed=config.seed * 1000 + fold, after_batch=told):
             pass
         values = probabilities(learner, encoded, torch.from_numpy(rows[held])).numpy()
     ids = dataset.samples["sample_id"].gather(rows[held]).to_list()

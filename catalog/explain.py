@@ -47,21 +47,22 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     `direction` names); `flags` with score, threshold and reason; `subsets` (newest version of each) with
     role, weight and reason; `reviews`; and `lineage`, the dataset and the runs that these rest on.
 
+    Parameters
+    ----------
+    sample_id : the id, or a beginning of it that no other id shares.
+
     Raises
     ------
     BadInput
-        No dataset state of this catalog holds the sample.
+        No dataset state of this catalog holds the sample, or several ids begin like this.
     """
+    sample_id = _whole_id(con, sample_id)
     found = records(
         con,
         "SELECT s.* FROM samples s JOIN datasets d USING (dataset_id) WHERE sample_id = ? "
         "ORDER BY d.seq DESC LIMIT 1",
         (sample_id,),
     )
-    if not found:
-        raise BadInput(
-            f"no sample '{sample_id}' in this catalog: `tracesift sql \"FROM samples\"` lists them"
-        )
     dataset_id = found[0]["dataset_id"]
     scores = _scores_of(con, dataset_id, sample_id)
     flags = _flags_of(con, dataset_id, sample_id)
@@ -90,6 +91,22 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
         "reviews": [decoded(entry) for entry in reviews],
         "lineage": {"dataset": decoded(datasets[0]), "runs": [decoded(entry) for entry in runs]},
     }
+
+
+def _whole_id(con: duckdb.DuckDBPyConnection, beginning: str) -> str:
+    if rows(con, "SELECT 1 FROM samples WHERE sample_id = ? LIMIT 1", (beginning,)):
+        return beginning
+    sql = "SELECT DISTINCT sample_id FROM samples WHERE starts_with(sample_id, ?) ORDER BY 1 LIMIT 4"
+    found = [name for (name,) in rows(con, sql, (beginning,))] if beginning else []
+    if not found:
+        raise BadInput(
+            f"no sample '{beginning}' in this catalog: `tracesift sql \"FROM samples\"` lists them"
+        )
+    if len(found) > 1:
+        raise BadInput(
+            f"several samples begin with '{beginning}': {', '.join(found[:3])}, …; give more of the id"
+        )
+    return str(found[0])
 
 
 def _scores_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -> list[dict[str, Any]]:
@@ -133,8 +150,9 @@ def _ranked(
 def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -> list[dict[str, Any]]:
     newest = {(flag["dataset_id"], flag["run_id"], flag["flag"]) for flag in newest_flags(con, dataset_id)}
     found = records(con, "SELECT * FROM flags WHERE sample_id = ? ORDER BY flag", (sample_id,))
+    shown = ("flag", "flagged", "score", "threshold", "reason", "suggestion", "confidence", "run_id")
     return [
-        {name: entry[name] for name in ("flag", "flagged", "score", "threshold", "reason", "run_id")}
+        {name: entry[name] for name in shown}
         for entry in found
         if (entry["dataset_id"], entry["run_id"], entry["flag"]) in newest
     ]

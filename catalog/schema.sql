@@ -101,11 +101,15 @@ CREATE TABLE flag_values (               -- key: flag_key, sample_row
     flagged     BOOLEAN,                 -- NULL = cannot tell
     score       DOUBLE,
     threshold   DOUBLE,
-    reason      VARCHAR
+    reason      VARCHAR,
+    suggestion  VARCHAR,                 -- the label that the rule prefers to the given one
+    confidence  DOUBLE,                  -- estimated probability that the flag is right, as the rule defines it
+    suspicion   DOUBLE                   -- an order of all samples, in [0, 1]; no probability
 );
 
 CREATE VIEW flags AS
-SELECT f.dataset_id, f.run_id, f.flag, s.sample_id, v.flagged, v.score, v.threshold, v.reason
+SELECT f.dataset_id, f.run_id, f.flag, s.sample_id, v.flagged, v.score, v.threshold, v.reason,
+       v.suggestion, v.confidence, v.suspicion, f.seq
 FROM flag_values v
 JOIN flag_sets f USING (flag_key)
 JOIN samples s ON s.dataset_id = f.dataset_id AND s.sample_row = v.sample_row;

@@ -193,6 +193,9 @@ FLAG_COLUMNS: dict[str, pl.DataType] = {
     "score": pl.Float64(),
     "threshold": pl.Float64(),
     "reason": pl.String(),
+    "suggestion": pl.String(),
+    "confidence": pl.Float64(),
+    "suspicion": pl.Float64(),
 }
 """What a flag frame holds; only sample_id and flagged must be there, and flagged may be null: cannot tell."""
 
@@ -206,7 +209,7 @@ def put_flags(
     if "flagged" not in frame.columns:
         raise BadInput(f"{what}: the column 'flagged' is missing; present are {', '.join(frame.columns)}")
     whole = conform(frame, FLAG_COLUMNS, what=what, required=["sample_id"])
-    whole = whole.with_columns(pl.col("score", "threshold").fill_nan(None))
+    whole = whole.with_columns(pl.col(pl.Float64).fill_nan(None))
     values = with_rows(samples_of(con, dataset_id), whole, what=what)
     where, owner = "dataset_id = ? AND run_id = ? AND flag = ?", [dataset_id, run_id, flag]
     con.execute(
@@ -215,8 +218,6 @@ def put_flags(
     con.execute(f"DELETE FROM flag_sets WHERE {where}", owner)
     key = next_number(con, "flag_sets", "flag_key")
     con.execute("INSERT INTO flag_sets VALUES (?, ?, ?, ?, ?)", [key, *owner, next_number(con, "flag_sets")])
-    con.register("incoming", values)
-    con.execute(
-        f"INSERT INTO flag_values SELECT {key}, sample_row, flagged, score, threshold, reason FROM incoming"
-    )
+    con.register("incoming", values.with_columns(flag_key=pl.lit(key, dtype=pl.Int32)))
+    con.execute("INSERT INTO flag_values BY NAME SELECT * FROM incoming")
     con.unregister("incoming")

@@ -8,6 +8,7 @@ step again leaves the catalog as running it once.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ import polars as pl
 
 from tracesift.catalog import explain, scores, views
 from tracesift.catalog.connection import CATALOG_FILE, reading, rows, writing
+from tracesift.catalog.copying import copied
 from tracesift.catalog.files import canonical_json, replacing
 from tracesift.catalog.frames import conform, distinct_ids
 from tracesift.catalog.manifest import MEMBERS, Manifest
@@ -99,6 +101,17 @@ class Catalog:
         select = views.trajectories(self.workspace) if there else views.no_trajectories()
         con.execute(f"CREATE TEMP VIEW trajectories AS {select}")
 
+    @contextmanager
+    def _copy(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Read a copy of the file and its log, taken again where a writer changed them in between."""
+        with tempfile.TemporaryDirectory(prefix="tracesift-") as folder:
+            copy = copied(self.path, Path(folder), wait=self.wait)
+            with reading(copy, wait=self.wait) as con:
+                if applied(con) != CATALOG_SCHEMA:
+                    raise BadInput(f"{self.path} is of an older schema: read it once without a snapshot")
+                self._find_signals(con)
+                yield con
+
     def put_dataset(self, record: Mapping[str, Any], samples: pl.DataFrame) -> str:
         """Write one state of a dataset, which becomes the newest; returns its dataset_id.
 
@@ -171,7 +184,8 @@ class Catalog:
 
         Parameters
         ----------
-        frame : sample_id, flagged (null: cannot tell), and optionally score, threshold, reason.
+        frame : sample_id, flagged (null: cannot tell), and optionally score, threshold, reason, suggestion,
+            confidence, suspicion.
         """
         with self._write() as con:
             scores.put_flags(con, run_id, dataset_id, flag, frame)
@@ -242,20 +256,23 @@ class Catalog:
         with self._write() as con:
             replace_row(con, "forget_requests", ("request_id",), {"created_at": now()} | dict(record))
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
+    def query(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, snapshot: bool = False
+    ) -> pl.DataFrame:
         """Run one reading statement and return its rows; it can neither change the catalog nor touch files.
 
         Parameters
         ----------
         sql : one SELECT (or DESCRIBE, SUMMARIZE, EXPLAIN, PIVOT …).
         params : values for its ``?`` (a sequence) or ``$name`` (a mapping).
+        snapshot : read a copy of the file, made while another process may be writing it.
 
         Raises
         ------
         BadInput
             The statement is no query, or DuckDB cannot run it; the message is DuckDB's first line.
         """
-        with self._read() as con:
+        with self._copy() if snapshot else self._read() as con:
             _seal(con, self.workspace)
             try:
                 found = con.extract_statements(sql)
@@ -280,6 +297,21 @@ class Catalog:
     def run(self, run_id: str) -> dict[str, Any] | None:
         """Return a run's record, JSON columns decoded, or None."""
         return self._one("SELECT * FROM runs WHERE run_id = $run_id", {"run_id": run_id})
+
+    def diagnostic(self, dataset_id: str, name: str) -> dict[str, Any] | None:
+        """Return the value of a diagnostic written last for this dataset, or None."""
+        sql = "SELECT value FROM diagnostics WHERE dataset_id = ? AND name = ? ORDER BY seq DESC LIMIT 1"
+        with self._read() as con:
+            found = rows(con, sql, (dataset_id, name))
+        return json.loads(found[0][0]) if found else None
+
+    def has_scores(self, run_id: str, scorers: Sequence[str]) -> bool:
+        """Whether every one of these scorers has a column of this run."""
+        sql = "SELECT DISTINCT scorer FROM score_columns JOIN score_runs USING (run_key) WHERE run_id = ?"
+        if not self.path.exists():
+            return False
+        with self._read() as con:
+            return set(scorers) <= {name for (name,) in rows(con, sql, (run_id,))}
 
     def _one(self, sql: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         with self._read() as con:

@@ -1,0 +1,152 @@
+"""The command `tracesift`: one program, a function per command, one place where failures become words.
+
+Commands are imported when they are called, so that `sql` or `why` loads neither torch nor prefect.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cyclopts import App, CycloptsError
+from cyclopts.config import Dict
+
+from tracesift.catalog.schema import BadInput, nearest
+
+COMMANDS = {
+    "curate": "curate:curate",
+    "ingest": "stages:ingest",
+    "record": "stages:record",
+    "embed": "stages:embed",
+    "score": "stages:score",
+    "report": "stages:report",
+    "import": "importing:import_",
+    "select": "subsets:select",
+    "evaluate": "subsets:evaluate",
+    "forget": "subsets:forget",
+    "review": "review:review",
+    "sql": "look:sql",
+    "why": "look:why",
+    "scorers": "look:scorers",
+    "selectors": "look:selectors",
+    "verify": "care:verify",
+    "diff": "care:diff",
+    "gc": "care:gc",
+    "doctor": "care:doctor",
+}
+"""Command to ``module:function`` under `tracesift.flows.commands`."""
+
+CURATE_STEPS = ("ingest", "record", "embed", "score", "select", "evaluate", "forget", "report")
+"""Tables of a TOML file that `curate` reads beside its own."""
+
+HELP = """Watch a model train, score every sample, and decide which to train on, fix, or forget.
+
+`tracesift curate digits` does the whole way on embedded data; `tracesift COMMAND --help` explains each command.
+Any option may stand in a TOML file under its command's name, given with `--config FILE.toml`.
+Exit codes: 0 done, 1 failed, 2 wrong usage or bad input. `--debug` shows the traceback.
+"""
+
+
+def program() -> App:
+    """Build the command line; the commands themselves load when called."""
+    app = App(
+        name="tracesift", help=HELP, version=lambda: version("tracesift"), result_action="return_value",
+        help_format="markdown",
+    )  # fmt: skip
+    for name, where in COMMANDS.items():
+        app.command(f"tracesift.flows.commands.{where}", name=name)
+    return app
+
+
+def main() -> NoReturn:
+    """Run the command of `sys.argv` and leave with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or bad input."""
+    arguments = list(arguments)
+    debug = "--debug" in arguments
+    arguments = [word for word in arguments if word != "--debug"]
+    # Neither a scheduler nor a dataset library reports home unless the user's environment asks for it.
+    for quiet in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(quiet, "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    try:
+        app = program()
+        arguments, tables = _take_config(arguments)
+        if tables:
+            app.config = (Dict(tables, source="--config"),)
+        return int(app(arguments, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        return _refuse(f"{error} (`tracesift {' '.join(arguments[:1])} --help` explains)")
+    except BadInput as error:
+        if debug:
+            raise
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on where it was", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if debug:
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
+            return _refuse(
+                f"cannot write {error.filename or 'the workspace'}: {error.strerror}; "
+                "free the space or choose another --workspace, then run the same command again"
+            )
+        print(f"tracesift failed: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"tracesift failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def _refuse(message: str) -> int:
+    print("tracesift: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take ``--config FILE`` out of the arguments and read the file; `curate` also reads the tables of its steps."""
+    rest: list[str] = []
+    path: str | None = None
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            path = next(words, "")
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+        else:
+            rest.append(word)
+    if path is None:
+        return rest, {}
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"--config {path}: no such file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"--config {path} is not TOML: {error}") from None
+    for name, table in tables.items():
+        if name not in COMMANDS or not isinstance(table, dict):
+            raise BadInput(f"--config {path}: [{name}] is no command{nearest(name, list(COMMANDS))}")
+    tables = {
+        name: {key.replace("_", "-"): value for key, value in table.items()} for name, table in tables.items()
+    }
+    if rest[:1] == ["curate"]:
+        merged: dict[str, Any] = {}
+        for step in (*CURATE_STEPS, "curate"):
+            merged |= tables.get(step, {})
+        tables = {"curate": merged}
+    return rest, {name: table for name, table in tables.items() if rest[:1] == [name]}

@@ -1,0 +1,136 @@
+"""The command `curate`: the whole way, with an estimate before it starts and a worklist at its end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
+from tracesift.flows.progress import say
+from tracesift.flows.show import console, print_json, print_table
+
+Flag = Parameter(negative="")
+SHOWN = 10
+"""Samples of the worklist in the closing summary."""
+
+
+def curate(
+    source: str,
+    /,
+    *,
+    common: Common = Common(),
+    reading: Reading = Reading(),
+    training: Training = Training(),
+    choosing: Choosing = Choosing(),
+    forget: Path | None = None,
+    plant_noise: float = 0.0,
+    evaluate: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
+    no_content: Annotated[bool, Flag] = False,
+) -> int:
+    """Do the whole way: ingest, record, score, flag, select, export, report.
+
+    SOURCE is `digits` (embedded); a .parquet, .csv, .tsv, .jsonl, .json, .arrow or .npz file or a folder of them; a
+    folder of images in class folders; a folder of IDX files; a folder written by datasets.save_to_disk; or
+    hf:NAME[:CONFIG]. Stopped at any moment and started again, it goes on where it was.
+
+    Parameters
+    ----------
+    source
+        The dataset.
+    forget
+        A file of ids, one a line, to build the forget-ready subset for.
+    plant_noise
+        Flip this share of the training labels and remember the truth, to measure the detectors.
+    evaluate
+        Retrain on each subset and its controls, with three seeds and the same number of steps.
+    dry_run
+        Only say what would run, how long it would take and how much disk it needs.
+    no_content
+        Leave thumbnails and text out of the report.
+    """
+    job = CurateJob(
+        source=source, workspace=str(common.workspace), reading=reading, training=training, choosing=choosing,
+        forget=None if forget is None else str(forget), plant_noise=plant_noise, evaluate=evaluate,
+        content=not no_content,
+    )  # fmt: skip
+    if forget is not None and not forget.is_file():
+        raise BadInput(f"--forget {forget}: no such file; give a file with one sample id a line")
+    if dry_run:
+        return _dry_run(job, as_json=common.json)
+    if os.environ.get("PREFECT_API_URL") or _profile_has_server():
+        from tracesift.flows.deployed import curate as flow
+
+        say(
+            f"running as a Prefect flow on {os.environ.get('PREFECT_API_URL', 'the server of the active profile')}"
+        )
+        summary = flow(**vars(job))
+    else:
+        from tracesift.flows.curate import curate as body
+
+        summary = body(job)
+    if common.json:
+        print_json(summary)
+    else:
+        print_summary(summary)
+    return 0
+
+
+def _dry_run(job: CurateJob, *, as_json: bool) -> int:
+    from tracesift.flows.curate import estimate
+
+    expected = estimate(job)
+    if as_json:
+        print_json(expected)
+        return 0
+    print_table(expected["steps"], title=f"What would run on {expected['dataset']}")
+    console().print(
+        f"\nabout {expected['minutes']:.1f} minutes and {expected['megabytes']:.0f} MB; nothing was written"
+    )
+    return 0
+
+
+def _profile_has_server() -> bool:
+    """Tell whether the active Prefect profile names a server, without importing prefect (over a second)."""
+    import tomllib
+
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+    if not path.exists():
+        return False
+    profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
+    return "PREFECT_API_URL" in profiles.get("profiles", {}).get(active, {})
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print the closing summary: what to look at first, numbers after."""
+    out = console()
+    flagged = summary["flags"]["label_noise"]
+    work = summary["worklist"]
+    if work:
+        out.print(f"\nLook at these first ({min(SHOWN, len(work))} of {len(work)} suspects):")
+        columns = ("rank", "sample_id", "label", "suggestion", "confidence", "reason")
+        print_table([{name: row[name] for name in columns} for row in work[:SHOWN]])
+    else:
+        out.print("\nNothing to look at: " + summary["why_empty"])
+    out.print(
+        f"\nlabel_noise: {flagged['yes']} yes, {flagged['no']} no, {flagged['cannot tell']} cannot tell"
+        f"   unlearnable: {summary['flags']['unlearnable']['yes']} yes"
+    )
+    if summary["truth"]:
+        truth = summary["truth"]
+        out.print(
+            f"planted: {truth['planted']} labels; flag precision {truth['precision']:.3f}, recall {truth['recall']:.3f}"
+        )
+    print_table(summary["subsets"], title="\nSubsets")
+    if summary["evaluations"]:
+        print_table(summary["evaluations"], title="\nRetrained (test accuracy, same number of steps)")
+    workspace = Path(summary["report"]).parent
+    out.print(f"\nreport   {summary['report']}")
+    out.print(f"review   tracesift review export --workspace {workspace}")
+    out.print(f"explain  tracesift why SAMPLE_ID --workspace {workspace}")

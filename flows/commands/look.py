@@ -1,0 +1,138 @@
+"""Commands that only look: `sql`, `why`, `scorers`, `selectors`. None of them loads torch or prefect."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Common
+from tracesift.flows.show import console, print_json, print_table
+
+Flag = Parameter(negative="")
+
+
+def sql(
+    query: str,
+    /,
+    *,
+    common: Common = Common(),
+    csv: Annotated[bool, Flag] = False,
+    parquet: Path | None = None,
+    snapshot: Annotated[bool, Flag] = False,
+) -> int:
+    """Ask the catalog a read-only question in SQL.
+
+    The tables: samples, sample_scores (a row per sample, a column per scorer), sample_flags, scores, flags,
+    trajectories (every epoch of every sample), subsets, subset_members, evaluations, runs, datasets.
+    For example: tracesift sql "SELECT sample_id, label, aum FROM sample_scores ORDER BY aum LIMIT 20"
+
+    Parameters
+    ----------
+    query
+        One SELECT statement.
+    csv
+        Print CSV.
+    parquet
+        Write the rows to this file.
+    snapshot
+        Read a copy, so that a command that is writing need not be waited for.
+    """
+    from tracesift.catalog.store import Catalog
+
+    if sum([common.json, csv, parquet is not None]) > 1:
+        raise BadInput("choose one of --json, --csv and --parquet")
+    rows = Catalog(common.workspace).query(query, snapshot=snapshot)
+    if common.json:
+        print_json(rows)
+    elif csv:
+        sys.stdout.write(rows.write_csv())
+    elif parquet is not None:
+        rows.write_parquet(parquet)
+        print(f"{len(rows)} rows in {parquet}", file=sys.stderr)
+    else:
+        print_table(rows.head(200))
+        if len(rows) > 200:
+            print(f"200 of {len(rows)} rows; --csv or --parquet FILE gives all", file=sys.stderr)
+    return 0
+
+
+def why(sample_id: str, /, *, common: Common = Common()) -> int:
+    """Tell everything known of one sample: scores with ranks, flags with rules, subsets with reasons, lineage.
+
+    Parameters
+    ----------
+    sample_id
+        The id, or an unambiguous beginning of it.
+    """
+    from tracesift.catalog.store import Catalog
+
+    known = Catalog(common.workspace).why(sample_id)
+    if common.json:
+        print_json(known)
+        return 0
+    out = console()
+    sample = known["sample"]
+    out.print(f"{sample['sample_id']}  label {sample['label']}  split {sample['split']}")
+    if sample.get("label_true") is not None:
+        out.print(f"true label {sample['label_true']}")
+    for part in ("flags", "subsets", "scores", "runs"):
+        rows = pl.DataFrame(known.get(part) or [], infer_schema_length=None)
+        if len(rows):
+            out.print()
+            print_table(rows, title=part)
+    return 0
+
+
+def scorers(*, common: Common = Common()) -> int:
+    """List the scorers: inputs, direction, version, reference."""
+    from tracesift.scorers.contract import find, names
+
+    rows = [
+        {
+            "name": known.name, "version": known.version, "direction": known.direction, "mode": known.mode,
+            "inputs": list(known.inputs), "defaults": dict(known.defaults), "experimental": known.experimental,
+            "summary": known.summary, "reference": known.reference,
+        }
+        for known in map(find, names())
+    ]  # fmt: skip
+    if common.json:
+        print_json(rows)
+    else:
+        print_table(
+            [
+                {"scorer": row["name"], "high means": row["direction"], "mode": row["mode"],
+                 "inputs": ", ".join(row["inputs"]), "what": row["summary"]}
+                for row in rows
+            ]
+        )  # fmt: skip
+    return 0
+
+
+def selectors(*, common: Common = Common()) -> int:
+    """List the selectors: what they need, version, reference."""
+    from tracesift.selectors.contract import find, names
+
+    rows = [
+        {
+            "name": known.name, "version": known.version, "needs": list(known.needs),
+            "budget": known.budget, "defaults": dict(known.defaults), "experimental": known.experimental,
+            "summary": known.summary, "reference": known.reference,
+        }
+        for known in map(find, names())
+    ]  # fmt: skip
+    if common.json:
+        print_json(rows)
+    else:
+        print_table(
+            [
+                {"selector": row["name"], "budget": row["budget"], "needs": ", ".join(row["needs"]),
+                 "what": row["summary"]}
+                for row in rows
+            ]
+        )  # fmt: skip
+    return 0

@@ -1,0 +1,177 @@
+"""One step each of the whole way: `ingest`, `record`, `embed`, `score`, `report`. Each can be run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Common, Reading, Training
+from tracesift.flows.show import print_json, print_table
+
+Flag = Parameter(negative="")
+
+
+def ingest(
+    source: str,
+    /,
+    *,
+    common: Common = Common(),
+    reading: Reading = Reading(),
+    plant_noise: float = 0.0,
+    seed: int = 0,
+) -> int:
+    """Take a dataset into the workspace: ids, labels, splits, and what was found on the way.
+
+    Parameters
+    ----------
+    source
+        The dataset; `tracesift curate --help` lists the forms.
+    plant_noise
+        Flip this share of the training labels and remember the truth.
+    seed
+        Seed of the planted noise.
+    """
+    from tracesift.flows.ingest import ingest as step
+    from tracesift.flows.work import Work, open_source
+
+    dataset = open_source(source, reading, plant_noise, seed)
+    work = Work(common.workspace)
+    with work.locked():
+        answer(step(work, dataset), common)
+    return 0
+
+
+def record(*, common: Common = Common(), training: Training = Training()) -> int:
+    """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped."""
+    from tracesift.flows.record import cross_fit_fold, join_folds, record_seed
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    with work.locked():
+        runs = [record_seed(work, training, seed) for seed in training.each_seed]
+        for fold in range(training.folds):
+            cross_fit_fold(work, training, fold)
+        if training.folds:
+            join_folds(work, training, runs)
+        answer({"runs": runs}, common)
+    return 0
+
+
+def embed(*, common: Common = Common(), run: str | None = None) -> int:
+    """Store the penultimate features of a recorded model, one vector per sample.
+
+    Parameters
+    ----------
+    run
+        The recording; the newest by default.
+    """
+    from tracesift.flows.record import embed_run
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    with work.locked():
+        answer(embed_run(work, run or _newest(work)[0]), common)
+    return 0
+
+
+def score(
+    *names: str,
+    common: Common = Common(),
+    run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+) -> int:
+    """Run scorers on the recordings and apply the flag rules; all scorers whose signals are there by default.
+
+    Parameters
+    ----------
+    names
+        Scorers; `tracesift scorers` lists them.
+    run
+        Recordings to score; several are combined. By default the newest, with all its seeds.
+    param
+        A setting of a scorer, as scorer.key=value; may be given several times.
+    """
+    from tracesift.flows.score import flag
+    from tracesift.flows.score import score as step
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    with work.locked():
+        scored = step(work, list(run) or _newest(work), list(names) or None, scorer_settings(param))
+        answer(flag(work, scored), common)
+    return 0
+
+
+def report(*, common: Common = Common(), no_content: Annotated[bool, Flag] = False) -> int:
+    """Write report.html from what the catalog holds.
+
+    Parameters
+    ----------
+    no_content
+        Leave thumbnails and text out.
+    """
+    from tracesift.flows.publish import publish
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    with work.locked():
+        summary = publish(work, content=not no_content)
+    if common.json:
+        print_json(summary)
+    else:
+        print(Path(summary["report"]))
+    return 0
+
+
+def answer(result: dict[str, Any], common: Common) -> None:
+    """Print a step's result: JSON, or a table of its plain values."""
+    if common.json:
+        print_json(result)
+    else:
+        print_table([{"": name, "value": _short(value)} for name, value in result.items()])
+
+
+def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Read ``key=value`` pairs; values are numbers, true/false, null or text, as JSON where they can be."""
+    import json
+
+    read: dict[str, Any] = {}
+    for pair in pairs:
+        key, mark, value = pair.partition("=")
+        if not mark or not key:
+            raise BadInput(f"--param {pair}: write key=value")
+        try:
+            read[key] = json.loads(value)
+        except json.JSONDecodeError:
+            read[key] = value
+    return read
+
+
+def scorer_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Read ``scorer.key=value`` pairs into settings by scorer."""
+    by_scorer: dict[str, dict[str, Any]] = {}
+    for name, value in settings(pairs).items():
+        scorer, mark, key = name.partition(".")
+        if not mark:
+            raise BadInput(
+                f"--param {name}={value}: write scorer.key=value, such as forgetting_events.never_learned=zero"
+            )
+        by_scorer.setdefault(scorer, {})[key] = value
+    return by_scorer
+
+
+def _newest(work: Any) -> list[str]:
+    from tracesift.flows.record import newest_runs
+
+    return newest_runs(work)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_short(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)

@@ -1,0 +1,179 @@
+"""Commands that make subsets and say what they are worth: `select`, `forget`, `evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.commands.stages import settings
+from tracesift.flows.options import Common, Training
+from tracesift.flows.show import print_json, print_table
+
+Repeated = Parameter(negative="")
+
+
+def select(
+    selector: str,
+    /,
+    *,
+    common: Common = Common(),
+    keep: float | None = None,
+    count: int | None = None,
+    name: str | None = None,
+    where: str | None = None,
+    seed: int = 0,
+    param: Annotated[tuple[str, ...], Repeated] = (),
+) -> int:
+    """Make a subset with its manifest and two random controls of the same size.
+
+    Parameters
+    ----------
+    selector
+        How to choose; `tracesift selectors` lists them.
+    keep
+        Share of the training samples to keep.
+    count
+        Number of samples to keep.
+    name
+        Name of the subset; the selector's by default.
+    where
+        Choose only among samples that fit this SQL condition over their scores and flags, such as "aum > 0".
+    seed
+        Seed of random choices.
+    param
+        A parameter of the selector, as key=value; may be given several times.
+    """
+    from tracesift.flows.make_subset import denoised, forget_ready, pruned
+    from tracesift.flows.work import existing
+    from tracesift.selectors.contract import find
+
+    work = existing(common.workspace)
+    facts = find(selector)
+    if keep is not None and count is not None:
+        raise BadInput("give --keep or --count, not both")
+    if facts.budget and keep is None and count is None:
+        raise BadInput(f"{selector} needs a size: --keep 0.3 for a share, or --count 500")
+    if not facts.budget and (keep is not None or count is not None):
+        raise BadInput(
+            f"{selector} decides by itself how many samples it keeps; leave out --keep and --count"
+        )
+    if keep is not None and not 0 < keep <= 1:
+        raise BadInput(f"--keep {keep}: a share in (0, 1], such as 0.3; --count takes a number of samples")
+    if count is not None and count < 1:
+        raise BadInput(f"--count {count}: at least 1")
+    called = name or selector.replace("_", "-")
+    chosen = settings(param)
+    with work.locked():
+        if selector == "denoise" and not where:
+            made = denoised(
+                work, max_drop=chosen.pop("max_drop", 0.05), seed=seed, name=called, params=chosen
+            )
+        elif selector == "forget_ready" and not where:
+            made = forget_ready(work, chosen.pop("forget", None), seed=seed, name=called, params=chosen)
+        else:
+            budget = count if count is not None else keep
+            made = pruned(work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen)
+    _answer(made, common)
+    return 0
+
+
+def forget(
+    file: Path | None = None,
+    /,
+    *,
+    common: Common = Common(),
+    where: str | None = None,
+    class_: Annotated[str | None, Parameter(name="--class")] = None,
+    group: str | None = None,
+    name: str = "forget-ready",
+    seed: int = 0,
+    param: Annotated[tuple[str, ...], Repeated] = (),
+) -> int:
+    """Turn a deletion request into a forget-ready subset: what to forget, what must survive, and a holdout.
+
+    Exact and near duplicates of the requested samples are pulled in, each with the pair that pulled it.
+
+    Parameters
+    ----------
+    file
+        A file with one sample id a line.
+    where
+        Forget what fits this SQL condition over scores and flags.
+    class_
+        Forget a whole class.
+    group
+        Forget the samples with this value in a column of the source, as COL=VALUE.
+    name
+        Name of the subset.
+    seed
+        Seed of random choices.
+    param
+        A parameter of the selector forget_ready, as key=value.
+    """
+    from tracesift.flows.make_subset import forget_ready, read_ids, requested_ids
+    from tracesift.flows.work import existing
+
+    if sum(given is not None for given in (file, where, class_, group)) != 1:
+        raise BadInput("say what to forget in one way: FILE, --where SQL, --class LABEL or --group COL=VALUE")
+    work = existing(common.workspace)
+    ids = read_ids(file) if file is not None else requested_ids(work, where=where, label=class_, group=group)
+    source = str(file or where or class_ or group)
+    with work.locked():
+        made = forget_ready(work, ids, seed=seed, name=name, params=settings(param), asked_by=source)
+    if common.json:
+        print_json({**made[0], "controls": made[1:]})
+    else:
+        _answer(made, common)
+    return 0
+
+
+def evaluate(
+    *names: str,
+    common: Common = Common(),
+    training: Training = Training(),
+    steps: int | None = None,
+) -> int:
+    """Retrain a fresh model on subsets and their controls, with the same number of steps and several seeds.
+
+    Parameters
+    ----------
+    names
+        Subsets; by default all that were made, with their controls.
+    steps
+        Optimiser steps of each training; by default as many as the recipe takes on all training samples.
+    """
+    from tracesift.flows.evaluate import cells, compared, evaluate_cell
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    with work.locked():
+        for cell in cells(work, training, list(names) or None, steps=steps):
+            evaluate_cell(work, training, cell)
+        rows = compared(work)
+    if common.json:
+        print_json(rows)
+    else:
+        print_table(rows, title="Retrained on each subset (test accuracy, the same number of steps)")
+    return 0
+
+
+def _answer(made: list[dict[str, object]], common: Common) -> None:
+    if common.json:
+        print_json({**made[0], "controls": made[1:]})
+    else:
+        print_table(
+            [
+                {key: row.get(key) for key in ("name", "version", "selector", "total", *_roles(made))}
+                for row in made
+            ]
+        )
+        print(made[0]["manifest"])
+
+
+def _roles(made: list[dict[str, object]]) -> list[str]:
+    from tracesift.catalog.schema import ROLES
+
+    return [role for role in ROLES if any(role in row for row in made)]

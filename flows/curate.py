@@ -1,0 +1,117 @@
+"""The whole way, as one body that reads like the data flow: ingest, record, score, flag, select, report.
+
+`run_step` decides how a step runs: the command line calls it, the Prefect flow makes it a task. Each step
+finds what is already done in the workspace's own records, so a second run trains nothing in either skin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.evaluate import SEEDS, cells, evaluate_cell
+from tracesift.flows.ingest import ingest
+from tracesift.flows.make_subset import make_subsets, read_ids
+from tracesift.flows.options import CurateJob
+from tracesift.flows.publish import publish
+from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed, train_config
+from tracesift.flows.score import flag, score
+from tracesift.flows.work import Work, open_source
+from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.estimate import estimate as estimated
+from tracesift.selectors import contract as selectors
+
+CURATED = ("pruned", "denoised")
+"""Subsets of `curate` that are worth a retraining; unlearning is what a forget-ready one is for."""
+
+
+class RunStep(Protocol):
+    """How a step is run: ``run_step(function, *arguments, label="for people")`` returns its result."""
+
+    def __call__(self, step: Callable[..., Any], /, *arguments: Any, label: str = "") -> Any:
+        """Run one step."""
+
+
+def call(step: Callable[..., Any], /, *arguments: Any, label: str = "") -> Any:
+    """Run a step by calling it: no server, no start-up."""
+    del label
+    return step(*arguments)
+
+
+def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
+    """Record a dataset, score every sample, remember it, select from it, and write the report.
+
+    Returns
+    -------
+    dict
+        ``worklist`` (rows, most suspicious first), ``subsets``, ``evaluations``, ``flags``, ``truth``,
+        ``dataset``, ``runs`` and the path of the ``report``.
+    """
+    work = Work(Path(job.workspace))
+    dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
+    check(job, dataset)
+    with work.locked():
+        run_step(ingest, work, dataset)
+        runs = [
+            run_step(record_seed, work, job.training, seed, label=f"seed {seed}")
+            for seed in job.training.each_seed
+        ]
+        for fold in range(job.training.folds):
+            run_step(cross_fit_fold, work, job.training, runs[0], fold, label=f"fold {fold + 1}")
+        if job.training.folds:
+            run_step(join_folds, work, job.training, runs[0])
+        run_step(embed_run, work, runs[0], job.training.device)
+        scored = run_step(score, work, runs)
+        run_step(flag, work, scored)
+        run_step(make_subsets, work, job)
+        for cell in cells(work, job.training, CURATED) if job.evaluate else ():
+            run_step(evaluate_cell, work, job.training, cell, label=cell.label)
+        return run_step(publish, work, job.content)
+
+
+def check(job: CurateJob, dataset: Dataset) -> None:
+    """Refuse before anything is written what would only fail after the training."""
+    selectors.find(job.choosing.selector)
+    if job.forget is not None:
+        read_ids(Path(job.forget))
+    if job.training.folds > len(dataset.rows("train")):
+        raise BadInput(
+            f"--folds {job.training.folds}: {dataset.name} has {len(dataset.rows('train'))} training samples"
+        )
+
+
+def estimate(job: CurateJob) -> dict[str, Any]:
+    """Say what `curate` would do on this job, with time and disk measured on a few real batches; write nothing."""
+    dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
+    check(job, dataset)
+    expected = estimated(dataset, train_config(job.training, job.training.seed), folds=job.training.folds)
+    once = expected.train_seconds + expected.epoch_end_seconds
+    steps = [
+        {"step": f"record {expected.model}, {expected.epochs} epochs, {job.training.seeds} seed(s)",
+         "minutes": (expected.encode_seconds + once * job.training.seeds) / 60},
+        {"step": f"cross-fit {job.training.folds} folds", "minutes": expected.crossfit_seconds / 60},
+    ]  # fmt: skip
+    if job.evaluate:
+        trainings = (1 + 3 * len(CURATED)) * max(SEEDS, job.training.seeds)
+        steps.append(
+            {"step": f"evaluate: {trainings} trainings", "minutes": expected.train_seconds * trainings / 60}
+        )
+    return {
+        "dataset": dataset.name,
+        "samples": len(dataset),
+        "model": expected.model,
+        "steps": steps,
+        "minutes": sum(step["minutes"] for step in steps),
+        "megabytes": expected.bytes * job.training.seeds / 1e6,
+    }
+
+
+def brief(result: Any) -> str:
+    """Return a step's result in one line, for logs."""
+    if isinstance(result, dict):
+        return ", ".join(
+            f"{name} {value}" for name, value in result.items() if not isinstance(value, (list, dict))
+        )
+    return str(result)

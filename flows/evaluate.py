@@ -1,0 +1,175 @@
+"""What a subset is worth: a fresh model trained on it, on its controls and on everything, over several seeds.
+
+Every training takes the same number of optimiser steps, whatever the subset's size: with a fixed number of
+epochs a tenth of the data would get a tenth of the steps, and every subset would look worse than it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from tracesift.catalog.files import digest
+from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.make_subset import TRAINED, recorded_subsets
+from tracesift.flows.options import Training
+from tracesift.flows.progress import watched
+from tracesift.flows.work import Work
+from tracesift.flows.record import train_config
+from tracesift.pipelines.retrain import retrain
+from tracesift.pipelines.train import plan
+
+SEEDS = 3
+"""Least number of seeds: fewer say nothing of the spread."""
+
+EVERYTHING = "all"
+"""Name of the training on all of train, with the labels as given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One training to be done: a subset and a seed."""
+
+    subset_id: str
+    name: str
+    seed: int
+    steps: int | None
+
+    @property
+    def label(self) -> str:
+        """What a person calls it."""
+        return f"{self.name}, seed {self.seed}"
+
+
+def cells(
+    work: Work, training: Training, chosen: Sequence[str] | None = None, *, steps: int | None = None
+) -> list[Cell]:
+    """Return the trainings to be done: all of train, then each subset with its controls, for each seed."""
+    known = recorded_subsets(work)
+    names = [row["name"] for row in known]
+    for name in chosen or ():
+        if name not in names:
+            raise BadInput(
+                f"there is no subset '{name}'{nearest(name, names)}; made so far: {', '.join(names) or 'none'}"
+            )
+    wanted = [row for row in known if not chosen or row["name"] in chosen or row["control_of"] in chosen]
+    if not wanted:
+        raise BadInput("there are no subsets to evaluate; `tracesift select SELECTOR --keep 0.3` makes one")
+    rows = [{"subset_id": work.dataset.dataset_id, "name": EVERYTHING}, *wanted]
+    seeds = range(training.seed, training.seed + max(SEEDS, training.seeds))
+    return [
+        Cell(subset_id=row["subset_id"], name=row["name"], seed=seed, steps=steps)
+        for row in rows
+        for seed in seeds
+    ]
+
+
+def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
+    """Train one fresh model and measure it on test; done once, the result stays in the workspace."""
+    dataset = work.dataset
+    test = dataset.samples.filter(pl.col("split") == "test")
+    if not len(test):
+        raise BadInput(
+            f"{dataset.name} has no test samples to evaluate on; give some with --test SOURCE|SHARE"
+        )
+    if (test["label_true"].is_not_null() & (test["label_true"] != test["label"])).any():
+        raise BadInput(
+            f"the test labels of {dataset.name} hold planted noise; evaluate on labels that are right"
+        )
+    recipe = {
+        "model": training.model,
+        "epochs": training.epochs,
+        "device": training.device,
+        "threads": training.threads,
+    }
+    key = digest([dataset.fingerprint, dataset.transform, cell.subset_id, cell.seed, cell.steps, recipe])
+    measured = work.record("evaluate", key)
+    if measured is None:
+        rows, weights, labels = _trained_on(work, cell)
+        steps = cell.steps or plan(dataset, train_config(training, cell.seed)).steps
+        with watched(f"evaluate {cell.label}") as report:
+            metrics = retrain(
+                dataset, rows, weights=weights, labels=labels, model=training.model, steps=steps, seed=cell.seed,
+                device=training.device, threads=training.threads, progress=report,
+            )  # fmt: skip
+        measured = work.finish("evaluate", key, {"steps": steps, "num_train": len(rows), "metrics": metrics})
+    frame = pl.DataFrame(
+        {
+            "subset_id": cell.subset_id, "dataset_id": dataset.dataset_id, "subset": cell.name, "model": training.model,
+            "seed": cell.seed, "metric": list(measured["metrics"]), "value": list(measured["metrics"].values()),
+            "num_train": measured["num_train"], "details": json.dumps({"steps": measured["steps"]}),
+        }
+    )  # fmt: skip
+    work.catalog.put_evaluations(frame)
+    return {"accuracy": measured["metrics"]["accuracy"], "steps": measured["steps"]}
+
+
+def _trained_on(work: Work, cell: Cell) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return rows, weights and labels that a model of this cell is trained on."""
+    dataset = work.dataset
+    if cell.name == EVERYTHING:
+        return dataset.rows("train"), None, None
+    members = work.catalog.query(
+        "SELECT sample_id, role, weight, new_label FROM subset_members WHERE subset_id = ? ORDER BY sample_id",
+        (cell.subset_id,),
+    ).filter(pl.col("role").is_in(TRAINED))
+    if members.is_empty():
+        raise BadInput(f"subset {cell.name} leaves nothing to train on")
+    rows = dataset.samples["sample_id"].search_sorted(members["sample_id"]).to_numpy().astype(np.int64)
+    index = {name: number for number, name in enumerate(dataset.classes)}
+    labels = dataset.labels[rows].copy()
+    for place, label in enumerate(members["new_label"]):
+        if label is not None:
+            labels[place] = index[label]
+    return rows, members["weight"].to_numpy(), labels
+
+
+def compared(work: Work, metric: str = "accuracy") -> list[dict[str, Any]]:
+    """Return a row per subset: mean and spread over seeds, and the paired difference to each control.
+
+    The difference is subset minus control at equal seeds, with the 95 % interval of its mean (Student's t).
+    """
+    measured = work.catalog.query(
+        "SELECT subset, seed, value, num_train FROM evaluations WHERE metric = ? AND dataset_id = ? ORDER BY subset, seed",
+        (metric, work.dataset.dataset_id),
+    )
+    values: dict[str, dict[int, float]] = {}
+    sizes: dict[str, int] = {}
+    for subset, seed, value, size in measured.iter_rows():
+        values.setdefault(subset, {})[seed] = value
+        sizes[subset] = size
+    known = {EVERYTHING: None} | {row["name"]: row["control_of"] for row in recorded_subsets(work)}
+    return [
+        {
+            "subset": name, "samples": sizes[name], metric: float(np.mean(list(values[name].values()))),
+            "std": _std(values[name]), "seeds": len(values[name]), "control_of": known[name],
+            **_difference(name, values, known),
+        }
+        for name in known
+        if name in values
+    ]  # fmt: skip
+
+
+def _std(by_seed: Mapping[int, float]) -> float | None:
+    return float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else None
+
+
+def _difference(
+    name: str, values: Mapping[str, Mapping[int, float]], known: Mapping[str, str | None]
+) -> dict[str, float | None]:
+    """Return subset minus its random control at equal seeds, with half the width of the 95 % interval."""
+    control = f"{name}-random"
+    if known.get(control) != name or control not in values:
+        return {"minus_random": None, "plus_minus": None}
+    seeds = sorted(set(values[name]) & set(values[control]))
+    paired = np.array([values[name][seed] - values[control][seed] for seed in seeds])
+    if len(paired) < 2:
+        return {"minus_random": float(paired.mean()) if len(paired) else None, "plus_minus": None}
+    half = stats.t.ppf(0.975, len(paired) - 1) * paired.std(ddof=1) / np.sqrt(len(paired))
+    return {"minus_random": float(paired.mean()), "plus_minus": float(half)}

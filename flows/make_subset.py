@@ -1,0 +1,321 @@
+"""Scores to subsets: every subset becomes a manifest, a catalog entry, and two controls of the same size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.files import digest
+from tracesift.catalog.manifest import DatasetBlock, ScoreBlock, SelectorBlock, write_manifest
+from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.options import CurateJob
+from tracesift.flows.work import Work
+from tracesift.pipelines.embeddings import content_embedding
+from tracesift.selectors.contract import columns_needed, find, select
+
+TRAINED = ("keep", "relabel", "retain", "neighbor")
+"""Roles of the samples that a model trained on a subset sees."""
+
+
+def make_subsets(work: Work, job: CurateJob) -> list[dict[str, Any]]:
+    """Make the three subsets of `curate` with their controls: pruned, denoised, forget-ready."""
+    seed = job.training.seed
+    return [
+        *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed),
+        *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
+        *forget_ready(work, None if job.forget is None else read_ids(Path(job.forget)), seed=seed),
+    ]
+
+
+def pruned(
+    work: Work,
+    selector: str,
+    *,
+    budget: float | int,
+    seed: int,
+    name: str = "pruned",
+    where: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Select with a budget from the samples that are neither flagged nor excluded, and make the controls.
+
+    The budget is a share of all training samples, so that a share means the same whatever is flagged.
+    """
+    params = dict(params or {})
+    frame = training_frame(work, where)
+    facts = find(selector)
+    flagged = _is_flagged()
+    out = frame.filter(flagged | ~pl.col("eligible"))
+    pool = frame.filter(~flagged & pl.col("eligible"))
+    size = budget if isinstance(budget, int) else max(1, round(budget * len(frame)))
+    if facts.budget and size > len(pool):
+        # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
+        out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
+    embedding = _embedding(work, pool) if facts.embedding else None
+    chosen = select(
+        selector,
+        pool,
+        budget=min(size, len(pool)) if facts.budget else None,
+        seed=seed,
+        embedding=embedding,
+        **params,
+    )
+    left_out = out.select(
+        "sample_id",
+        role=pl.lit("drop"),
+        weight=pl.lit(0.0),
+        reason=pl.when("eligible").then(pl.lit("flagged")).otherwise(pl.lit(f"outside WHERE {where}")),
+    )
+    members = pl.concat([chosen, left_out], how="diagonal")
+    scores = columns_needed(selector, params)
+    settings = params | ({"where": where} if where else {})
+    made = [put(work, name, members, SelectorBlock(
+        name=selector, version=facts.version, params=settings, seed=seed, budget=budget), scores)]  # fmt: skip
+    kept = int((members["role"] != "drop").sum())
+    return made + controls(work, name, kept=kept, seed=seed)
+
+
+def denoised(
+    work: Work, *, max_drop: float, seed: int, name: str = "denoised", params: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Drop, relabel or down-weight what `label_noise` flags; the controls drop the same number at random."""
+    settings = {"max_drop": max_drop, **(params or {})}
+    members = select("denoise", training_frame(work), budget=None, seed=seed, **settings)
+    block = SelectorBlock(name="denoise", version=find("denoise").version, params=settings, seed=seed)
+    made = [put(work, name, members, block, _flag_scores(work))]
+    kept = int((members["role"] != "drop").sum())
+    return made + controls(work, name, kept=kept, seed=seed)
+
+
+def forget_ready(
+    work: Work,
+    requested: list[str] | None,
+    *,
+    seed: int,
+    name: str = "forget-ready",
+    params: Mapping[str, Any] | None = None,
+    asked_by: str | None = None,
+) -> list[dict[str, Any]]:
+    """Make forget / retain / neighbor / holdout from a request, or from what is flagged where there is none."""
+    everything = training_frame(work)
+    settings = dict(params or {})
+    if requested is not None:
+        _check_known(work, requested)
+        settings["forget"] = sorted(requested)
+    frame = pl.concat([everything, _holdout(work)], how="diagonal")
+    members = select(
+        "forget_ready", frame, budget=None, seed=seed, embedding=_embedding(work, frame), **settings
+    )
+    if requested is not None:
+        # The ids stand in the members; the parameters only say which request it was.
+        settings["forget"] = f"{len(requested)} requested, digest {digest(sorted(requested))}"
+    block = SelectorBlock(
+        name="forget_ready", version=find("forget_ready").version, params=settings, seed=seed
+    )
+    made = [put(work, name, members, block, _flag_scores(work))]
+    forgotten = int((members["role"] == "forget").sum())
+    if requested is not None:
+        work.catalog.put_forget_request(
+            {"request_id": digest([work.dataset.fingerprint, name, sorted(requested)]),
+             "dataset_id": work.dataset.dataset_id, "subset": name, "source": asked_by or "request",
+             "num_requested": len(requested), "num_found": forgotten}
+        )  # fmt: skip
+    return made + controls(
+        work, name, kept=len(everything) - forgotten, seed=seed, roles=("retain", "forget")
+    )
+
+
+def requested_ids(
+    work: Work, *, where: str | None = None, label: str | None = None, group: str | None = None
+) -> list[str]:
+    """Return the training samples that a SQL condition, a class or ``COL=VALUE`` names."""
+    if where is not None:
+        ids = training_frame(work, where).filter("eligible")["sample_id"]
+        return ids.to_list()
+    samples = work.dataset.samples.filter(pl.col("split") == "train")
+    if label is not None:
+        if label not in work.dataset.classes:
+            raise BadInput(f"--class {label}: no such class{nearest(label, work.dataset.classes)}")
+        return samples.filter(pl.col("label") == label)["sample_id"].to_list()
+    column, mark, value = str(group).partition("=")
+    if not mark or column not in samples.columns:
+        raise BadInput(
+            f"--group {group}: write COL=VALUE with a column of the source{nearest(column, samples.columns)}"
+        )
+    ids = samples.filter(pl.col(column).cast(pl.String) == value)["sample_id"].to_list()
+    if not ids:
+        raise BadInput(f"--group {group}: no training sample has this value")
+    return ids
+
+
+def _check_known(work: Work, wanted: list[str]) -> None:
+    splits = dict(work.dataset.samples.select("sample_id", "split").iter_rows())
+    unknown = [sample_id for sample_id in wanted if sample_id not in splits]
+    if unknown:
+        raise BadInput(
+            f"{len(unknown)} of {len(wanted)} requested ids are not in {work.dataset.name}, first '{unknown[0]}'; "
+            'tracesift sql "SELECT sample_id FROM samples" lists the ids'
+        )
+    untrained = [sample_id for sample_id in wanted if splits[sample_id] != "train"]
+    if untrained:
+        raise BadInput(
+            f"{len(untrained)} of {len(wanted)} requested ids are not in train, first '{untrained[0]}' "
+            f"({splits[untrained[0]]}); no recorded model was trained on them, so take them out of the request"
+        )
+
+
+def controls(
+    work: Work, name: str, *, kept: int, seed: int, roles: tuple[str, str] = ("keep", "drop")
+) -> list[dict[str, Any]]:
+    """Make `<name>-random` and `<name>-random-balanced`: as many samples, chosen without looking at any score."""
+    frame = training_frame(work).select("sample_id", "label")
+    made = []
+    for control in ("random", "random_balanced"):
+        members = select(control, frame, budget=kept, seed=seed)
+        renamed = pl.when(pl.col("role") == "keep").then(pl.lit(roles[0])).otherwise(pl.lit(roles[1]))
+        members = members.with_columns(role=renamed, weight=pl.lit(1.0))
+        block = SelectorBlock(name=control, version=find(control).version, seed=seed, budget=kept)
+        made.append(put(work, f"{name}-{control.replace('_', '-')}", members, block, (), control_of=name))
+    return made
+
+
+def put(
+    work: Work,
+    name: str,
+    members: pl.DataFrame,
+    selector: SelectorBlock,
+    scores: Any,
+    *,
+    control_of: str | None = None,
+) -> dict[str, Any]:
+    """Write one subset as manifest and catalog entry; return its record for people."""
+    known = work.catalog.newest_dataset()
+    assert known is not None
+    labels = work.dataset.samples.select("sample_id", "label")
+    whole = members.join(labels, on="sample_id", how="left")
+    block = DatasetBlock(
+        name=known["name"], source=known["source"], fingerprint=known["fingerprint"],
+        num_samples=known["num_samples"], id_rule=known["id_rule"], options=known["options"] or {},
+        transform=known["transform"],
+    )  # fmt: skip
+    manifest = write_manifest(
+        work.path / "manifests", name, whole, dataset=block, selector=selector,
+        scores=_score_blocks(work, scores), control_of=control_of,
+    )  # fmt: skip
+    work.catalog.put_subset(manifest, whole)
+    return {
+        "subset_id": manifest.subset_id, "name": name, "version": manifest.version, "selector": selector.name,
+        "control_of": control_of, "total": manifest.counts.total, **{
+            role: manifest.counts.by_role[role] for role in manifest.counts.by_role
+        }, "manifest": str(work.path / "manifests" / name / "manifest.json"),
+    }  # fmt: skip
+
+
+def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
+    """Return a row per training sample: id, label, content hash, scores, flags, suggestion and confidence.
+
+    `eligible` is false for samples that the SQL condition `where`, over `sample_scores` and `sample_flags`,
+    leaves out.
+    """
+    frame = work.catalog.query(
+        "SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) USING (sample_id) "
+        "WHERE split = 'train' ORDER BY sample_id"
+    )
+    for flag in ("label_noise", "unlearnable"):
+        if flag not in frame.columns:
+            frame = frame.with_columns(pl.lit(None, dtype=pl.Boolean).alias(flag))
+    details = work.catalog.query(
+        "SELECT sample_id, suggestion, confidence FROM flags WHERE flag = 'label_noise' QUALIFY "
+        "row_number() OVER (PARTITION BY sample_id ORDER BY seq DESC) = 1"
+    )
+    samples = work.dataset.samples
+    extra = [name for name in ("content_hash", "group") if name in samples.columns]
+    frame = frame.join(details, on="sample_id", how="left").join(
+        samples.select("sample_id", *extra), on="sample_id", how="left"
+    )
+    if where is None:
+        return frame.with_columns(eligible=pl.lit(value=True))
+    ids = work.catalog.query(
+        f"SELECT sample_id FROM (SELECT * FROM sample_scores JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) "
+        f"USING (sample_id)) WHERE split = 'train' AND ({where})"
+    )["sample_id"]
+    if not len(ids):
+        raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
+    return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
+
+
+def _is_flagged() -> pl.Expr:
+    return pl.any_horizontal(pl.col(flag).fill_null(value=False) for flag in ("label_noise", "unlearnable"))
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the ids of a request file, one a line; blank lines are skipped, doubled ids count once."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; give a file with one sample id a line") from None
+    ids = list(dict.fromkeys(line for line in lines if line))
+    if not ids:
+        raise BadInput(f"{path} holds no ids; write one sample id a line")
+    return ids
+
+
+def _holdout(work: Work) -> pl.DataFrame:
+    """Return the samples that no recorded model was trained on, as rows for `forget_ready`."""
+    samples = work.dataset.samples
+    columns = [
+        name for name in ("sample_id", "label", "split", "content_hash", "group") if name in samples.columns
+    ]
+    return samples.filter(pl.col("split") == "test").select(columns)
+
+
+def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray:
+    """Return the content embedding of a frame's rows, (N, D); made once per dataset and kept in memory."""
+    if work.content_vectors is None:
+        work.content_vectors = content_embedding(work.dataset)
+    rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
+    return work.content_vectors[rows]
+
+
+def _flag_scores(work: Work) -> list[str]:
+    return [
+        name for name in ("aum", "elr_target_disagreement", "confident_learning") if name in _columns(work)
+    ]
+
+
+def _columns(work: Work) -> list[str]:
+    return work.catalog.query("SELECT * FROM sample_scores LIMIT 0").columns
+
+
+def _score_blocks(work: Work, scores: Any) -> list[ScoreBlock]:
+    if not scores:
+        return []
+    rows = work.catalog.query(
+        "SELECT scorer, scorer_version, run_id, direction FROM score_columns JOIN score_runs USING (run_key) "
+        "WHERE column_name = scorer AND list_contains($names, scorer) "
+        "QUALIFY row_number() OVER (PARTITION BY scorer ORDER BY seq DESC) = 1",
+        {"names": list(scores)},
+    )
+    return [
+        ScoreBlock(
+            scorer=row["scorer"],
+            version=row["scorer_version"],
+            run_id=row["run_id"],
+            direction=row["direction"],
+        )
+        for row in rows.to_dicts()
+    ]
+
+
+def recorded_subsets(work: Work) -> list[dict[str, Any]]:
+    """Return the newest version of every subset, controls after their subset."""
+    rows = work.catalog.query(
+        "SELECT * FROM subsets QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 "
+        "ORDER BY coalesce(control_of, name), control_of IS NOT NULL, name"
+    ).to_dicts()
+    return [{**row, "params": json.loads(row["params"] or "{}")} for row in rows]

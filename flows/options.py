@@ -1,0 +1,169 @@
+"""What a user may ask for, as frozen records: the command line, TOML files and deployments share them.
+
+The text under each field is its help. Every record is plain data, so that it can be stored with a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+
+Flat = Parameter(name="*")
+
+
+@Flat
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Where the work is kept and how the answer is given."""
+
+    workspace: Path = Path("tracesift-work")
+    """Folder that holds catalog, signals, manifests and report."""
+    json: Annotated[bool, Parameter(negative="")] = False
+    """Print exactly one JSON document on stdout."""
+
+
+@Flat
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a source is read and split."""
+
+    label: str | None = None
+    """Column of the label; guessed when unambiguous, and said."""
+    id: str | None = None
+    """Column of the sample ids (recommended); otherwise ids are made from the content."""
+    text: str | None = None
+    """Column of the text."""
+    image: str | None = None
+    """Column of the images."""
+    features: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    """Feature columns of a table (also a,b,c)."""
+    split: str | None = None
+    """Column that says train, val or test."""
+    val: str | None = None
+    """Validation samples: another source, or a share to cut from train such as 0.1."""
+    test: str | None = None
+    """Test samples: another source, or a share to cut from train such as 0.1."""
+    group: str | None = None
+    """Column of a group that must stay in one split (a patient, a document, an owner)."""
+    format: str | None = None
+    """Read the source as csv, tsv, parquet, jsonl, json, arrow or npz whatever its name."""
+    delimiter: str | None = None
+    """Delimiter of a text table."""
+    encoding: str | None = None
+    """Encoding of a text table, such as latin-1."""
+    clean_labels: Annotated[bool, Parameter(negative="")] = False
+    """Strip blanks and one trailing mark from labels."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with an unreadable image: stop and name it, or leave it out and record it."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments for `open_dataset`: only what was asked for."""
+        given = {name: value for name, value in vars(self).items() if value not in (None, (), False)}
+        if self.features:
+            given["features"] = [name for part in self.features for name in part.split(",")]
+        for side in ("val", "test"):
+            share = _share(getattr(self, side))
+            if share is not None:
+                if not 0 < share < 1:
+                    raise BadInput(
+                        f"--{side} {share}: a share lies between 0 and 1; give e.g. 0.1, or another source"
+                    )
+                given[side] = share
+        return given
+
+
+def _share(value: str | None) -> float | None:
+    if value is None or Path(value).exists():
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+@Flat
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained and watched."""
+
+    model: str = "auto"
+    """linear, mlp, small_cnn, resnet18, hashed_ngrams, hf:NAME, your own module:function, or auto by the data."""
+    epochs: int | None = None
+    """Epochs; the model's recipe decides when not given."""
+    seeds: int = 1
+    """How many runs with different seeds; scores are combined and their spread is kept."""
+    seed: int = 0
+    """First seed; the others follow it."""
+    folds: int = 3
+    """Folds of the cross-fitting that gives out-of-sample probabilities; 0 leaves it out."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 …"""
+    threads: int | None = None
+    """CPU threads of the training; the same number gives the same bytes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.epochs is not None and self.epochs < 1:
+            raise BadInput(f"--epochs {self.epochs}: at least 1")
+        if self.seeds < 1:
+            raise BadInput(f"--seeds {self.seeds}: at least 1")
+        if self.folds < 0 or self.folds == 1:
+            raise BadInput(f"--folds {self.folds}: at least 2, or 0 for none")
+        if self.threads is not None and self.threads < 1:
+            raise BadInput(f"--threads {self.threads}: at least 1")
+
+    @property
+    def each_seed(self) -> range:
+        """The seeds, one per run."""
+        return range(self.seed, self.seed + self.seeds)
+
+
+@Flat
+@dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """What the subsets should be."""
+
+    keep: float = 0.5
+    """Share of the training samples that the pruned subset keeps."""
+    max_drop: float = 0.05
+    """Share of the training samples that the denoised subset may drop at most."""
+    selector: str = "ccs"
+    """Selector of the pruned subset; `tracesift selectors` lists them."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        if not 0 < self.keep <= 1:
+            raise BadInput(f"--keep {self.keep}: a share in (0, 1], such as 0.5")
+        if not 0 <= self.max_drop < 1:
+            raise BadInput(f"--max-drop {self.max_drop}: a share in [0, 1), such as 0.05")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateJob:
+    """Everything that `curate` needs to know; the parameters of a deployment."""
+
+    source: str
+    """The dataset; `tracesift curate --help` lists the forms."""
+    workspace: str = "tracesift-work"
+    """Folder of the results, as an absolute path where a worker runs it."""
+    reading: Reading = field(default_factory=Reading)
+    training: Training = field(default_factory=Training)
+    choosing: Choosing = field(default_factory=Choosing)
+    forget: str | None = None
+    """File of ids, one a line, to build a forget-ready subset for."""
+    plant_noise: float = 0.0
+    """Share of training labels to flip, remembering the truth, to measure the detectors."""
+    evaluate: bool = False
+    """Retrain on the subsets and their controls."""
+    content: bool = True
+    """Show thumbnails and text in the report."""
+
+    def __post_init__(self) -> None:
+        """Refuse rates that are none."""
+        if not 0 <= self.plant_noise < 1:
+            raise BadInput(f"--plant-noise {self.plant_noise}: a rate in [0, 1), such as 0.2")

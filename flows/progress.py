@@ -1,0 +1,57 @@
+"""Progress on long work: a live bar on stderr for a person, sparse lines where stderr is a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Report = Callable[[float, float, str], None]
+"""``report(done, total, what)``, called by long steps."""
+
+LINE_EVERY = 15.0
+"""Seconds between two lines where nobody watches a terminal."""
+
+
+def say(message: str) -> None:
+    """Write one line for the user on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+
+
+@contextmanager
+def watched(title: str) -> Iterator[Report]:
+    """Show the progress of one step while the body runs."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None)
+
+            def report(done: float, total: float, what: str) -> None:
+                bar.update(
+                    task, completed=done, total=total, description=f"{title}: {what}" if what else title
+                )
+
+            yield report
+        return
+    last = [time.monotonic()]
+
+    def report(done: float, total: float, what: str) -> None:
+        if time.monotonic() - last[0] >= LINE_EVERY:
+            last[0] = time.monotonic()
+            say(f"{title}: {done:.1f} of {total:g} {what}".rstrip())
+
+    yield report

@@ -1,0 +1,174 @@
+"""The catalog's content as a worklist, a closing summary and `report.html`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import polars as pl
+
+from tracesift.catalog.files import write_bytes
+from tracesift.flows.evaluate import compared
+from tracesift.flows.make_subset import recorded_subsets
+from tracesift.flows.report import MAX_ITEMS, ReportData, render_report
+from tracesift.flows.report_tables import empty_reason
+from tracesift.flows.score import diagnostics_of
+from tracesift.flows.truth import truth_of
+from tracesift.flows.work import Work
+from tracesift.flows.worklist import worklist
+from tracesift.scorers.contract import find, names
+
+
+def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
+    """Write the report and return the summary that the command line prints.
+
+    Parameters
+    ----------
+    content
+        Whether thumbnails and text stand in the report.
+    """
+    known = work.catalog.newest_dataset()
+    assert known is not None
+    scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
+    flags = newest_flags(work)
+    listed = suspects(work, scores, flags)
+    truth = truth_of(work.dataset, scores, flags)
+    subsets = recorded_subsets(work)
+    evaluations = work.catalog.query(
+        "SELECT e.subset, s.control_of, e.seed, e.metric, e.value, e.num_train, e.details FROM evaluations e "
+        "LEFT JOIN (SELECT subset_id, control_of FROM subsets) s USING (subset_id) WHERE e.dataset_id = ? ORDER BY ALL",
+        (known["dataset_id"],),
+    )
+    shown = listed["sample_id"].head(MAX_ITEMS)
+    rows = work.dataset.samples["sample_id"].search_sorted(shown).to_list()
+    data = ReportData(
+        title=f"{known['name']}: which samples to train on, fix and forget",
+        created=datetime.now(UTC).isoformat(timespec="minutes"),
+        tool_version=version("tracesift"),
+        dataset={
+            **{name: known[name] for name in ("name", "source", "kind", "num_samples", "fingerprint", "dataset_id")},
+            "splits": dict(work.dataset.samples.group_by("split").len().sort("split").iter_rows()),
+            "classes": list(work.dataset.classes), "notes": list(work.dataset.notes), "transform": known["transform"],
+        },
+        runs=_runs(work),
+        worklist=listed,
+        content=dict(zip(shown, work.dataset.content(rows), strict=True)) if content else None,
+        scores=scores.drop("split"),
+        flags=flags,
+        diagnostics=diagnostics_of(work),
+        subsets=[_with_counts(work, row) for row in subsets],
+        evaluations=evaluations if len(evaluations) else None,
+        scorers=_scorers(work),
+        truth=truth,
+    )  # fmt: skip
+    path = work.path / "report.html"
+    write_bytes(path, render_report(data).encode())
+    return {
+        "dataset": {
+            name: known[name] for name in ("dataset_id", "name", "source", "num_samples", "fingerprint")
+        },
+        "runs": [run["run_id"] for run in data.runs],
+        "worklist": listed.to_dicts(),
+        "why_empty": None if len(listed) else empty_reason(flags, len(scores)),
+        "flags": flag_counts(flags),
+        "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),
+        "truth": truth,
+        "subsets": [_summary(row, counts) for row, counts in zip(subsets, data.subsets, strict=True)],
+        "evaluations": compared(work),
+        "report": str(path),
+    }
+
+
+def newest_flags(work: Work) -> pl.DataFrame:
+    """Return the newest answer of every flag for every sample, with suggestion and confidence."""
+    return work.catalog.query(
+        "SELECT f.flag, f.sample_id, f.flagged, f.score, f.threshold, f.reason, f.suggestion, f.confidence, f.suspicion "
+        "FROM flags f JOIN (SELECT flag, max(seq) AS seq FROM flag_sets GROUP BY flag) USING (flag, seq) "
+        "ORDER BY f.flag, f.sample_id"
+    )
+
+
+def suspects(work: Work, scores: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
+    """Return the ranked worklist, verified samples left out."""
+    directions = {name: find(name).direction or "" for name in names() if name in scores.columns}
+    suggested = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "suggestion", "confidence")
+    verified = work.catalog.query("SELECT sample_id FROM reviews")["sample_id"]
+    listed = worklist(flags, scores, suggested, directions=directions, verified=verified.to_list())
+    truth = work.dataset.samples.select(
+        "sample_id", planted=pl.col("label_true").is_not_null() & (pl.col("label_true") != pl.col("label"))
+    )
+    if not (work.dataset.transform or {}).get("plant_label_noise"):
+        return listed
+    return listed.join(truth, on="sample_id", how="left", maintain_order="left")
+
+
+def flag_counts(flags: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """Return how often each flag says yes, no and cannot tell."""
+    return {
+        name: {
+            "yes": int(rows["flagged"].fill_null(value=False).sum()),
+            "no": int((~rows["flagged"].fill_null(value=True)).sum()),
+            "cannot tell": rows["flagged"].null_count(),
+        }
+        for (name,), rows in sorted(flags.partition_by("flag", as_dict=True).items())
+    }
+
+
+def _runs(work: Work) -> list[dict[str, Any]]:
+    rows = work.catalog.query(
+        "SELECT run_id, kind, model, seed, device, config, details, "
+        "date_diff('second', started_at, finished_at) AS seconds FROM runs WHERE dataset_id = ? ORDER BY seq",
+        (work.dataset.dataset_id,),
+    )
+    return [
+        {
+            **row,
+            "config": json.loads(row["config"] or "{}"),
+            "epochs": json.loads(row["details"] or "{}").get("epochs"),
+        }
+        for row in rows.to_dicts()
+    ]
+
+
+def _scorers(work: Work) -> list[dict[str, Any]]:
+    rows = work.catalog.query(
+        "SELECT c.scorer, c.scorer_version, c.params, r.run_id FROM score_columns c JOIN score_runs r USING (run_key) "
+        "WHERE r.dataset_id = ? QUALIFY row_number() OVER (PARTITION BY c.column_name ORDER BY c.seq DESC) = 1 "
+        "ORDER BY c.scorer",
+        (work.dataset.dataset_id,),
+    )
+    return [
+        {
+            "name": row["scorer"], "version": row["scorer_version"], "params": row["params"], "run_id": row["run_id"],
+            "direction": facts.direction, "mode": facts.mode, "inputs": list(facts.inputs),
+            "reference": facts.reference, "summary": facts.summary,
+        }
+        for row in rows.to_dicts()
+        for facts in [find(row["scorer"])]
+    ]  # fmt: skip
+
+
+def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
+    members = work.catalog.query(
+        "SELECT m.role, s.label FROM subset_members m JOIN samples s USING (sample_id) "
+        "WHERE m.subset_id = ? AND s.dataset_id = ?",
+        (row["subset_id"], row["dataset_id"]),
+    )
+    kept = members.filter(~pl.col("role").is_in(["drop", "forget", "holdout"]))
+    counts = {
+        "total": len(members),
+        "by_role": dict(members.group_by("role").len().sort("role").iter_rows()),
+        "by_label": dict(kept.group_by("label").len().sort("label").iter_rows()),
+    }
+    return {**row, "counts": counts}
+
+
+def _summary(row: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
+    roles = ", ".join(f"{count} {role}" for role, count in counted["counts"]["by_role"].items())
+    return {
+        "name": row["name"], "version": row["version"], "selector": row["selector"], "members": roles,
+        "control_of": row["control_of"], "manifest": row["manifest_path"],
+    }  # fmt: skip

@@ -1,0 +1,94 @@
+"""A model trains and is watched: one recording per seed, cross-fitted probabilities, the model's features."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Training
+from tracesift.flows.progress import watched
+from tracesift.flows.work import Work
+from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
+from tracesift.pipelines.embeddings import embed
+from tracesift.pipelines.signals import read_run
+from tracesift.pipelines.train import TrainConfig, record
+
+
+def train_config(training: Training, seed: int) -> TrainConfig:
+    """Return what the user asked for as the training loop takes it."""
+    return TrainConfig(
+        seed=seed,
+        model=training.model,
+        epochs=training.epochs,
+        device=training.device,
+        threads=training.threads,
+    )
+
+
+def record_seed(work: Work, training: Training, seed: int) -> str:
+    """Train with one seed and record every sample at every epoch; a finished recording is returned at once."""
+    with watched(f"record, seed {seed}") as report:
+        run_id = record(work.dataset, work.path, train_config(training, seed), report)
+    remember_run(work, run_id)
+    return run_id
+
+
+def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> str:
+    """Train the models that never see one fold, and write their probabilities for it; done once per fold."""
+    config = train_config(training, training.seed)
+    with watched(f"cross-fit, fold {fold + 1} of {training.folds}") as report:
+        for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(config)}.items():
+            if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
+                fit_fold(
+                    work.dataset,
+                    work.path,
+                    run_id,
+                    job,
+                    name=name,
+                    fold=fold,
+                    folds=training.folds,
+                    progress=report,
+                )
+    return run_id
+
+
+def join_folds(work: Work, training: Training, run_id: str) -> str:
+    """Put the folds together and add them to the recording; nothing happens where they are there."""
+    config = train_config(training, training.seed)
+    for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(config)}.items():
+        if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
+            merge_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds)
+    return run_id
+
+
+def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
+    """Add the penultimate features of the recorded model to the recording."""
+    embed(work.dataset, work.path, run_id, device=device)
+    return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
+
+
+def newest_runs(work: Work) -> list[str]:
+    """Return the newest recording together with those that differ from it by their seed alone."""
+    newest = work.catalog.query(
+        "SELECT run_id, model, config FROM runs WHERE dataset_id = ? AND kind != 'combined' ORDER BY seq DESC",
+        (work.dataset.dataset_id,),
+    ).to_dicts()
+    if not newest:
+        raise BadInput(
+            f"{work.path} holds no recording; run `tracesift record --workspace {work.path}` first"
+        )
+
+    def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        config = json.loads(row["config"] or "{}")
+        config.pop("seed", None)
+        return row["model"], config
+
+    return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))
+
+
+def remember_run(work: Work, run_id: str) -> None:
+    """Put a recording's own record into the catalog."""
+    run = read_run(work.path, run_id)
+    known = {name: value for name, value in run.items() if name not in ("files", "schema", "coverage")}
+    work.catalog.put_run({**known, "dataset_id": work.dataset.dataset_id, "status": "done"})

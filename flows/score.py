@@ -1,0 +1,211 @@
+"""Signals to scores to flags: run the scorers on what was recorded, and the rules on the scores."""
+
+from __future__ import annotations
+
+import json
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.files import digest
+from tracesift.catalog.schema import SIGNALS, MissingSignal
+from tracesift.flows.progress import say, watched
+from tracesift.flows.work import Work
+from tracesift.pipelines.signals import Signals, load_signals, read_run
+from tracesift.scorers.contract import (
+    combine,
+    compute,
+    diagnose,
+    diagnostics,
+    effective_params,
+    find,
+    find_diagnostic,
+    names,
+)
+from tracesift.scorers.noise.second_label import second_label
+from tracesift.selectors.flags.label_noise import label_noise
+from tracesift.selectors.flags.unlearnable import unlearnable
+
+Params = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class WithImages:
+    """Recorded signals together with the decoded images, which are read from the source and never stored."""
+
+    signals: Signals
+    images: np.ndarray | None
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The recorded modes."""
+        return self.signals.modes
+
+    def in_mode(self, mode: str | None) -> Mapping[str, Any]:
+        """Return the arrays of one mode; columns are still read lazily."""
+        there = self.signals.in_mode(mode or self.modes[0])
+        return there if self.images is None else ChainMap({"images": self.images}, there)  # type: ignore[arg-type]
+
+
+def score(
+    work: Work, runs: Sequence[str], chosen: Sequence[str] | None = None, params: Params | None = None
+) -> dict[str, Any]:
+    """Run scorers on one recording or several, and put the values into the catalog.
+
+    Parameters
+    ----------
+    runs
+        Recordings of the same dataset that differ by their seed alone; several are combined by the rule that
+        each scorer declares, and the spread is kept.
+    chosen
+        Scorers by name; by default every one that is not experimental and whose signals were recorded.
+    params
+        Settings by scorer name.
+
+    Returns
+    -------
+    dict
+        ``run_id`` of the scores, ``scorers``, and ``left_out``: scorer -> why it could not run.
+    """
+    files = {run: read_run(work.path, run)["files"] for run in runs}
+    listed = sorted(chosen) if chosen else [name for name in names() if not find(name).experimental]
+    key = digest(
+        [files, {name: [find(name).version, effective_params(name, _of(params, name))] for name in listed}]
+    )
+    done = work.record("score", key)
+    if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
+        return done
+    images = _images(work)
+    frames: list[pl.DataFrame] = []
+    with watched("score") as report:
+        for number, run in enumerate(runs):
+            signals = WithImages(load_signals(work.path, run), images)
+            report(number, len(runs), "")
+            available, left_out = _available(listed, signals, strict=chosen is not None)
+            values = compute(available, signals, params={name: _of(params, name) for name in available})
+            frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
+            _keep(work, run, values, available, params)
+            for name in diagnostics():
+                if _missing(find_diagnostic(name), signals) is None:
+                    work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, diagnose(name, signals))
+    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, available, params)
+    if left_out:
+        say("not scored: " + "; ".join(f"{name} ({why})" for name, why in left_out.items()))
+    return work.finish(
+        "score", key, {"run_id": run_id, "scorers": available, "left_out": left_out, "runs": list(runs)}
+    )
+
+
+def _available(
+    listed: Sequence[str], signals: WithImages, *, strict: bool
+) -> tuple[list[str], dict[str, str]]:
+    missing = {name: why for name in listed if (why := _missing(find(name), signals)) is not None}
+    if strict and missing:
+        name, why = next(iter(missing.items()))
+        raise MissingSignal(f"'{name}' cannot run: {why}")
+    return [name for name in listed if name not in missing], missing
+
+
+def _missing(known: Any, signals: WithImages) -> str | None:
+    """Say what a scorer lacks, or None where it can run."""
+    if known.mode is not None and known.mode not in signals.modes:
+        return f"mode {known.mode} was not recorded"
+    there = signals.in_mode(known.mode)
+    absent = [name for name in known.inputs if name not in there]
+    return f"needs {absent[0]}: {SIGNALS[absent[0]].source}" if absent else None
+
+
+def _of(params: Params | None, name: str) -> Mapping[str, Any]:
+    return (params or {}).get(name, {})
+
+
+def _keep(
+    work: Work,
+    run_id: str,
+    frame: pl.DataFrame,
+    scorers: Sequence[str],
+    params: Params | None,
+    spreads: pl.DataFrame | None = None,
+) -> None:
+    meta = [
+        {
+            "scorer": name, "version": find(name).version, "direction": find(name).direction,
+            "inputs": list(find(name).inputs), "params": effective_params(name, _of(params, name)),
+        }
+        for name in scorers
+    ]  # fmt: skip
+    work.catalog.put_scores(run_id, work.dataset.dataset_id, frame, meta, spreads)
+
+
+def _keep_combined(
+    work: Work, runs: Sequence[str], frames: list[pl.DataFrame], scorers: Sequence[str], params: Params | None
+) -> str:
+    """Combine the runs' scores into a run of their own, whose record lists its members."""
+    run_id = digest({"kind": "combined", "runs": sorted(runs)})
+    first = read_run(work.path, runs[0])
+    work.catalog.put_run(
+        {"run_id": run_id, "dataset_id": work.dataset.dataset_id, "kind": "combined", "model": first["model"],
+         "seed": first["seed"], "config": {"runs": sorted(runs)}, "status": "finished"}
+    )  # fmt: skip
+    ids = frames[0]["sample_id"]
+    values, spreads = {}, {}
+    for name in scorers:
+        values[name], spreads[name] = combine([frame[name] for frame in frames], find(name).combine or "mean")
+    _keep(
+        work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params,
+        pl.DataFrame({"sample_id": ids, **spreads}),
+    )  # fmt: skip
+    return run_id
+
+
+def _images(work: Work) -> np.ndarray | None:
+    """Return the training images (N, H, W, C), rows as in the recordings; None where the data are no images."""
+    if work.dataset.kind != "image":
+        return None
+    return np.asarray(work.dataset.inputs[work.dataset.rows("train")])
+
+
+def second_opinion(signals: Signals, classes: Sequence[str]) -> pl.DataFrame:
+    """Return what out-of-sample models say of each training sample: `oos_pred` and `oos_margin`; empty without them."""
+    there = signals.in_mode(signals.modes[0])
+    if "probs_oos" not in there:
+        return pl.DataFrame({"sample_id": signals.sample_ids})
+    predicted, margin = second_label(there["probs_oos"], there["labels"])
+    names = np.array(classes, dtype=object)
+    return pl.DataFrame(
+        {"sample_id": signals.sample_ids, "oos_pred": names[predicted].tolist(), "oos_margin": margin}
+    )
+
+
+def diagnostics_of(work: Work) -> dict[str, dict[str, Any]]:
+    """Return the newest value of every diagnostic of this dataset."""
+    rows = work.catalog.query(
+        "SELECT name, value FROM diagnostics WHERE dataset_id = ? "
+        "QUALIFY row_number() OVER (PARTITION BY name ORDER BY seq DESC) = 1 ORDER BY name",
+        (work.dataset.dataset_id,),
+    )
+    return {name: json.loads(value) for name, value in rows.iter_rows()}
+
+
+def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply the flag rules to the newest scores; return the count of yes, no and cannot tell for each."""
+    signals = load_signals(work.path, scored["runs"][0])
+    frame = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
+    frame = frame.join(second_opinion(signals, work.dataset.classes), on="sample_id", how="left")
+    reviewed = work.catalog.query("SELECT sample_id, true AS verified FROM reviews")
+    frame = frame.join(reviewed, on="sample_id", how="left")
+    verdict = diagnostics_of(work).get("residual_verdict")
+    rules = {"label_noise": label_noise(frame), "unlearnable": unlearnable(frame, verdict=verdict)}
+    counts = {}
+    for name, flags in rules.items():
+        work.catalog.put_flags(scored["run_id"], work.dataset.dataset_id, name, flags)
+        counts[name] = {
+            "yes": int((flags["flagged"] == True).sum()),  # noqa: E712
+            "no": int((flags["flagged"] == False).sum()),  # noqa: E712
+            "cannot tell": flags["flagged"].null_count(),
+        }
+    return {**scored, "flags": counts}

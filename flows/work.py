@@ -1,0 +1,145 @@
+"""A workspace while somebody works in it: its lock, its catalog, and what was already done."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from filelock import FileLock, Timeout
+
+from tracesift.catalog.files import write_json
+from tracesift.catalog.schema import BadInput, FingerprintMismatch, WorkspaceBusy
+from tracesift.catalog.store import Catalog
+from tracesift.flows.options import Reading
+from tracesift.flows.progress import say
+from tracesift.pipelines.dataset import Dataset, open_dataset
+from tracesift.pipelines.planting import plant_label_noise
+
+LOCK_WAIT = 5.0
+"""Seconds to wait for another command in the same workspace before naming it."""
+
+
+@dataclass
+class Work:
+    """One workspace and what the steps of one command share."""
+
+    path: Path
+    opened: Dataset | None = field(default=None, repr=False)
+    """The dataset of this command, opened once."""
+    content_vectors: np.ndarray | None = field(default=None, repr=False)
+    """The content embedding of its samples, (N, D), made once."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog; it connects for each transaction and holds no connection in between."""
+        return Catalog(self.path)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The newest dataset of the workspace, opened again from its source the first time it is asked for."""
+        if self.opened is None:
+            self.opened = reopen(self)
+        return self.opened
+
+    def record(self, step: str, key: str) -> dict[str, Any] | None:
+        """Return what `finish` wrote for this step and key, or None where it was never finished."""
+        path = self._record_path(step, key)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, step: str, key: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Remember that a step is done; a later run of the same inputs finds it and returns at once."""
+        write_json(self._record_path(step, key), result)
+        return result
+
+    def _record_path(self, step: str, key: str) -> Path:
+        return self.path / "records" / f"{step}-{key}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace against other commands that write; name the holder when it is taken."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = self.path / ".holder.json"
+        lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise WorkspaceBusy(
+                f"{self.path} is in use by {_describe(holder)}; wait for it or stop it"
+            ) from None
+        try:
+            write_json(holder, {"pid": os.getpid(), "command": " ".join(sys.argv)})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def existing(path: Path) -> Work:
+    """Return the workspace at `path`, which must have a catalog."""
+    if not (path / "catalog.duckdb").exists():
+        raise BadInput(
+            f"{path} holds no catalog; run `tracesift curate SOURCE --workspace {path}` or "
+            f"`tracesift ingest SOURCE --workspace {path}` first"
+        )
+    return Work(path)
+
+
+def open_source(source: str, reading: Reading, plant_noise: float = 0.0, seed: int = 0) -> Dataset:
+    """Open what the user named, say what was guessed or found, and plant noise where that was asked for."""
+    dataset = open_dataset(source, **reading.arguments())
+    for note in dataset.notes:
+        say(note)
+    return plant_label_noise(dataset, plant_noise, seed=seed) if plant_noise else dataset
+
+
+def location(dataset: Dataset) -> dict[str, Any]:
+    """Return what opens a dataset again from any working directory: source and options with absolute paths."""
+    options = {
+        name: _absolute(value) if name in ("val", "test") else value
+        for name, value in dataset.options.items()
+    }
+    return {"source": _absolute(dataset.source), "options": options}
+
+
+def _absolute(source: Any) -> Any:
+    return str(Path(source).absolute()) if isinstance(source, str) and Path(source).exists() else source
+
+
+def reopen(work: Work) -> Dataset:
+    """Open the newest dataset of a workspace again, and refuse one that has changed since."""
+    known = work.catalog.newest_dataset()
+    if known is None:
+        raise BadInput(
+            f"{work.path} holds no dataset; run `tracesift ingest SOURCE --workspace {work.path}` first"
+        )
+    where = known["details"]["location"]
+    if where["source"].startswith("<"):
+        raise BadInput(
+            f"{known['name']} was handed over in Python ({where['source']}) and cannot be opened again from here; "
+            "write it to a file, or pass it again"
+        )
+    dataset = open_dataset(where["source"], name=known["name"], **where["options"])
+    if dataset.fingerprint != known["fingerprint"]:
+        raise FingerprintMismatch(
+            f"{known['source']} has changed since it was ingested into {work.path}; "
+            f"run `tracesift ingest {known['source']} --workspace {work.path}` to take the new state"
+        )
+    planted = (known["transform"] or {}).get("plant_label_noise")
+    return plant_label_noise(dataset, **planted) if planted else dataset
+
+
+def _describe(holder: Path) -> str:
+    try:
+        known = json.loads(holder.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return "another process"
+    running = psutil.pid_exists(known["pid"])
+    return f"process {known['pid']} ({known['command']})" + ("" if running else ", which has ended meanwhile")

@@ -62,7 +62,9 @@ def methods() -> str:
     parts.append("\n# Selectors\n")
     for name in selectors.names():
         known = selectors.find(name)
-        parts.append(f"\n## `{name}`\n\nVersion {known.version}. {known.reference}\n\n{_text(known.function)}\n")
+        parts.append(
+            f"\n## `{name}`\n\nVersion {known.version}. {known.reference}\n\n{_text(known.function)}\n"
+        )
     return "".join(parts)
 
 

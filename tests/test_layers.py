@@ -33,7 +33,9 @@ def test_imports_go_one_way(path):
     folder = path.relative_to(ROOT).parts[0]
     for name in imports(path):
         if name.startswith("tracesift.") and folder != "flows":
-            assert name.split(".")[1] == folder or name in SHARED or name == "tracesift.catalog", f"{path} imports {name}"
+            assert name.split(".")[1] == folder or name in SHARED or name == "tracesift.catalog", (
+                f"{path} imports {name}"
+            )
         library = name.split(".")[0]
         assert library != "prefect" or folder == "flows", f"{path}: prefect belongs in flows/"
         assert library != "duckdb" or folder == "catalog", f"{path}: duckdb belongs in catalog/"
@@ -44,7 +46,11 @@ def test_imports_go_one_way(path):
 def test_shared_modules_stay_light():
     for name in SHARED:
         path = ROOT / (name.removeprefix("tracesift.").replace(".", "/") + ".py")
-        assert {found.split(".")[0] for found in imports(path)} <= {*sys.stdlib_module_names, "polars", "tracesift"}
+        assert {found.split(".")[0] for found in imports(path)} <= {
+            *sys.stdlib_module_names,
+            "polars",
+            "tracesift",
+        }
 
 
 def test_no_init_files_and_no_shadowed_names():
@@ -54,7 +60,9 @@ def test_no_init_files_and_no_shadowed_names():
     assert not shadowing
 
 
-@pytest.mark.parametrize("command", [["-c", "import asyncio, selectors; selectors.DefaultSelector"], ["-m", "pip", "--version"]])
+@pytest.mark.parametrize(
+    "command", [["-c", "import asyncio, selectors; selectors.DefaultSelector"], ["-m", "pip", "--version"]]
+)
 def test_the_standard_library_works_from_the_root(command):
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
 

@@ -27,7 +27,7 @@ _turn = threading.Lock()
 """One catalog connection at a time in this process: reading beside writing raises in DuckDB."""
 
 _T = TypeVar("_T")
-_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _BROKEN = (
     duckdb.IOException,
     duckdb.FatalException,
@@ -39,7 +39,7 @@ _BROKEN = (
 
 def identifier(name: str) -> str:
     """Return `name` quoted for SQL, or raise BadInput where it is not of the form ``[a-z][a-z0-9_]*``."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise BadInput(f"'{name}' cannot name a scorer or flag: use small letters, digits and underscores")
     return f'"{name}"'
 

@@ -42,7 +42,7 @@ MEMBERS: dict[str, pl.DataType] = {
 }
 """Columns of members.parquet, which is sorted by sample_id."""
 
-_SUBSET_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+_SUBSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _T = TypeVar("_T")
 
 
@@ -208,7 +208,9 @@ def member_lines(members: pl.DataFrame) -> bytes:
     b'1:a4:keep3:1.01:x--\n1:b4:drop3:1.01:x--\n'
     """
     weights = members["weight"].unique()
-    texts = pl.DataFrame({"weight": weights, "text": [repr(weight) for weight in weights.to_list()]})
+    texts = pl.DataFrame(
+        {"weight": weights, "text": pl.Series([repr(weight) for weight in weights], dtype=pl.String)}
+    )
     columns = members.join(texts, on="weight", how="left", maintain_order="left").with_columns(
         weight=pl.col("text")
     )
@@ -257,7 +259,7 @@ def manifest_path(root: Path, name: str) -> Path:
     BadInput
         The name would not be one plain folder.
     """
-    if not _SUBSET_NAME.match(name):
+    if not _SUBSET_NAME.fullmatch(name):
         raise BadInput(
             f"'{name}' cannot name a subset: use letters, digits, '.', '_' and '-', no leading sign"
         )
@@ -292,7 +294,7 @@ def write_manifest(
     BadInput
         The name, the members or a parameter cannot be written.
     """
-    folder = manifest_path(root, name).parent
+    folder = manifest_path(Path(root), name).parent
     whole = canonical_members(members, what=f"members of {name}")
     dataset, selector = _plain(dataset, name), _plain(selector, name)
     ordered = tuple(sorted(scores, key=lambda score: (score.scorer, score.run_id, score.version)))

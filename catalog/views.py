@@ -118,11 +118,12 @@ def newest_flags(con: duckdb.DuckDBPyConnection, dataset_id: str) -> list[dict[s
 def _sample_flags(con: duckdb.DuckDBPyConnection) -> str:
     dataset_id = newest_dataset(con)
     if dataset_id is None:
-        return "SELECT sample_id FROM samples WHERE false"
+        return "SELECT sample_id, split, label FROM samples WHERE false"
     flags = newest_flags(con, dataset_id)
     columns = "".join(f", f{flag['flag_key']}.flagged AS {identifier(flag['flag'])}" for flag in flags)
     joins = "".join(_flag_join(flag, same=flag["dataset_id"] == dataset_id) for flag in flags)
-    return f"SELECT s.sample_id{columns} FROM samples s{joins} WHERE s.dataset_id = {literal(dataset_id)}"
+    where = f"WHERE s.dataset_id = {literal(dataset_id)}"
+    return f"SELECT s.sample_id, s.split, s.label{columns} FROM samples s{joins} {where}"
 
 
 def _flag_join(flag: dict[str, Any], *, same: bool) -> str:

@@ -23,10 +23,12 @@ CREATE TABLE score_columns (
 );
 CREATE TABLE flag_sets (flag_key INTEGER, dataset_id VARCHAR, run_id VARCHAR, flag VARCHAR, seq BIGINT);
 CREATE TABLE flag_values (
-    flag_key INTEGER, sample_row INTEGER, flagged BOOLEAN, score DOUBLE, threshold DOUBLE, reason VARCHAR
+    flag_key INTEGER, sample_row INTEGER, flagged BOOLEAN, score DOUBLE, threshold DOUBLE, reason VARCHAR,
+    suggestion VARCHAR, confidence DOUBLE, suspicion DOUBLE
 );
 CREATE VIEW flags AS
-SELECT f.dataset_id, f.run_id, f.flag, s.sample_id, v.flagged, v.score, v.threshold, v.reason
+SELECT f.dataset_id, f.run_id, f.flag, s.sample_id, v.flagged, v.score, v.threshold, v.reason,
+       v.suggestion, v.confidence, v.suspicion, f.seq
 FROM flag_values v
 JOIN flag_sets f USING (flag_key)
 JOIN samples s ON s.dataset_id = f.dataset_id AND s.sample_row = v.sample_row;

@@ -71,14 +71,10 @@ def test_why_gives_scores_with_ranks_flags_with_rules_subsets_with_reasons(catal
     assert by_scorer["aum"]["params"] == {"w": 1}
     assert found["flags"] == [
         {
-            "flag": "mislabeled",
-            "flagged": True,
-            "score": 0.9,
-            "threshold": 0.5,
-            "reason": "far",
-            "run_id": "r1",
+            "flag": "mislabeled", "flagged": True, "score": 0.9, "threshold": 0.5, "reason": "far",
+            "suggestion": None, "confidence": None, "run_id": "r1",
         }
-    ]
+    ]  # fmt: skip
     (entry,) = found["subsets"]
     assert (entry["name"], entry["version"], entry["role"], entry["reason"]) == (
         "pruned",
@@ -94,6 +90,16 @@ def test_why_gives_scores_with_ranks_flags_with_rules_subsets_with_reasons(catal
 def test_why_of_an_unknown_sample_says_how_to_find_the_ids(catalog):
     with pytest.raises(BadInput, match=r"no sample 'zz'.*FROM samples"):
         catalog.why("zz")
+
+
+def test_why_takes_a_beginning_that_only_one_id_has(catalog):
+    ids = ["abc1", "abc2", "xyz1", "xyz"]
+    frame = pl.DataFrame({"sample_id": ids, "split": "train", "label": "cat"})
+    catalog.put_dataset({"name": "n", "source": "s", "fingerprint": "d" * 64}, frame)
+    assert catalog.why("abc2")["sample"]["sample_id"] == "abc2"
+    assert catalog.why("xyz")["sample"]["sample_id"] == "xyz"
+    with pytest.raises(BadInput, match="several samples begin with 'ab': abc1, abc2"):
+        catalog.why("ab")
 
 
 def test_why_tells_only_of_the_newest_flags_and_scores(catalog):

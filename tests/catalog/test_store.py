@@ -191,12 +191,22 @@ def test_flags_have_three_values_and_the_newest_run_wins(catalog):
     catalog.put_flags("r2", FIRST[:16], "mislabeled", scored(flagged=[True, False, None]))
     catalog.put_flags("r1", FIRST[:16], "outlier", pl.DataFrame({"sample_id": ["c"], "flagged": [True]}))
     found = catalog.query("FROM sample_flags ORDER BY sample_id")
-    assert found.columns == ["sample_id", "mislabeled", "outlier"]
-    assert found.rows() == [("a", True, None), ("b", False, None), ("c", None, True), ("d", None, None)]
+    assert found.columns == ["sample_id", "split", "label", "mislabeled", "outlier"]
+    answers = found.drop("split", "label").rows()
+    assert answers == [("a", True, None), ("b", False, None), ("c", None, True), ("d", None, None)]
     reasons = catalog.query(
         "SELECT score, threshold, reason FROM flags WHERE run_id = 'r1' AND sample_id = 'a'"
     )
     assert reasons.rows() == [(0.9, 0.5, "far")]
+
+
+def test_a_flag_may_suggest_a_label_with_its_confidence(catalog):
+    frame = scored(
+        flagged=[True, False, None], suggestion=["dog", None, None], confidence=[0.9, float("nan"), None]
+    )
+    catalog.put_flags("r1", FIRST[:16], "label_noise", frame)
+    found = catalog.query("SELECT suggestion, confidence, suspicion FROM flags ORDER BY sample_id")
+    assert found.rows() == [("dog", 0.9, None), (None, None, None), (None, None, None)]
 
 
 def test_a_flag_without_its_column_is_refused(catalog):
@@ -370,6 +380,8 @@ def test_a_file_that_is_no_catalog_is_named(tmp_path):
         Catalog(tmp_path).query("SELECT 1")
     with pytest.raises(BadInput, match=r"catalog\.duckdb"):
         Catalog(tmp_path).put_dataset(record(), samples())
+    with pytest.raises(WorkspaceBusy, match="not a valid DuckDB"):
+        Catalog(tmp_path, wait=0.1).query("SELECT 1", snapshot=True)
 
 
 def test_a_workspace_that_is_a_file_is_named(tmp_path):
@@ -457,6 +469,18 @@ def test_a_workspace_with_an_awkward_name_works(tmp_path, name):
 def test_a_workspace_that_duckdb_cannot_name_is_refused(tmp_path):
     with pytest.raises(BadInput, match="'\\?' in its name"):
         Catalog(tmp_path / "q?uery")
+
+
+def test_diagnostics_and_scores_can_be_asked_for(catalog, tmp_path):
+    catalog.put_diagnostic(FIRST[:16], "r1", "noise", {"rate": 0.1})
+    catalog.put_diagnostic(FIRST[:16], "r2", "noise", {"rate": 0.2})
+    assert catalog.diagnostic(FIRST[:16], "noise") == {"rate": 0.2}
+    assert catalog.diagnostic(FIRST[:16], "other") is None
+    catalog.put_scores("r1", FIRST[:16], scored(aum=[1.0, 2, 3], el2n=[1, 2, 3]), meta("aum", "el2n"))
+    assert catalog.has_scores("r1", ["aum", "el2n"])
+    assert not catalog.has_scores("r1", ["aum", "cld"])
+    assert not catalog.has_scores("r2", ["aum"])
+    assert not Catalog(tmp_path / "nothing").has_scores("r1", ["aum"])
 
 
 # locks and kills
@@ -601,3 +625,19 @@ def test_a_snapshot_can_stay_open_while_the_workspace_is_written(catalog, tmp_pa
         assert con.sql("SELECT count(*) FROM runs").fetchall() == [(0,)]
     with pytest.raises(BadInput, match="cannot replace the catalog itself"):
         catalog.snapshot(catalog.path)
+
+
+def test_a_query_of_a_snapshot_does_not_wait_for_a_writer(catalog, holder):
+    epoch_file(catalog.workspace, "r1", 0, {"loss": 0.5})
+    holder("writer", 60)
+    assert catalog.query("SELECT count(*) FROM samples", snapshot=True).item() == 4
+    assert catalog.query("SELECT loss FROM trajectories", snapshot=True).item() == 0.5
+    with pytest.raises(BadInput, match="no catalog"):
+        Catalog(catalog.workspace / "nothing").query("SELECT 1", snapshot=True)
+
+
+def test_a_snapshot_holds_what_a_killed_writer_committed(catalog):
+    subprocess.run([sys.executable, "-c", KILLED, str(catalog.path)])
+    found = catalog.query("SELECT request_id FROM forget_requests", snapshot=True)
+    assert found.to_series().to_list() == ["committed"]
+    assert Path(str(catalog.path) + ".wal").exists()

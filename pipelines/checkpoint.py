@@ -21,7 +21,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return the run's checkpoint on the CPU, or None where no epoch was finished; never runs pickled code."""
+    """Return the run's checkpoint on the CPU, None where no epoch was finished; runs no pickled code."""
     path = folder / NAME
     for leftover in folder.glob(".tmp-*"):
         leftover.unlink()

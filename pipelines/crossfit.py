@@ -2,7 +2,7 @@
 
 Samples are dealt to k folds, whole groups together; each fold's model trains on the others. One function per
 fold, one file per fold, so that a killed or failed fold is repeated alone. A second, weak model (linear, two
-epochs) gives `probs_oos_weak`: what it can tell out of sample is a shortcut rather than the task.
+epochs or 300 steps) gives `probs_oos_weak`: what it can tell out of sample is a shortcut rather than the task.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tracesift.pipelines.loop import Learner, fit, probabilities
 from tracesift.pipelines.signals import add_array, read_array, read_run, run_folder, write_array
 from tracesift.pipelines.train import Plan, Progress, TrainConfig, plan
 
-WEAK_EPOCHS = 2
+WEAK_EPOCHS, WEAK_STEPS = 2, 300
+"""The weak model passes over the data twice, or more often where that would be too few steps to learn at all."""
 
 
 def assign_folds(dataset: Any, folds: int) -> np.ndarray:
@@ -79,7 +80,7 @@ def crossfit(
     progress
         Called after every fold.
     """
-    jobs = {"probs_oos": config, "probs_oos_weak": weak_config(config)}
+    jobs = {"probs_oos": config, "probs_oos_weak": weak_config(dataset, config)}
     total = folds * len(jobs)
     done = 0
     for name, job in jobs.items():
@@ -104,9 +105,11 @@ def has_folds(
     return read_run(workspace, run_id).get("arrays", {}).get(name) == _made(dataset, config, folds)
 
 
-def weak_config(config: TrainConfig) -> TrainConfig:
+def weak_config(dataset: Any, config: TrainConfig) -> TrainConfig:
     """Return the config of the weak model that stands beside `config`."""
-    return replace(config, model="linear", epochs=WEAK_EPOCHS, lr=None, batch_size=None)
+    weak = replace(config, model="linear", epochs=WEAK_EPOCHS, lr=None, batch_size=None)
+    steps_per_epoch = plan(dataset, weak).steps / WEAK_EPOCHS
+    return replace(weak, epochs=max(WEAK_EPOCHS, math.ceil(WEAK_STEPS / steps_per_epoch)))
 
 
 def fit_fold(

@@ -2,7 +2,7 @@
 
     class RecordingTrainer(RecorderMixin, Trainer): ...
 
-    trainer = RecordingTrainer(model, args, train_dataset=with_row_column, recorder=Recorder(workspace, dataset))
+    trainer = RecordingTrainer(model, args, train_dataset=with_rows, recorder=Recorder(workspace, dataset))
     trainer.train()
     run_id = trainer.recorder.finalize()
 
@@ -37,12 +37,12 @@ class RecorderMixin:
         if ROW not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, ROW]
 
-    def compute_loss(
+    def compute_loss(  # the signature is Trainer's
         self,
         model: torch.nn.Module,
         inputs: dict[str, Any],
-        return_outputs: bool = False,
-        **kwargs: Any,  # noqa: FBT001, FBT002
+        return_outputs: bool = False,  # noqa: FBT001, FBT002
+        **kwargs: Any,
     ) -> Any:
         """Return Trainer's loss, and record the batch when the model trains.
 

@@ -65,7 +65,7 @@ class ReportData:
     """name, version, selector, params, budget, counts {total, by_role, by_label}, control_of,
     manifest_path"""
     evaluations: pl.DataFrame | None
-    """subset, control_of, seed, metric, value, share kept, steps"""
+    """subset, control_of, seed, metric, value; optionally share (kept) or num_train, and steps"""
     scorers: Sequence[Mapping[str, Any]]
     """name, version, direction, mode, inputs, params, reference, summary, run_id"""
     truth: Mapping[str, Any] | None
@@ -327,10 +327,11 @@ def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:
 def _evaluations(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
     if data.evaluations is None or not data.evaluations.height:
         return []
+    evaluations = _completed_evaluations(data)
     selectors = {subset["name"]: subset["selector"] for subset in data.subsets}
     sections = []
-    for metric in data.evaluations["metric"].unique().sort():
-        summary = report_tables.evaluation_summary(data.evaluations, metric)
+    for metric in evaluations["metric"].unique().sort():
+        summary = report_tables.evaluation_summary(evaluations, metric)
         named = summary.with_columns(
             selector=pl.col("subset").replace_strict(
                 selectors, default=pl.col("subset"), return_dtype=pl.String
@@ -341,12 +342,23 @@ def _evaluations(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
             {
                 "metric": metric,
                 "summary": summary.to_dicts(),
-                "pairs": report_tables.paired_differences(data.evaluations, metric),
+                "pairs": report_tables.paired_differences(evaluations, metric),
                 "dots": figures.add(charts.evaluation_dots(summary, metric)),
                 "curve": figures.add(curve) if curve else None,
             }
         )
     return sections
+
+
+def _completed_evaluations(data: ReportData) -> pl.DataFrame:
+    """Add `share` (from `num_train` where that is there) and `steps`, null where nothing is known of them."""
+    evaluations = data.evaluations
+    assert evaluations is not None
+    trained = pl.col("num_train") / data.scores.height if "num_train" in evaluations.columns else pl.lit(None)
+    optional = {"share": trained.cast(pl.Float64), "steps": pl.lit(None, dtype=pl.Float64)}
+    return evaluations.with_columns(
+        **{name: value for name, value in optional.items() if name not in evaluations.columns}
+    )
 
 
 def _planted_precision(listed: pl.DataFrame) -> list[dict[str, Any]]:

@@ -89,22 +89,29 @@ def empty_reason(flags: pl.DataFrame, num_samples: int) -> str:
             "No flag was computed, so nothing could be suspected. This is not a clean bill of health: "
             "run `tracesift curate` or `tracesift score` first."
         )
-    unknown = flags.filter(pl.col("flagged").is_null())
     names = ", ".join(flags["flag"].unique().sort())
-    if unknown.height == flags.height:
+    if flags["flagged"].null_count() == flags.height:
         return (
             f"Cannot tell: none of the flags ({names}) could decide about any of {num_samples:,} samples. "
             "The reasons stand under Flags."
         )
-    part = (
-        f" For {unknown['sample_id'].n_unique():,} of them at least one flag cannot tell."
-        if unknown.height
-        else ""
+    deciding = _deciding(flags)
+    undecided = deciding.filter(pl.col("flagged").is_null())["sample_id"].n_unique()
+    silent = sorted(set(flags["flag"]) - set(deciding["flag"]))
+    return "".join(
+        (
+            f"Nothing was flagged: {', '.join(deciding['flag'].unique().sort())} looked at {num_samples:,} "
+            "training samples and found none to suspect.",
+            f" For {undecided:,} of them at least one flag cannot tell." if undecided else "",
+            f" {', '.join(silent)} cannot tell about any." if silent else "",
+        )
     )
-    return (
-        f"Nothing was flagged: {names} looked at {num_samples:,} training samples "
-        f"and found none to suspect.{part}"
-    )
+
+
+def _deciding(flags: pl.DataFrame) -> pl.DataFrame:
+    """Leave out flags that are silent about the whole set: they say nothing of one class or sample."""
+    decided = flags.filter(pl.col("flagged").is_not_null().any().over("flag"))
+    return decided if decided.height else flags
 
 
 def class_rows(
@@ -114,10 +121,17 @@ def class_rows(
     listed: pl.DataFrame,
     subsets: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return one row per class: samples, flagged, cannot tell, most frequent suggestion, kept per subset."""
-    per_sample = flags.group_by("sample_id").agg(
-        pl.col("flagged").any().alias("yes"),
-        (pl.col("flagged").is_null().any() & ~pl.col("flagged").any()).alias("unknown"),
+    """Return one row per class: samples, flagged, cannot tell, most frequent suggestion, kept per subset.
+
+    A flag that is silent about the whole set (the picture check on a set of texts) is left out here.
+    """
+    per_sample = (
+        _deciding(flags)
+        .group_by("sample_id")
+        .agg(
+            pl.col("flagged").any().alias("yes"),
+            (pl.col("flagged").is_null().any() & ~pl.col("flagged").any()).alias("unknown"),
+        )
     )
     joined = scores.select("sample_id", pl.col("label").cast(pl.String)).join(
         per_sample, on="sample_id", how="left"

@@ -6,6 +6,10 @@ that the label is wrong, where a flag or a suggestion brings one; otherwise it i
 look less suspicious, averaged over the detectors: an order, no probability. `confidence_from` says which it
 is, and in each group those with a probability come first, because the two cannot be compared.
 
+Some flags speak of the label, others of something else (a small signal in the picture). The former are those
+that bring a suggestion, a confidence or a suspicion; where none does, all are taken as such. Only they can be
+contradicted by a suggestion, and only their yes carries the probability that the label is wrong.
+
 The CSV is made to be opened in a spreadsheet: cells that a spreadsheet would run as a formula get a leading
 apostrophe, which the import takes off again.
 """
@@ -107,6 +111,7 @@ def worklist(
     _check(flags, scores)
     flags = _filled(flags, {"suggestion": pl.String(), "confidence": pl.Float64(), "suspicion": pl.Float64()})
     flags = flags.filter(~pl.col("sample_id").is_in(list(verified))).sort("flag", "sample_id")
+    flags = _with_subject(flags)
     evidence = _percentiles(scores, directions or {})
     samples = _samples(scores, flags, suggestions).join(
         _mean_percentile(evidence), on="sample_id", how="left"
@@ -138,6 +143,12 @@ def _filled(frame: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataF
         column = (pl.col(name) if name in frame.columns else pl.lit(None)).cast(dtype)
         frame = frame.with_columns((column.fill_nan(None) if dtype.is_float() else column).alias(name))
     return frame
+
+
+def _with_subject(flags: pl.DataFrame) -> pl.DataFrame:
+    """Add `of_label`: whether the flag of a row speaks of the label."""
+    brings = pl.any_horizontal(pl.col("suggestion", "confidence", "suspicion").is_not_null())
+    return flags.with_columns(of_label=brings.any().over("flag") | ~brings.any())
 
 
 def _percentiles(scores: pl.DataFrame, directions: Mapping[str, str]) -> pl.DataFrame:
@@ -204,15 +215,19 @@ def _told(who: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
 
 
 def _flagged(flags: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
-    per_sample = flags.group_by("sample_id", maintain_order=True).agg(*_told(pl.col("flagged")))
-    return _ranked(per_sample.filter(pl.col("flag") != "").join(samples, on="sample_id", how="left"), FLAGGED)
+    per_sample = flags.group_by("sample_id", maintain_order=True).agg(
+        *_told(pl.col("flagged")), wrong=(pl.col("flagged") & pl.col("of_label")).any()
+    )
+    listed = per_sample.filter(pl.col("flag") != "").join(samples, on="sample_id", how="left")
+    about_label = pl.col("stated", "probability", "suspicion")
+    return _ranked(listed.with_columns(pl.when(pl.col("wrong")).then(about_label)), FLAGGED)
 
 
 def _conflicting(
     flags: pl.DataFrame, samples: pl.DataFrame, evidence: pl.DataFrame, share: float
 ) -> pl.DataFrame:
     """Return cannot-tell samples that a suggestion or a detector speaks against, with both sides named."""
-    unknown = pl.col("flagged").is_null()
+    unknown = pl.col("flagged").is_null() & pl.col("of_label")
     undecided = (
         flags.with_columns(pl.col("reason").str.strip_prefix("cannot tell: "))
         .group_by("sample_id", maintain_order=True)

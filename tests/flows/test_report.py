@@ -318,6 +318,13 @@ def test_numbers_of_the_evaluation(page):
     assert re.search(r"pruned pruned-random \+0\.0200 0\.0000 3 of 3 seeds", page.text)
 
 
+def test_share_follows_from_the_number_trained_on():
+    data = build()
+    trained = data.evaluations.drop("share", "steps").with_columns(num_train=pl.lit(10))
+    page = Page(render_report(replace(data, evaluations=trained)))
+    assert re.search(r"pruned 25\.0 % 0\.9100 0\.0100 3 –", page.text)
+
+
 def test_planted_truth_is_counted_along_the_worklist(page):
     listed = build().worklist
     assert f"{listed['planted'].head(10).sum()} of the first 10" in page.text

@@ -69,6 +69,20 @@ def test_classes():
     assert [rows[name]["kept"] for name in "xyzw"] == [[2], [0], [0], [1]]
 
 
+def test_a_flag_that_is_silent_about_the_whole_set_does_not_make_every_class_unknown():
+    silent = FLAGS.with_columns(flag=pl.lit("picture"), flagged=pl.lit(None, pl.Boolean))
+    with_silent = pl.concat([FLAGS, silent])
+    assert class_rows(["x", "y"], SCORES, with_silent, LISTED, []) == class_rows(
+        ["x", "y"], SCORES, FLAGS, LISTED, []
+    )
+    alone = class_rows(["x"], SCORES, silent, LISTED, [])[0]
+    assert (alone["unknown"], alone["share"]) == (2, None)
+    cleared = pl.concat(
+        [FLAGS.filter(pl.col("sample_id") == "b").with_columns(flagged=pl.lit(value=False)), silent]
+    )
+    assert empty_reason(cleared, 5).endswith("found none to suspect. picture cannot tell about any.")
+
+
 def test_an_empty_worklist_says_which_kind_of_empty():
     assert "No flag was computed" in empty_reason(FLAGS.clear(), 5)
     assert empty_reason(FLAGS.filter(pl.col("flagged").is_null()), 5).startswith(

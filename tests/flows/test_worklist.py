@@ -123,6 +123,41 @@ def test_several_flags_make_one_row():
     ]
 
 
+def test_a_flag_about_something_else_says_nothing_about_the_label():
+    about_label = flags(
+        [("a", None, "r"), ("b", False, ""), ("c", True, "r")],
+        a={"suggestion": "1"},
+        b={"confidence": 0.02},
+        c={"confidence": 0.9},
+    )
+    other = flags(
+        [("a", None, "no picture"), ("b", True, "small signal"), ("c", None, "no picture")],
+        name="unlearnable",
+    )
+    both = pl.concat([about_label, other], how="diagonal")
+    listed = worklist(
+        both, scores(loss=[0.1, 0.5, 0.9]), directions={"loss": "suspicious"}, conflict_share=0.0
+    )
+    assert listed.select("sample_id", "flag", "confidence_from", "reason").rows() == [
+        ("c", "mislabeled", "flag", "r"),
+        ("b", "unlearnable", "rank", "small signal"),  # its label is fine: 0.02 is not what was flagged
+        ("a", "mislabeled", "rank", "Cannot tell: r; the model suggests 1"),
+    ]
+    silent = pl.concat(
+        [
+            about_label.filter(pl.col("sample_id") != "b"),
+            other.with_columns(flagged=pl.lit(None, pl.Boolean)),
+        ],
+        how="diagonal",
+    )
+    cleared = worklist(
+        silent, scores(loss=[0.1, 0.9, 0.5]), directions={"loss": "suspicious"}, conflict_share=0.5
+    )
+    assert (
+        "b" not in cleared["sample_id"].to_list()
+    )  # nobody asked about its label, so nothing is contradicted
+
+
 def test_verified_samples_are_never_listed():
     given = flags([("a", True, ""), ("b", True, ""), ("c", None, "")])
     suggested = pl.DataFrame({"sample_id": ["a", "b", "c"], "suggestion": ["1", "1", "1"]})

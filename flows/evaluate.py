@@ -20,8 +20,8 @@ from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.make_subset import TRAINED, recorded_subsets
 from tracesift.flows.options import Training
 from tracesift.flows.progress import watched
-from tracesift.flows.work import Work
 from tracesift.flows.record import train_config
+from tracesift.flows.work import Work
 from tracesift.pipelines.retrain import retrain
 from tracesift.pipelines.train import plan
 
@@ -136,7 +136,8 @@ def compared(work: Work, metric: str = "accuracy") -> list[dict[str, Any]]:
     The difference is subset minus control at equal seeds, with the 95 % interval of its mean (Student's t).
     """
     measured = work.catalog.query(
-        "SELECT subset, seed, value, num_train FROM evaluations WHERE metric = ? AND dataset_id = ? ORDER BY subset, seed",
+        "SELECT subset, seed, value, num_train FROM evaluations "
+        "WHERE metric = ? AND dataset_id = ? ORDER BY subset, seed",
         (metric, work.dataset.dataset_id),
     )
     values: dict[str, dict[int, float]] = {}

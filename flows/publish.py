@@ -85,7 +85,8 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
 def newest_flags(work: Work) -> pl.DataFrame:
     """Return the newest answer of every flag for every sample, with suggestion and confidence."""
     return work.catalog.query(
-        "SELECT f.flag, f.sample_id, f.flagged, f.score, f.threshold, f.reason, f.suggestion, f.confidence, f.suspicion "
+        "SELECT f.flag, f.sample_id, f.flagged, f.score, f.threshold, f.reason, f.suggestion, f.confidence, "
+        "f.suspicion "
         "FROM flags f JOIN (SELECT flag, max(seq) AS seq FROM flag_sets GROUP BY flag) USING (flag, seq) "
         "ORDER BY f.flag, f.sample_id"
     )

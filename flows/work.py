@@ -20,6 +20,7 @@ from tracesift.catalog.schema import BadInput, FingerprintMismatch, WorkspaceBus
 from tracesift.catalog.store import Catalog
 from tracesift.flows.options import Reading
 from tracesift.flows.progress import say
+from tracesift.pipelines.bare import KIND, bare_dataset
 from tracesift.pipelines.dataset import Dataset, open_dataset
 from tracesift.pipelines.planting import plant_label_noise
 
@@ -120,6 +121,12 @@ def reopen(work: Work) -> Dataset:
         raise BadInput(
             f"{work.path} holds no dataset; run `tracesift ingest SOURCE --workspace {work.path}` first"
         )
+    if known["kind"] == KIND:
+        rows = work.catalog.query(
+            "SELECT sample_id, split, label FROM samples WHERE dataset_id = ? ORDER BY sample_row",
+            (known["dataset_id"],),
+        )
+        return bare_dataset(known["name"], known["source"], rows, known["classes"], known["fingerprint"])
     where = known["details"]["location"]
     if where["source"].startswith("<"):
         raise BadInput(

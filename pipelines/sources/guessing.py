@@ -198,7 +198,8 @@ def _guess_inputs(
         return text, None, ()
     if not free:
         raise BadInput(f"{where}: no column is left for the model to read among {_listed(table.columns)}")
-    notes.append(f"{len(free)} columns are taken as features: {_listed(free)}.")
+    plural = "columns are taken as features" if len(free) > 1 else "column is taken as the feature"
+    notes.append(f"{len(free)} {plural}: {_listed(free)}.")
     unique = [n for n in free if table[n].dtype == pl.String and table[n].n_unique() == table.height > 20]
     unique = [name for name in unique if not _looks_numeric(table[name])]
     if unique:

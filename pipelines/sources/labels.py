@@ -42,6 +42,12 @@ def read_labels(values: pl.Series, where: str) -> pl.Series:
                 f"{where}: label column '{name}' holds {broken} different fractional numbers, which is "
                 "regression; give a column of classes (--label)"
             )
+    distinct = text.n_unique()
+    if len(text) >= MANY_NUMBERS and distinct > 0.9 * len(text):
+        raise BadInput(
+            f"{where}: label column '{name}' holds {distinct} different values in {len(text)} rows, like an "
+            "id; give a column of classes (--label)"
+        )
     return text.alias("label")
 
 

@@ -38,10 +38,19 @@ def load(
     if isinstance(source, str) and source.startswith("hf:"):
         return read_hub(source)
     path = Path(source).expanduser()
+    if not source or not path.exists():
+        raise BadInput(f"{source or 'an empty name'}: no such file or folder; a source is {FORMS}")
+    try:
+        return _load_path(path, format=format, delimiter=delimiter, encoding=encoding)
+    except PermissionError as error:
+        raise BadInput(
+            f"{error.filename or source}: no permission to read it; grant it or copy it"
+        ) from error
+
+
+def _load_path(path: Path, *, format: str | None, delimiter: str | None, encoding: str | None) -> Loaded:
     if path.is_dir():
         return _load_folder(path, format=format, delimiter=delimiter, encoding=encoding)
-    if not path.is_file():
-        raise BadInput(f"{source}: no such file or folder; a source is {FORMS}")
     if is_image(path):
         raise BadInput(f"{path}: one image is no dataset; name the folder of its class folders")
     return tables.read_file(path, format=format, delimiter=delimiter, encoding=encoding)

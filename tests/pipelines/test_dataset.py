@@ -1,6 +1,9 @@
 """The opened dataset: order, labels, content, guesses, and one clear line for what cannot be used."""
 
 import doctest
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -102,10 +105,11 @@ def test_mixed_labels_in_json_lines_are_told(tmp_path):
         ([["a"], ["b"], ["a", "b"], []], "multi-label"),
         ([0.11, 0.22, 0.33, 0.44], "regression"),
         ([None] * 4, "empty in every row"),
+        ([f"row {i}" for i in range(30)], "30 different values in 30 rows, like an id"),
     ],
 )
 def test_labels_that_cannot_be_used(label, message):
-    frame = pl.DataFrame({"text": ["a one", "b two", "c three", "d four"], "label": label})
+    frame = pl.DataFrame({"text": [f"text {i}" for i in range(len(label))], "label": label})
     with pytest.raises(BadInput, match=message):
         open_dataset(frame, text="text")
 
@@ -264,3 +268,34 @@ def test_every_kind_opens_again_from_its_options(tmp_path):
         assert open_dataset(opened.source, **opened.options).fingerprint == opened.fingerprint
     with pytest.raises(BadInput, match="has splits of its own; leave out split="):
         open_dataset(tmp_path, split="city")
+
+
+def adapted(name: str, folder: Path, out: Path, *more: str) -> module.Dataset:
+    script = Path(__file__).resolve().parents[2] / "examples" / f"{name}.py"
+    subprocess.run([sys.executable, script, folder, out, *more], check=True, timeout=120)
+    return open_dataset(out)
+
+
+@pytest.mark.data
+def test_odd_formats_through_the_examples(real_data, tmp_path):
+    clinc = adapted("clinc150", real_data / "clinc150", tmp_path / "clinc.parquet")
+    assert (len(clinc), clinc.num_classes) == (23700, 151)
+    assert [len(clinc.rows(split)) for split in ("train", "val", "test")] == [15100, 3100, 5500]
+    assert any("stand in more than one split" in note for note in clinc.notes)
+    trec = adapted("trec6", real_data / "trec6", tmp_path / "trec.parquet")
+    assert trec.classes == ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+    assert [len(trec.rows(split)) for split in ("train", "val", "test")] == [4965, 500, 500]
+    hausa = adapted("hausa", real_data / "hausa_newsclass", tmp_path / "hausa.parquet")
+    train = hausa.samples.filter(pl.col("split") == "train")
+    assert round((train["label"] != train["label_true"]).mean(), 4) == 0.5037
+    assert hausa.samples.filter(pl.col("split") != "train")["label_true"].null_count() == 872
+
+
+@pytest.mark.data
+def test_the_large_text_example_is_the_same_each_time(real_data, tmp_path):
+    first = adapted("text_200k", real_data, tmp_path / "a.parquet", "5000", "7")
+    again = adapted("text_200k", real_data, tmp_path / "b.parquet", "5000", "7")
+    assert first.fingerprint == again.fingerprint
+    wrong = first.samples.filter(pl.col("label") != pl.col("label_true"))
+    assert len(wrong) == round(0.03 * len(first.rows("train")))
+    assert set(wrong["split"]) == {"train"}

@@ -181,7 +181,7 @@ def test_npz_of_features_texts_and_errors(tmp_path):
             open_dataset(tmp_path / "bad.npz")
 
 
-@pytest.mark.parametrize("source", ["no/such/file.csv", "digit"])
+@pytest.mark.parametrize("source", ["no/such/file.csv", "digit", ""])
 def test_nothing_there(source):
     with pytest.raises(BadInput, match="no such file or folder"):
         open_dataset(source)

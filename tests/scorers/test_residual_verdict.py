@@ -1,0 +1,109 @@
+"""The verdict on a whole set: fires on planted signals, silent on clean sets, label noise and untied noise."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from tracesift.scorers.contract import diagnose, diagnostics, names
+from tracesift.scorers.unlearnable.residual_verdict import residual_verdict
+
+
+def rounded(values):
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    data = load_digits()
+    return data.images[..., None] * 255 / 16, data.target.astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def floored(plain):
+    images, labels = plain
+    return 25 + 0.8 * images + np.random.default_rng(0).normal(0, 5, images.shape), labels
+
+
+def planted(images, labels, share, *, tied=True, seed=1):
+    rng = np.random.default_rng(seed)
+    marked = rng.random(len(images)) < share
+    pattern = rng.choice([-8, 8], size=(10, *images.shape[1:]))
+    carried = pattern[labels if tied else rng.permutation(labels)]
+    return rounded(images + marked[:, None, None, None] * carried)
+
+
+def test_clean_digits_are_clean(plain, floored):
+    assert residual_verdict(rounded(plain[0]), plain[1])["verdict"] == "clean"
+    assert residual_verdict(rounded(floored[0]), floored[1])["verdict"] == "clean"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
+def test_planted_digits_are_found(plain, share):
+    found = residual_verdict(planted(*plain, share), plain[1])
+    assert found["verdict"] == "poisoned"
+    line = found["views"][found["best_view"]]
+    assert line["fires"]
+    assert line["separation"] >= line["separation_needed"]
+    assert "label-specific small signal" in found["reason"]
+
+
+def test_planted_digits_are_found_on_a_noise_floor(floored):
+    assert residual_verdict(planted(*floored, 0.5), floored[1])["verdict"] == "poisoned"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_same_noise_not_tied_to_the_label_is_no_evidence(floored, seed):
+    decoy = planted(*floored, 0.5, tied=False, seed=seed)
+    assert residual_verdict(decoy, floored[1])["verdict"] != "poisoned"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_label_noise_is_no_evidence(plain, floored, seed):
+    rng = np.random.default_rng(seed)
+    for images, labels in (plain, floored):
+        wrong = rng.random(len(labels)) < 0.2
+        given = np.where(wrong, (labels + rng.integers(1, 10, len(labels))) % 10, labels)
+        assert residual_verdict(rounded(images), given)["verdict"] != "poisoned"
+
+
+def test_permuted_labels_are_clean(floored):
+    given = np.random.default_rng(0).permutation(floored[1])
+    assert residual_verdict(rounded(floored[0]), given)["verdict"] == "clean"
+
+
+def test_a_signal_in_one_class_is_found_and_named():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 150)  # one class of twenty: the mean over classes hardly moves
+    images = 120 + rng.normal(0, 6, (3000, 12, 12, 1))
+    marked = (labels == 7) & (rng.random(3000) < 0.5)
+    images = rounded(images + marked[:, None, None, None] * rng.choice([-8, 8], size=(12, 12, 1)))
+    found = residual_verdict(images, labels)
+    assert found["verdict"] == "poisoned"
+    assert {index for line in found["views"].values() for index in line["strong_classes"]} == {7}
+
+
+def test_too_few_images_cannot_be_told(plain):
+    images, labels = planted(*plain, 0.5)[:500], plain[1][:500]
+    found = residual_verdict(images, labels)
+    assert (found["verdict"], found["views"], found["samples_judged"]) == ("cannot tell", {}, 500)
+    assert residual_verdict(images, labels, smallest_class=40)["verdict"] == "poisoned"
+
+
+def test_one_class_cannot_be_told():
+    found = residual_verdict(np.zeros((300, 8, 8, 1), dtype=np.uint8), np.zeros(300, dtype=np.int64))
+    assert found["verdict"] == "cannot tell"
+
+
+def test_row_order_leaves_no_trace(plain):
+    images, labels = planted(*plain, 0.3), plain[1]
+    order = np.random.default_rng(0).permutation(len(labels))
+    assert residual_verdict(images[order], labels[order]) == residual_verdict(images, labels)
+
+
+def test_it_is_a_diagnostic_of_plain_values(plain):
+    assert "residual_verdict" in diagnostics()
+    assert "residual_verdict" not in names()
+    found = diagnose("residual_verdict", {"images": rounded(plain[0]), "labels": plain[1]})
+    assert json.loads(json.dumps(found)) == found

@@ -268,6 +268,7 @@ def _assemble(
         notes=tuple(dict.fromkeys(note[0].upper() + note[1:] for note in notes)),
         skipped=prepared.skipped,
         originals=None if prepared.originals is None else prepared.originals.take(order),
+        positions=np.flatnonzero(prepared.kept.to_numpy())[order],
     )
 
 

@@ -1,0 +1,211 @@
+"""A manifest in a user's own training: load it, check that the data are still those, take the chosen samples.
+
+`apply` gives a `datasets.Dataset`, contiguous, whatever the source was; for a torch dataset it gives a torch
+`Subset` with a sampler. A manifest knows its members by id, so the order of the source never matters, and it
+knows the label that each had, so planted noise and verified labels come out as they were selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import polars as pl
+from torch.utils import data as torch_data
+
+from tracesift.catalog.manifest import Manifest, read_manifest, read_members, verify_manifest
+from tracesift.catalog.schema import ROLES, BadInput, FingerprintMismatch, UnknownName, nearest
+from tracesift.pipelines import taking
+from tracesift.pipelines.dataset import Dataset, open_dataset
+
+if TYPE_CHECKING:
+    import datasets
+
+Applied: TypeAlias = "datasets.Dataset | tuple[torch_data.Subset[Any], torch_data.WeightedRandomSampler]"
+
+TRAINED = ("keep", "relabel")
+"""What `role="keep"` means: a relabelled sample is kept, under its new label."""
+
+
+def load_manifest(path: str | Path) -> Subset:
+    """Read a manifest and its members.
+
+    Parameters
+    ----------
+    path : str or Path
+        A manifest.json, or the folder that holds it.
+
+    Returns
+    -------
+    Subset
+        Only of members whose file has the hash that the manifest lists.
+
+    Raises
+    ------
+    BadInput
+        There is no manifest, it comes from a newer tracesift, or its members are not those written with it.
+    """
+    manifest = read_manifest(path)
+    return Subset(path=Path(path), manifest=manifest, members=read_members(path, manifest))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subset:
+    """A loaded manifest.
+
+    Attributes
+    ----------
+    path : Path
+        Where it was read from.
+    manifest : Manifest
+        The record: name, version, dataset, selector, scores, counts, fingerprint.
+    members : DataFrame
+        `sample_id, role, weight, label, new_label, reason`, sorted by sample_id.
+    """
+
+    path: Path
+    manifest: Manifest
+    members: pl.DataFrame
+
+    def verify(self, dataset: Any, *, allow_superset: bool = False, ids: Sequence[Any] | None = None) -> None:
+        """Check the manifest's own hashes, and that `dataset` is in the state that it was made for.
+
+        Parameters
+        ----------
+        dataset : anything that `open_dataset` takes, or a Dataset
+            Opened as the manifest says that its source was.
+        allow_superset : bool
+            Admit a dataset that holds more samples than then.
+        ids : sequence, optional
+            One id per row of a torch dataset, where it was opened with some.
+
+        Raises
+        ------
+        FingerprintMismatch
+            The dataset differs; the message says how many members are gone, relabelled or moved, and how many
+            rows came.
+        BadInput
+            The manifest differs from what was written.
+        """
+        differences = verify_manifest(self.path)
+        if differences:
+            raise BadInput("; ".join(differences))
+        self._check(self._open(dataset, ids), allow_superset=allow_superset)
+
+    def apply(
+        self,
+        dataset: Any,
+        role: str | Sequence[str] = "keep",
+        *,
+        allow_superset: bool = False,
+        ids: Sequence[Any] | None = None,
+    ) -> Applied:
+        """Take the members of a role out of the dataset, with their weights and new labels.
+
+        Parameters
+        ----------
+        dataset : anything that `open_dataset` takes, or a Dataset
+            The data to take from; checked as `verify` does.
+        role : str or sequence of str
+            ``"keep"`` includes the relabelled; a sequence is taken literally.
+        allow_superset : bool
+            Admit a dataset with added rows; they are no members and stay out.
+        ids : sequence, optional
+            One id per row of a torch dataset, where it was opened with some.
+
+        Returns
+        -------
+        datasets.Dataset
+            Rows by ascending id with the columns of the source, `sample_id` and `weight`. For a torch dataset
+            instead a `Subset` of it and a `WeightedRandomSampler`: by weight with replacement, or, where all
+            weights are equal, each member once in a seeded random order.
+
+        Raises
+        ------
+        FingerprintMismatch
+            The dataset is not in the state that the manifest was made for.
+        UnknownName
+            There is no such role.
+        """
+        wanted = TRAINED if role == "keep" else (role,) if isinstance(role, str) else tuple(role)
+        for name in wanted:
+            if name not in ROLES:
+                raise UnknownName(f"no role '{name}'{nearest(name, ROLES)}; there are {', '.join(ROLES)}")
+        opened = self._open(dataset, ids)
+        self._check(opened, allow_superset=allow_superset)
+        chosen = self.members.filter(pl.col("role").is_in(wanted))
+        rows = opened.samples["sample_id"].search_sorted(chosen["sample_id"]).to_numpy().astype(np.int64)
+        given = opened.samples["label"].gather(rows)
+        labels = chosen.select(pl.coalesce("new_label", "label", given))["new_label"]
+        taken = taking.Taken(rows=rows, ids=chosen["sample_id"], weights=chosen["weight"], labels=labels)
+        if taking.is_torch(dataset):
+            return taking.torch_subset(dataset, opened, taken, seed=self.manifest.selector.seed or 0)
+        return taking.contiguous(dataset, opened, taken)
+
+    def _open(self, dataset: Any, ids: Sequence[Any] | None) -> Dataset:
+        """Open a source as the manifest's own was opened."""
+        if isinstance(dataset, Dataset):
+            return dataset
+        options = {name: value for name, value in self.manifest.dataset.options.items() if value is not None}
+        for part in ("val", "test"):
+            if isinstance(options.get(part), str) and options[part].startswith("<"):
+                raise BadInput(
+                    f"manifest {self.manifest.name} was made from a dataset with its {part} rows in another "
+                    f"object: pass open_dataset(..., {part}=...) instead of the bare source"
+                )
+        if not isinstance(dataset, (str, Path)):
+            for name in ("format", "delimiter", "encoding"):
+                options.pop(name, None)
+        if taking.is_torch(dataset):
+            for name in ("label", "id", "text", "image", "features", "split", "group"):
+                options.pop(name, None)
+            return open_dataset(dataset, ids=ids, **options)
+        return open_dataset(dataset, **options)
+
+    def _check(self, dataset: Dataset, *, allow_superset: bool) -> None:
+        made_for = self.manifest.dataset
+        if dataset.fingerprint == made_for.fingerprint:
+            return
+        changes, harmless = self._changes(dataset)
+        if allow_superset and harmless:
+            return
+        ending = "make the subset anew" + ("" if allow_superset else ", or pass allow_superset=True")
+        raise FingerprintMismatch(
+            f"{dataset.name} is not the dataset that manifest {self.manifest.name} (version "
+            f"{self.manifest.version}) was made for: fingerprint {dataset.fingerprint[:16]}…, then "
+            f"{made_for.fingerprint[:16]}…; {'; '.join(changes)}; "
+            + (ending if harmless else "open the data as it was then, or make the subset anew")
+        )
+
+    def _changes(self, dataset: Dataset) -> tuple[list[str], bool]:
+        """Return what changed, in words, and whether rows were added and nothing else."""
+        now = dataset.samples.select(
+            "sample_id", pl.col("split").alias("split_now"), pl.col("label").alias("label_now")
+        )
+        both = self.members.join(now, on="sample_id", how="left")
+        gone = both.filter(pl.col("split_now").is_null())
+        there = both.filter(pl.col("split_now").is_not_null())
+        moved = there.filter((pl.col("split_now") != "train") & (pl.col("role") != "holdout"))
+        relabelled = there.clear()
+        if (
+            self.manifest.dataset.transform == dataset.transform
+        ):  # else the labels differ by the planted noise
+            relabelled = there.filter(
+                pl.col("label").is_not_null() & (pl.col("label") != pl.col("label_now"))
+            )
+        said = []
+        for frame, words in ((gone, "gone"), (relabelled, "relabelled"), (moved, "in another split")):
+            if frame.height:
+                said.append(
+                    f"{frame.height} of {both.height} members are {words} (first '{frame['sample_id'][0]}')"
+                )
+        harmless = not said
+        more = len(dataset) - (self.manifest.dataset.num_samples - gone.height)
+        if more > 0:
+            said.append(f"{more} samples were added")
+        if not said:
+            said.append("all members are there, so what changed are other rows or the schema")
+        return said, harmless and more > 0

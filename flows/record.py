@@ -38,7 +38,7 @@ def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> st
     """Train the models that never see one fold, and write their probabilities for it; done once per fold."""
     config = train_config(training, training.seed)
     with watched(f"cross-fit, fold {fold + 1} of {training.folds}") as report:
-        for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(config)}.items():
+        for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(work.dataset, config)}.items():
             if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
                 fit_fold(
                     work.dataset,
@@ -56,7 +56,7 @@ def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> st
 def join_folds(work: Work, training: Training, run_id: str) -> str:
     """Put the folds together and add them to the recording; nothing happens where they are there."""
     config = train_config(training, training.seed)
-    for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(config)}.items():
+    for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(work.dataset, config)}.items():
         if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
             merge_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds)
     return run_id
@@ -71,7 +71,8 @@ def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
 def newest_runs(work: Work) -> list[str]:
     """Return the newest recording together with those that differ from it by their seed alone."""
     newest = work.catalog.query(
-        "SELECT run_id, model, config FROM runs WHERE dataset_id = ? AND kind != 'combined' ORDER BY seq DESC",
+        "SELECT run_id, model, config FROM runs WHERE dataset_id = ? AND kind NOT IN ('combined', 'import-scores') "
+        "AND status != 'collected' ORDER BY seq DESC",
         (work.dataset.dataset_id,),
     ).to_dicts()
     if not newest:

@@ -13,6 +13,7 @@ from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Traini
 from tracesift.flows.progress import say
 from tracesift.flows.show import console, print_json, print_table
 
+FLAGGED = "flagged"
 Flag = Parameter(negative="")
 SHOWN = 10
 """Samples of the worklist in the closing summary."""
@@ -110,27 +111,54 @@ def _profile_has_server() -> bool:
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the closing summary: what to look at first, numbers after."""
     out = console()
-    flagged = summary["flags"]["label_noise"]
-    work = summary["worklist"]
-    if work:
-        out.print(f"\nLook at these first ({min(SHOWN, len(work))} of {len(work)} suspects):")
-        columns = ("rank", "sample_id", "label", "suggestion", "confidence", "reason")
-        print_table([{name: row[name] for name in columns} for row in work[:SHOWN]])
-    else:
-        out.print("\nNothing to look at: " + summary["why_empty"])
-    out.print(
-        f"\nlabel_noise: {flagged['yes']} yes, {flagged['no']} no, {flagged['cannot tell']} cannot tell"
-        f"   unlearnable: {summary['flags']['unlearnable']['yes']} yes"
-    )
-    if summary["truth"]:
-        truth = summary["truth"]
+    print_worklist(summary)
+    for name, counts in summary["flags"].items():
+        out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
+    truth = summary["truth"]
+    if truth:
+        precision = "–" if truth["precision"] is None else f"{truth['precision']:.3f}"
+        recall = "–" if truth["recall"] is None else f"{truth['recall']:.3f}"
         out.print(
-            f"planted: {truth['planted']} labels; flag precision {truth['precision']:.3f}, recall {truth['recall']:.3f}"
+            f"{truth['wrong']} of {truth['known']} known labels are wrong; "
+            f"the flag's precision is {precision}, its recall {recall}"
         )
-    print_table(summary["subsets"], title="\nSubsets")
+    subsets = [row for row in summary["subsets"] if row["control_of"] is None]
+    print_table(
+        [{name: row[name] for name in ("name", "version", "selector", "members")} for row in subsets], title="\nSubsets"
+    )
+    out.print("each with the controls <name>-random and <name>-random-balanced")
     if summary["evaluations"]:
         print_table(summary["evaluations"], title="\nRetrained (test accuracy, same number of steps)")
     workspace = Path(summary["report"]).parent
-    out.print(f"\nreport   {summary['report']}")
-    out.print(f"review   tracesift review export --workspace {workspace}")
-    out.print(f"explain  tracesift why SAMPLE_ID --workspace {workspace}")
+    out.print(f"\nreport     {summary['report']}")
+    out.print(f"manifests  {workspace / 'manifests'}")
+    out.print(f"review     tracesift review export --workspace {workspace}")
+    out.print(f"explain    tracesift why SAMPLE_ID --workspace {workspace}")
+
+
+def print_worklist(summary: dict[str, Any]) -> None:
+    """Print the first suspects with what is known of them, or why there are none."""
+    out = console()
+    work = summary["worklist"]
+    if not work:
+        out.print(f"\nNothing to look at: {summary['why_empty']}\n")
+        return
+    flagged = sum(row["status"] == FLAGGED for row in work)
+    if flagged:
+        out.print(f"\nLook at these first ({flagged} flagged, {len(work) - flagged} more worth a look):\n")
+    else:
+        out.print(f"\nNothing is flagged; {len(work)} samples with conflicting evidence are worth a look:\n")
+    for row in work[:SHOWN]:
+        changed = f"{row['label']} → {row['suggestion']}" if row["suggestion"] else row["label"]
+        out.print(f"{row['rank']:>4}  {row['sample_id']}  {changed}  {row['status']}, {_sureness(row)}")
+        out.print(f"      {row['reason']}", soft_wrap=True)
+    out.print()
+
+
+def _sureness(row: dict[str, Any]) -> str:
+    """Say how sure the worklist is of one sample: a probability, or its place among all samples."""
+    if row["confidence"] is None:
+        return "confidence unknown"
+    if row["confidence_from"] == "rank":
+        return f"more suspicious than {row['confidence']:.0%} of the samples"
+    return f"confidence {row['confidence']:.0%}"

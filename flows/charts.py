@@ -154,7 +154,7 @@ def _subsample(points: pl.DataFrame, limit: int, seed: int) -> pl.DataFrame:
     return pl.concat([others[np.sort(chosen)], listed])
 
 
-def _map_chart(points: pl.DataFrame) -> alt.LayerChart:
+def _map_chart(points: pl.DataFrame) -> alt.LayerChart | alt.FacetChart:
     values = [
         {key: value for key, value in row.items() if value is not None and key != "listed"}
         | ({"href": anchor(row["sample_id"])} if row["listed"] else {})
@@ -255,7 +255,7 @@ def _edges(known: np.ndarray) -> tuple[np.ndarray, int]:
     return np.linspace(inside.min(), inside.max(), BINS + 1), known.size - inside.size
 
 
-def _histogram_chart(frame: pl.DataFrame, column: str) -> alt.LayerChart:
+def _histogram_chart(frame: pl.DataFrame, column: str) -> alt.LayerChart | alt.FacetChart:
     tooltip = [
         alt.Tooltip("lo:Q", title="from", format=".4g"),
         alt.Tooltip("hi:Q", title="to", format=".4g"),
@@ -304,11 +304,11 @@ def evaluation_dots(summary: pl.DataFrame, metric: str) -> Figure:
     kind = pl.when(pl.col("control_of").is_null()).then(pl.lit("subset")).otherwise(pl.lit("control"))
     rows = known.select("subset", "mean", "lo", "hi", "seeds", kind=kind).to_dicts()
     tooltip = [
-        "subset:N",
+        alt.Tooltip("subset:N"),
         alt.Tooltip("mean:Q", format=".4f"),
         alt.Tooltip("lo:Q", title="mean - std", format=".4f"),
         alt.Tooltip("hi:Q", title="mean + std", format=".4f"),
-        "seeds:Q",
+        alt.Tooltip("seeds:Q"),
     ]
     colours = alt.Scale(domain=["subset", "control"], range=[RIGHT, MIDDLE])
     base = alt.Chart(alt.InlineData(values=rows)).encode(
@@ -318,7 +318,7 @@ def evaluation_dots(summary: pl.DataFrame, metric: str) -> Figure:
         color=alt.Color("kind:N", title=None, scale=colours),
         tooltip=tooltip,
     )
-    x = {"title": metric, "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=8)}
+    x: dict[str, Any] = {"title": metric, "scale": alt.Scale(zero=False), "axis": alt.Axis(tickCount=8)}
     chart = alt.layer(
         base.mark_rule(strokeWidth=2).encode(x=alt.X("lo:Q", **x), x2="hi:Q"),
         base.mark_point(filled=True, size=70, opacity=1).encode(x=alt.X("mean:Q", **x)),
@@ -342,8 +342,8 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
     if not (shares > 1).any():
         return None
     tooltip = [
-        "subset:N",
-        "selector:N",
+        alt.Tooltip("subset:N"),
+        alt.Tooltip("selector:N"),
         alt.Tooltip("share:Q", format=".1%"),
         alt.Tooltip("mean:Q", format=".4f"),
     ]
@@ -353,7 +353,7 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
         color=alt.Color("selector:N", title=None, scale=alt.Scale(scheme="tableau10")),
         tooltip=tooltip,
     )
-    y = {"title": metric, "scale": alt.Scale(zero=False)}
+    y: dict[str, Any] = {"title": metric, "scale": alt.Scale(zero=False)}
     points = alt.OverlayMarkDef(filled=True, size=60)
     chart = alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lo:Q", **y), y2="hi:Q"),

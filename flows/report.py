@@ -184,7 +184,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(anchor=charts.anchor, number=number, prose=prose, readable=readable)
+    environment.filters.update(
+        anchor=charts.anchor, in_workspace=in_workspace, number=number, prose=prose, readable=readable
+    )
     return environment
 
 
@@ -203,6 +205,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
+def in_workspace(path: str) -> str:
+    """Return a manifest's path from `manifests/` on, which is what tells one from another."""
+    return path[path.rfind("manifests/") :] if "manifests/" in path else path
+
+
 def prose(text: str) -> Markup:
     """Return a sentence as HTML, escaped, with what stands between backticks as code.
 
@@ -218,6 +225,8 @@ def readable(value: Any) -> str:
     """Return any small value as a person would write it: mappings as `name=value`, floats shortened."""
     if value is None:
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
@@ -294,12 +303,14 @@ def _histograms(data: ReportData, figures: _Figures, flagged: Sequence[str]) -> 
 
 
 def _kept_subsets(subsets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the subsets whose counts by label say how many are kept: those that list no drops."""
-    return [
-        subset
-        for subset in subsets
-        if subset["counts"].get("by_label") and not subset["counts"].get("by_role", {}).get("drop")
-    ][:4]
+    """Return the subsets whose counts by label are those of the kept, not of everything that is listed."""
+    kept = []
+    for subset in subsets:
+        counts = subset["counts"]
+        by_label, dropped = counts.get("by_label", {}), counts.get("by_role", {}).get("drop", 0)
+        if by_label and not (dropped and sum(by_label.values()) == counts["total"]):
+            kept.append(subset)
+    return kept[:4]
 
 
 def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:

@@ -47,16 +47,13 @@ CANNOT_TELL = "Cannot tell whether samples carry a label-specific small signal."
 def flag_rows(flags: pl.DataFrame) -> list[dict[str, Any]]:
     """Return per flag the counts of yes, no and cannot tell, with the reasons for the latter.
 
-    Reasons are grouped; the most frequent are named and the rest counted.
+    Reasons are grouped; the most frequent are named and the rest counted. Reasons that differ in numbers and
+    quoted names alone are one group.
     """
     rows = []
     for (name,), part in flags.sort("flag").group_by("flag", maintain_order=True):
         undecided = part.filter(pl.col("flagged").is_null())
-        reasons = (
-            undecided.group_by(pl.col("reason").fill_null("no reason given"))
-            .len("count")
-            .sort("count", "reason", descending=[True, False])
-        )
+        reasons = _grouped_reasons(undecided)
         rules = part["threshold"].drop_nulls().unique().sort()
         rows.append(
             {
@@ -70,6 +67,25 @@ def flag_rows(flags: pl.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _grouped_reasons(undecided: pl.DataFrame) -> pl.DataFrame:
+    """Return reason and count, the most frequent first; what differs within a group is written as "…"."""
+    reason = pl.col("reason").fill_null("no reason given").str.strip_prefix("cannot tell: ")
+    pattern = pl.col("reason").str.replace_all(r"'[^']*'|[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…")
+    only = (
+        pl.when(pl.col("reason").n_unique() == 1)
+        .then(pl.col("reason").first())
+        .otherwise(pl.col("pattern").first())
+    )
+    return (
+        undecided.select(reason)
+        .with_columns(pattern=pattern)
+        .group_by("pattern")
+        .agg(only, count=pl.len())
+        .select("reason", "count")
+        .sort("count", "reason", descending=[True, False])
+    )
 
 
 def _rule(thresholds: pl.Series) -> str:
@@ -150,7 +166,7 @@ def class_rows(
         row = counts.get(name, {"samples": 0, "flagged": 0, "unknown": 0})
         decided = row["samples"] - row["unknown"]
         share = row["flagged"] / decided if decided else None
-        kept = [_kept(subset, name) for subset in subsets]
+        kept = [subset["counts"]["by_label"].get(name, 0) for subset in subsets]
         rows.append(
             {
                 **row,
@@ -183,11 +199,6 @@ def _most_suggested(listed: pl.DataFrame) -> dict[str, tuple[str, int]]:
     return {row["label"]: (row["suggestion"], row["count"]) for row in pairs.iter_rows(named=True)}
 
 
-def _kept(subset: Mapping[str, Any], label: str) -> int | None:
-    count = subset["counts"].get("by_label", {}).get(label, 0)
-    return sum(count.values()) if isinstance(count, Mapping) else count
-
-
 def verdict(found: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return headline, explanation and evidence of the unlearnable verdict.
 
@@ -200,7 +211,9 @@ def verdict(found: Mapping[str, Any] | None) -> dict[str, Any]:
             "evidence": {},
         }
     headline, explanation = VERDICTS.get(str(found.get("verdict")), (CANNOT_TELL, ""))
-    explanation = " ".join(part for part in (explanation, str(found.get("reason") or "")) if part)
+    reason = str(found.get("reason") or "").strip().removesuffix(".")
+    because = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
+    explanation = " ".join(part for part in (because, explanation) if part)
     rest = {key: value for key, value in found.items() if key not in ("verdict", "reason")}
     return {"headline": headline, "explanation": explanation, "evidence": evidence(rest)}
 

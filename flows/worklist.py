@@ -92,7 +92,8 @@ def worklist(
     -------
     DataFrame
         Columns of `WORKLIST_SCHEMA`: flagged samples by confidence, high first, then samples worth a look, by
-        confidence. Ties break by sample_id; a sample without any confidence comes last in its group.
+        confidence. Equal probabilities are ordered by suspicion, then by sample_id; a sample without any
+        confidence comes last in its group.
 
     Raises
     ------
@@ -199,8 +200,8 @@ def _ranked(listed: pl.DataFrame, status: str) -> pl.DataFrame:
     known = listed.with_columns(
         confidence=pl.coalesce(probability, order), confidence_from=source, status=pl.lit(status)
     )
-    by = [probability.is_not_null(), pl.col("confidence"), pl.col("sample_id")]
-    return known.sort(by, descending=[True, True, False], nulls_last=True).select(
+    by = [probability.is_not_null(), pl.col("confidence"), order, pl.col("sample_id")]
+    return known.sort(by, descending=[True, True, True, False], nulls_last=True).select(
         [name for name in WORKLIST_SCHEMA if name != "rank"]
     )
 

@@ -384,6 +384,20 @@ def test_text_is_legible_in_light_dark_and_print(html):
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
 
 
+def test_only_counts_of_the_kept_stand_in_the_class_table():
+    data = build()
+    subset = data.subsets[0]
+    everything = {"total": 20, "by_role": {"keep": 12, "drop": 8}, "by_label": {"0": 7, "1": 7, NASTY: 6}}
+    assert "kept in pruned" in Page(render_report(data)).text
+    listed = replace(data, subsets=[{**subset, "counts": everything}])
+    assert "kept in pruned" not in Page(render_report(listed)).text
+    kept = replace(
+        data, subsets=[{**subset, "counts": everything | {"by_label": {"0": 4, "1": 4, NASTY: 4}}}]
+    )
+    assert "kept in pruned" in Page(render_report(kept)).text
+
+
 def test_readable():
     assert readable({"a": 0.1, "b": [1, None]}) == "a=0.1, b=1, –"
     assert readable({}) == "–"
+    assert readable(value=False) == "no"

@@ -40,7 +40,10 @@ def test_flags_count_yes_no_and_cannot_tell_apart():
     assert first["rule"] == "0.5"
     assert second["rule"] == "2 to 2.5, by sample or class"
     many = pl.concat(
-        [FLAGS.filter(pl.col("sample_id") == "c").with_columns(reason=pl.lit(f"r{i}")) for i in range(9)]
+        [
+            FLAGS.filter(pl.col("sample_id") == "c").with_columns(reason=pl.lit("r" * (i + 1)))
+            for i in range(9)
+        ]
     )
     assert flag_rows(many.filter(pl.col("flagged").is_null()))[0]["other_reasons"] == 4
 
@@ -67,6 +70,32 @@ def test_classes():
     assert rows["y"]["confidence"] == 1.0
     assert (rows["x"]["suggested"], rows["y"]["suggested"]) == (("y", 2), None)
     assert [rows[name]["kept"] for name in "xyzw"] == [[2], [0], [0], [1]]
+
+
+def test_reasons_that_differ_in_numbers_and_names_are_one_group():
+    said = [
+        "cannot tell: aum -1.2 and models prefer '8'",
+        "cannot tell: aum 3e-05 and models prefer 'a b'",
+        "no margin",
+        None,
+    ]
+    undecided = pl.DataFrame(
+        {
+            "flag": ["m"] * 4,
+            "sample_id": list("abcd"),
+            "flagged": [None] * 4,
+            "score": [0.0] * 4,
+            "threshold": [None] * 4,
+            "reason": said,
+        },
+        schema_overrides={"flagged": pl.Boolean, "threshold": pl.Float64},
+    )
+    (row,) = flag_rows(undecided)
+    assert row["reasons"] == [
+        {"reason": "aum … and models prefer …", "count": 2}, {"reason": "no margin", "count": 1}, {"reason": "no reason given", "count": 1},
+    ]  # fmt: skip
+    (row,) = flag_rows(undecided.head(1))
+    assert row["reasons"] == [{"reason": "aum -1.2 and models prefer '8'", "count": 1}]
 
 
 def test_a_flag_that_is_silent_about_the_whole_set_does_not_make_every_class_unknown():
@@ -102,7 +131,7 @@ def test_the_verdict_speaks_of_a_signal_not_of_an_attack(word, begins):
     found = verdict({"verdict": word, "reason": "because", "D": 4.9})
     assert found["headline"].startswith(begins)
     assert "label-specific small signal" in found["headline"]
-    assert found["explanation"].endswith("because")
+    assert found["explanation"].startswith("Because. ")
     assert found["evidence"]["single"] == [("D", 4.9)]
 
 

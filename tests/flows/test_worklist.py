@@ -80,6 +80,12 @@ def test_row_order_does_not_matter_and_ties_break_by_id():
     assert_frame_equal(shuffled, expected)
 
 
+def test_equal_probabilities_are_ordered_by_suspicion():
+    given = flags([(i, True, "") for i in "abc"], **{i: {"confidence": 1.0} for i in "abc"})
+    listed = worklist(given, scores(loss=[0.2, 0.9, 0.5]), directions={"loss": "suspicious"})
+    assert listed["sample_id"].to_list() == ["b", "c", "a"]
+
+
 def test_cannot_tell_is_listed_only_where_something_speaks_against_it():
     given = flags(
         [

@@ -184,7 +184,7 @@ def _requested(ids: np.ndarray, forget: Sequence[str], trained: np.ndarray, plan
     if rows.size == 0:
         raise BadInput("forget_ready: the request names no sample; leave forget out for the corrective set")
     known, never = rows[trained[rows]], rows[~trained[rows]]
-    plan.give(known, "forget", ["requested"] * known.size)
+    plan.give(known, "forget", ["requested to be forgotten"] * known.size)
     plan.give(
         never,
         "drop",

@@ -77,7 +77,7 @@ def offset_window(
         return result
     return result.with_columns(
         pl.col("role").replace_strict(INVERTED),
-        1.0 - pl.col("weight"),
+        (1.0 - pl.col("weight")).alias("weight"),
         pl.col("reason").str.replace("kept are", "removed are", literal=True)
         .str.replace("is kept", "is removed", literal=True),
     )  # fmt: skip

@@ -44,7 +44,7 @@ class Mixture:
         return np.maximum.accumulate(low[::-1])[::-1][np.searchsorted(grid, values)]
 
     def separation(self, lowest: int) -> float:
-        """Return Ashman's D between component `lowest` and the next: sqrt(2) |m1 - m2| / sqrt(s1^2 + s2^2)."""
+        """Return Ashman's D of component `lowest` and the next: sqrt(2) |m1 - m2| / sqrt(s1^2 + s2^2)."""
         (m1, m2), (s1, s2) = self.means[lowest - 1 : lowest + 1], self.deviations[lowest - 1 : lowest + 1]
         return float(np.sqrt(2) * abs(m2 - m1) / np.hypot(s1, s2))
 

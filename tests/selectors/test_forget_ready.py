@@ -1,0 +1,180 @@
+"""Forget, neighbor, retain and holdout: closure under copies, neighbours, weights, holdout hygiene."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.schema import BadInput
+from tracesift.selectors.contract import select
+
+
+def degrees(*angles):
+    """Points on a circle, so that cosines are known: cos(5 deg) = 0.9962, cos(12 deg) = 0.9781."""
+    radians = np.deg2rad(angles)
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+
+
+def make(n, **columns):
+    return pl.DataFrame({"sample_id": [chr(97 + i) for i in range(n)], "label": ["x"] * n, **columns})
+
+
+def act(frame, embedding=None, **params):
+    result = select("forget_ready", frame, budget=None, seed=0, embedding=embedding, **params)
+    return {row["sample_id"]: row for row in result.iter_rows(named=True)}
+
+
+def roles(frame, embedding=None, **params):
+    return "".join(row["role"][0] for row in act(frame, embedding, **params).values())
+
+
+def test_exact_copies_are_pulled_in_with_the_pair_named():
+    frame = make(4, content_hash=["1", "2", "1", None])
+    rows = act(frame, forget=["c"])
+    assert [row["role"] for row in rows.values()] == ["forget", "retain", "forget", "retain"]
+    assert rows["a"]["reason"].startswith("exact copy of 'c', which is forgotten")
+
+
+def test_near_copies_are_pulled_in_and_copies_of_copies_too():
+    points = degrees(0, 5, 10, 25, 90)  # a-b and b-c within 11.5 degrees (cosine 0.98), a-c too; d is not
+    rows = act(make(5), points, forget=["a"], near_duplicate=0.99, neighbors=0)
+    assert [row["role"] for row in rows.values()] == ["forget"] * 3 + ["retain"] * 2
+    assert rows["b"]["reason"].startswith("near copy of 'a', which is forgotten: cosine 0.9962 >= 0.99")
+    assert rows["c"]["reason"].startswith("near copy of 'b'")  # cos(10 deg) = 0.985: only through b
+    assert roles(make(5), points, forget=["a"], near_duplicate=None, neighbors=0) == "frrrr"
+
+
+def test_length_does_not_matter_only_direction():
+    points = degrees(0, 5, 90) * np.array([[1.0], [50.0], [0.02]])
+    assert roles(make(3), points, forget=["a"], near_duplicate=0.99, neighbors=0) == "ffr"
+
+
+def test_exact_and_near_copies_close_together():
+    frame = make(4, content_hash=["1", "2", "2", "3"])  # b near a, c an exact copy of b
+    assert roles(frame, degrees(0, 3, 60, 120), forget=["a"], near_duplicate=0.99, neighbors=0) == "fffr"
+
+
+def test_direct_and_indirect_neighbours():
+    points = degrees(0, 20, 45, 75, 180)
+    rows = act(make(5), points, forget=["a"], neighbors=1, indirect_neighbors=1)
+    assert [row["role"] for row in rows.values()] == ["forget", "neighbor", "neighbor", "retain", "retain"]
+    assert rows["b"]["reason"].startswith("direct neighbour of forgotten 'a': cosine 0.9397")
+    assert rows["c"]["reason"].startswith("indirect neighbour, near direct neighbour 'b': cosine 0.9063")
+    assert roles(make(5), points, forget=["a"], neighbors=2, indirect_neighbors=0) == "fnnrr"
+    assert roles(make(5), points, forget=["a"], neighbors=0) == "frrrr"
+
+
+def test_neighbours_by_brute_force():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(80, 5))
+    frame = pl.DataFrame({"sample_id": [f"{i:02d}" for i in range(80)], "label": ["x"] * 80})
+    rows = act(frame, points, forget=["03", "40"], near_duplicate=None, neighbors=4, indirect_neighbors=0)
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    allowed = [i for i in range(80) if i not in (3, 40)]
+    expected = {f"{j:02d}" for i in (3, 40) for j in sorted(allowed, key=lambda j: -unit[i] @ unit[j])[:4]}
+    assert {name for name, row in rows.items() if row["role"] == "neighbor"} == expected
+
+
+def test_a_dense_embedding_does_not_swallow_its_class():
+    # every pair has a cosine above 0.98; only the planted twin is really near
+    rng = np.random.default_rng(1)
+    points = 20.0 + rng.normal(size=(200, 16))
+    points[7] = points[5] + 0.01 * rng.normal(size=16)
+    frame = pl.DataFrame({"sample_id": [f"{i:03d}" for i in range(200)], "label": ["x"] * 200})
+    rows = act(frame, points, forget=["005"], neighbors=0)
+    assert {name for name, row in rows.items() if row["role"] == "forget"} == {"005", "007"}
+    literal = act(frame, points, forget=["005"], near_duplicate=0.98, neighbors=0)
+    assert all(row["role"] == "forget" for row in literal.values())
+
+
+def test_the_corrective_set_pulls_in_only_copies_with_the_same_label():
+    frame = pl.DataFrame(
+        {
+            "sample_id": list("abcd"),
+            "label": ["x", "x", "y", "y"],
+            "content_hash": ["1", "1", "1", "2"],
+            "label_noise": [True, None, None, False],
+            "unlearnable": [False, None, False, False],
+        }
+    )
+    rows = act(frame)
+    assert [row["role"] for row in rows.values()] == ["forget", "forget", "retain", "retain"]
+    assert rows["a"]["reason"].startswith("corrective: flagged by label_noise")
+    assert [row["role"] for row in act(frame, forget=["a"]).values()] == ["forget"] * 3 + ["retain"]
+
+
+def test_the_corrective_set_may_be_empty():
+    frame = make(3, label_noise=[None, False, None])
+    assert roles(frame, degrees(0, 10, 20)) == "rrr"
+    assert {row["weight"] for row in act(frame).values()} == {1.0}
+
+
+def test_without_request_and_flags_it_says_so():
+    with pytest.raises(BadInput, match="no request and none of the flags"):
+        roles(make(3))
+
+
+def test_weights_restore_the_groups():
+    frame = pl.DataFrame(
+        {"sample_id": list("abcdefg"), "label": list("xxxxyyz"), "site": ["p", "p", "p", "q", "p", "p", "p"]}
+    )
+    rows = act(frame, forget=["a", "g"])
+    assert rows["b"]["weight"] == pytest.approx(4 / 3)
+    assert rows["e"]["weight"] == 1
+    assert "weight 1.333 for group label 'x'" in rows["b"]["reason"]
+    assert "group lost: nothing of label 'z' is retained" in rows["g"]["reason"]
+    by_site = act(frame, forget=["a", "g"], group="site")
+    assert by_site["b"]["weight"] == pytest.approx(3 / 2)  # x at p: three, two retained
+    assert by_site["d"]["weight"] == 1  # x at q: untouched
+    assert act(frame, forget=["a", "g"], reweight=False)["b"]["weight"] == 1
+    kept = [row for row in rows.values() if row["role"] == "retain"]
+    assert sum(row["weight"] for row in kept) == pytest.approx(6)  # 4 of x, 2 of y
+    with pytest.raises(BadInput, match="no group column 'sight'"):
+        act(frame, forget=["a"], group="sight")
+
+
+def test_the_holdout_is_what_was_never_trained_on():
+    frame = make(5, split=["train", "train", "val", "test", None])
+    assert roles(frame, forget=["a"]) == "frhhh"
+    plain = make(4)
+    assert roles(plain, forget=["a"], holdout=["c"]) == "frhr"
+    with pytest.raises(BadInput, match="holdout sample 'b' is in split train"):
+        roles(frame, forget=["a"], holdout=["b", "c"])
+
+
+def test_a_holdout_that_copies_a_trained_sample_is_no_holdout():
+    frame = make(5, split=["train", "train", "val", "val", "val"], content_hash=["1", "2", "2", "3", "4"])
+    rows = act(frame, degrees(0, 90, 90, 3, 200), forget=["a"], near_duplicate=0.99, neighbors=0)
+    assert [row["role"] for row in rows.values()] == ["forget", "retain", "drop", "drop", "holdout"]
+    assert "exact copy of trained 'b'" in rows["c"]["reason"]
+    assert "near copy of trained 'a'" in rows["d"]["reason"]
+
+
+def test_a_request_for_what_was_never_trained_on():
+    frame = make(3, split=["train", "val", "val"])
+    rows = act(frame, forget=["a", "b"])
+    assert [row["role"] for row in rows.values()] == ["forget", "drop", "holdout"]
+    assert "never trained on" in rows["b"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"forget": ["a", "zz", "yy"]}, r"2 requested ids are not in the frame, e.g. \['yy', 'zz'\]"),
+        ({"forget": []}, "names no sample"),
+        ({"forget": "a"}, "must be a list"),
+        ({"forget": ["a"], "holdout": ["zz"]}, "1 holdout ids"),
+        ({"forget": ["a"], "neighbors": -1}, "neighbors must be"),
+        ({"forget": ["a"], "indirect_neighbors": 1.5}, "indirect_neighbors must be"),
+        ({"forget": ["a"], "near_duplicate": 0}, "near_duplicate must be"),
+        ({"forget": ["a"], "near_duplicate": 1.2}, "near_duplicate must be"),
+        ({"forget": ["a"], "near_duplicate": True}, "near_duplicate must be"),
+        ({"forget": ["a"], "near_duplicate": 0.9}, "needs an embedding"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(params, message):
+    with pytest.raises(BadInput, match=message):
+        roles(make(3), **params)
+
+
+def test_without_an_embedding_the_reasons_say_so():
+    assert "no embedding" in act(make(3), forget=["a"])["b"]["reason"]

@@ -1,0 +1,324 @@
+"""The label-noise flag: precision on planted noise, silence where nothing can be told, and the stories of failure."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.datasets import load_digits
+
+from tracesift.catalog.schema import BadInput, UnknownName
+from tracesift.selectors.flags.contract import find, names
+from tracesift.selectors.flags.label_noise import label_noise
+
+EPOCHS = 12
+
+
+def softmax(logits):
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def train(features, labels, classes, seed):
+    """Softmax regression by minibatches; returns weights and the in-training margins and losses (epochs, N)."""
+    rng, weights = np.random.default_rng(seed), np.zeros((features.shape[1], classes))
+    margins, losses = np.zeros((2, EPOCHS, labels.size))
+    for epoch in range(EPOCHS):
+        for batch in np.array_split(rng.permutation(labels.size), max(labels.size // 32, 1)):
+            logits, rows = features[batch] @ weights, np.arange(batch.size)
+            own = logits[rows, labels[batch]]
+            others = logits.copy()
+            others[rows, labels[batch]] = -np.inf
+            margins[epoch, batch] = own - others.max(axis=1)
+            probs = softmax(logits)
+            losses[epoch, batch] = -np.log(probs[rows, labels[batch]] + 1e-12)
+            probs[rows, labels[batch]] -= 1
+            weights -= 0.5 * features[batch].T @ probs / batch.size
+    return weights, margins, losses
+
+
+def evidence(features, labels, classes, seed=0):
+    """Record in training and out of sample, as a pipeline would."""
+    features = np.hstack([features, np.ones((labels.size, 1))])
+    _, margins, losses = train(features, labels, classes, seed)
+    probs, fold = np.zeros((labels.size, classes)), np.random.default_rng(seed).permutation(labels.size) % 3
+    for part in range(3):
+        weights, _, _ = train(features[fold != part], labels[fold != part], classes, seed + part)
+        probs[fold == part] = softmax(features[fold == part] @ weights)
+    rows, others = np.arange(labels.size), probs.copy()
+    others[rows, labels] = -1
+    return pl.DataFrame(
+        {
+            "sample_id": [f"s{i:05d}" for i in rows],
+            "label": [f"class {label}" for label in labels],
+            "aum": margins.mean(axis=0),
+            "mean_loss": losses.mean(axis=0),
+            "oos_margin": probs[rows, labels] - others.max(axis=1),
+            "oos_pred": [f"class {label}" for label in probs.argmax(axis=1)],
+        }
+    )
+
+
+def flip(labels, classes, rate, seed=0):
+    rng = np.random.default_rng(seed)
+    wrong = rng.random(labels.size) < rate
+    return np.where(wrong, (labels + rng.integers(1, classes, labels.size)) % classes, labels), wrong
+
+
+def blobs(sizes, spread=1.0, distance=4.0, dimensions=8, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    centres = rng.normal(size=(len(sizes), dimensions))
+    centres *= distance / np.linalg.norm(centres, axis=1, keepdims=True)
+    return centres[labels] + spread * rng.normal(size=(labels.size, dimensions)), labels
+
+
+def yes(answer):
+    return answer["flagged"].fill_null(value=False).to_numpy()
+
+
+def no(answer):
+    return (~answer["flagged"].fill_null(value=True)).to_numpy()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return data.data / 16, data.target
+
+
+@pytest.fixture(scope="module")
+def noisy(digits):
+    labels, wrong = flip(digits[1], 10, 0.2)
+    return evidence(digits[0], labels, 10), wrong
+
+
+@pytest.mark.parametrize(("rate", "recall"), [(0.05, 0.4), (0.2, 0.6), (0.4, 0.5)])
+def test_planted_noise_is_found_with_high_precision(digits, rate, recall):
+    labels, wrong = flip(digits[1], 10, rate, seed=1)
+    answer = label_noise(evidence(digits[0], labels, 10))
+    flagged = yes(answer)
+    assert wrong[flagged].mean() >= 0.9
+    assert flagged[wrong].mean() >= recall
+    assert wrong[no(answer)].mean() <= 0.02
+    right = [name == f"class {truth}" for name, truth in zip(answer["suggestion"], digits[1], strict=True)]
+    assert np.mean(np.array(right)[flagged]) >= 0.8
+
+
+def test_clean_digits_are_left_alone(digits):
+    answer = label_noise(evidence(*digits, 10))
+    assert yes(answer).mean() <= 0.01
+    assert no(answer).mean() >= 0.8
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 2.5])
+def test_clean_classes_are_left_alone_separable_or_overlapping(spread):
+    answer = label_noise(evidence(*blobs([200] * 4, spread), 4))
+    assert yes(answer).mean() <= 0.01
+
+
+def test_negated_evidence_flags_other_samples(noisy):
+    frame, wrong = noisy
+    turned = label_noise(frame.drop("mean_loss").with_columns((-pl.col("aum")).alias("aum")))
+    assert not (yes(turned) & wrong).any()
+
+
+# the stories of failure
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_labels_cannot_be_told(digits, seed):
+    labels = np.random.default_rng(seed).integers(0, 10, digits[1].size)
+    answer = label_noise(evidence(digits[0], labels, 10))
+    assert answer["flagged"].null_count() >= 0.98 * answer.height
+    assert yes(answer).sum() == 0
+    assert answer["reason"].str.contains("by its name").mean() > 0.9
+
+
+def test_two_samples_per_class_cannot_be_told():
+    answer = label_noise(evidence(*blobs([2] * 40), 40))
+    assert answer["flagged"].null_count() == 80
+    assert answer["reason"].str.contains("fewer than 10").all()
+
+
+def test_a_class_of_99_percent_without_signal_cannot_be_told():
+    features = np.random.default_rng(0).normal(size=(2000, 8))
+    labels = (np.arange(2000) < 20).astype(int)
+    answer = label_noise(evidence(features, labels, 2))
+    assert answer["flagged"].null_count() == 2000
+
+
+def test_a_class_of_99_percent_that_can_be_recognised_is_judged():
+    features, labels = blobs([1980, 20], distance=8.0)
+    answer = label_noise(evidence(features, labels, 2))
+    assert yes(answer).sum() == 0
+    assert no(answer).mean() > 0.9
+
+
+def test_a_single_label_cannot_be_told():
+    frame = pl.DataFrame({"sample_id": [f"s{i:03d}" for i in range(100)], "label": ["x"] * 100})
+    frame = frame.with_columns(aum=pl.lit(1.0), oos_margin=pl.lit(1.0), oos_pred=pl.lit("x"))
+    answer = label_noise(frame)
+    assert answer["flagged"].null_count() == 100
+    assert answer["reason"].str.contains("only one label").all()
+
+
+def test_a_class_that_would_be_flagged_as_a_whole_is_in_doubt_itself():
+    # 60 % of what is called class 3 comes from other classes
+    features, labels = blobs([150] * 4, distance=6.0)
+    stolen = np.random.default_rng(0).choice(np.flatnonzero(labels != 3), 225, replace=False)
+    given = labels.copy()
+    given[stolen] = 3
+    answer = label_noise(evidence(features, given, 4))
+    assert yes(answer)[given == 3].mean() == 0
+
+
+def test_too_few_samples_show_no_groups():
+    features, labels = blobs([20, 20], distance=8.0)
+    answer = label_noise(evidence(features, flip(labels, 2, 0.2)[0], 2))
+    assert yes(answer).sum() == 0
+
+
+# the evidence
+
+
+def test_in_sample_evidence_alone_is_said_and_stricter(noisy):
+    frame, wrong = noisy
+    alone = label_noise(frame.drop("oos_margin", "oos_pred"))
+    assert alone.filter(pl.col("flagged"))["reason"].str.contains("in-sample evidence only").all()
+    assert wrong[yes(alone)].mean() >= 0.95
+    assert alone["suggestion"].null_count() == alone.height
+
+
+def test_in_sample_acceptance_of_memorised_noise_confirms_nothing():
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "sample_id": [f"s{i:03d}" for i in range(600)],
+            "label": rng.choice(["x", "y"], 600),
+            "aum": rng.normal(5, 1, 600),
+        }
+    )
+    assert label_noise(frame)["flagged"].null_count() == 600
+
+
+def test_the_early_target_can_only_hold_back(noisy):
+    frame, _ = noisy
+    alone = frame.drop("oos_margin", "oos_pred")
+    calm = label_noise(alone.with_columns(elr_target_disagreement=pl.lit(0.1)))
+    loud = label_noise(alone.with_columns(elr_target_disagreement=pl.lit(0.9)))
+    assert yes(calm).sum() == 0
+    assert np.array_equal(yes(loud), yes(label_noise(alone)))
+
+
+def test_the_loss_serves_where_the_margin_is_absent(noisy):
+    frame, wrong = noisy
+    answer = label_noise(frame.drop("aum"))
+    assert wrong[yes(answer)].mean() >= 0.9
+    assert yes(answer)[wrong].mean() >= 0.4
+    assert (answer["score"] == frame["mean_loss"]).all()
+    assert (answer.filter(pl.col("flagged"))["score"] > answer["threshold"][0]).all()
+
+
+def test_both_witnesses_are_needed(noisy):
+    frame, _ = noisy
+    before = yes(label_noise(frame))
+    agreeing = frame.with_columns(oos_margin=pl.lit(0.5), oos_pred=pl.col("label"))
+    assert yes(label_noise(agreeing)).sum() == 0
+    fine = frame.drop("mean_loss").with_columns(aum=pl.col("aum").abs() + 1)
+    assert (yes(label_noise(fine)) & before).sum() == 0
+
+
+def test_confidence_holds_up_against_the_truth(noisy):
+    frame, wrong = noisy
+    confidence = label_noise(frame)["confidence"].to_numpy()
+    for low, high in ((0.0, 0.1), (0.9, 1.01)):
+        inside = (confidence >= low) & (confidence < high)
+        assert inside.sum() > 50
+        assert abs(confidence[inside].mean() - wrong[inside].mean()) < 0.08
+
+
+def test_suspicion_ranks_wrong_labels_first(noisy):
+    frame, wrong = noisy
+    order = np.argsort(-label_noise(frame)["suspicion"].to_numpy())
+    assert wrong[order[: int(wrong.sum())]].mean() > 0.85
+
+
+# the form
+
+
+def test_columns_order_and_numbers(noisy):
+    frame, _ = noisy
+    answer = label_noise(frame)
+    assert answer.schema == pl.Schema(
+        {
+            "sample_id": pl.String, "flagged": pl.Boolean, "score": pl.Float64, "threshold": pl.Float64,
+            "reason": pl.String, "suggestion": pl.String, "confidence": pl.Float64, "suspicion": pl.Float64,
+        }
+    )  # fmt: skip
+    assert answer["sample_id"].is_sorted()
+    assert answer["reason"].null_count() == 0
+    flagged = answer.filter(pl.col("flagged"))
+    assert (flagged["score"] < flagged["threshold"]).all()
+    assert flagged["confidence"].min() >= 0.9
+    assert answer["confidence"].is_between(0, 1).all()
+    assert (
+        flagged["reason"]
+        .str.contains(r"^label probably wrong: aum -?[\d.]+ < -?[\d.]+, and cross-fitted")
+        .all()
+    )
+    assert (
+        flagged["suggestion"] != flagged.join(frame, on="sample_id", maintain_order="left")["label"]
+    ).all()
+
+
+def test_row_order_and_foreign_columns_do_not_matter(noisy):
+    frame, _ = noisy
+    shuffled = frame.sample(fraction=1, shuffle=True, seed=3).with_columns(
+        why=pl.lit("q"), confidence=pl.lit(7.0), flagged=pl.lit(value=True), suspicion=pl.lit(0)
+    )
+    assert label_noise(shuffled).equals(label_noise(frame))
+
+
+def test_verified_labels_are_never_flagged(noisy):
+    frame, _ = noisy
+    flagged = label_noise(frame).filter(pl.col("flagged"))["sample_id"]
+    answer = label_noise(frame.with_columns(verified=pl.col("sample_id").is_in(flagged[:5].implode())))
+    known = answer.filter(pl.col("sample_id").is_in(flagged[:5].implode()))
+    assert known["flagged"].to_list() == [False] * 5
+    assert known["confidence"].to_list() == [0.0] * 5
+    assert set(known["reason"]) == {"label verified by a person"}
+
+
+def test_what_was_not_observed_or_not_trained_on_is_null(noisy):
+    frame, _ = noisy
+    holes = frame.with_row_index("n").with_columns(
+        aum=pl.when(pl.col("n") != 0).then("aum"),
+        oos_margin=pl.when(pl.col("n") != 1).then("oos_margin"),
+        split=pl.when(pl.col("n") == 2).then(pl.lit("val")).otherwise(pl.lit("train")),
+    )
+    answer = label_noise(holes.drop("n", "mean_loss"))
+    assert answer["flagged"][:3].null_count() == 3
+    assert answer["reason"][:3].str.contains("not a train sample, or not observed").all()
+    assert answer["confidence"][:3].null_count() == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop("aum", "mean_loss"), "needs a score 'aum' or 'mean_loss'"),
+        (lambda f: f.drop("oos_pred"), "without 'oos_pred'"),
+        (lambda f: f.drop("label"), "'label' is missing"),
+        (lambda f: pl.concat([f, f[:1]]), "stands there twice"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(noisy, change, message):
+    with pytest.raises(BadInput, match=message):
+        label_noise(change(noisy[0]))
+
+
+def test_flags_are_found_by_their_file():
+    assert "label_noise" in names()
+    facts = find("label_noise")
+    assert facts.function is label_noise
+    assert facts.defaults == {"min_class": 10, "probability": None, "separation": None}
+    with pytest.raises(UnknownName, match="did you mean 'label_noise'"):
+        find("label_noize")

@@ -1,0 +1,92 @@
+"""The overlap of forget and retain."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.schema import BadInput
+from tracesift.selectors.contract import select
+from tracesift.selectors.overlap_report import overlap_report
+
+
+@pytest.fixture
+def divided():
+    frame = pl.DataFrame(
+        {
+            "sample_id": list("edcba"),
+            "label": ["y", "y", "x", "x", "x"],
+            "content_hash": ["5", "4", "1", "2", "1"],
+        }
+    )
+    result = pl.DataFrame(
+        {"sample_id": list("abcde"), "role": ["forget", "forget", "retain", "neighbor", "holdout"]}
+    )
+    angles = np.deg2rad([200, 10, 90, 8, 0])  # e d c b a
+    return result, frame, np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def test_by_hand(divided):
+    result, frame, points = divided
+    report = overlap_report(result, frame, embedding=points, thresholds=(0.9, 0.99))
+    assert report["counts"] == {"forget": 2, "holdout": 1, "neighbor": 1, "retain": 1}
+    assert report["exact_across"] == 1
+    # a (0 deg) is nearest to d (10 deg), b (8 deg) to d
+    assert report["nearest_retained"]["min"] == pytest.approx(np.cos(np.deg2rad(10)), abs=1e-5)
+    assert report["nearest_retained"]["max"] == pytest.approx(np.cos(np.deg2rad(2)), abs=1e-5)
+    assert report["share_above"] == {"0.9": 1.0, "0.99": 0.5}
+    assert [entry["sample_id"] for entry in report["cannot_be_forgotten"]] == ["a", "b"]
+    assert report["cannot_be_forgotten"][0]["copy"] == "c"
+    # forget holds x twice; retained x and y once each
+    assert report["label_distance"] == 0.5
+    assert report["forget_rate"] == {"label 'x'": pytest.approx(2 / 3, abs=1e-6), "label 'y'": 0.0}
+    assert report["forget_rate_disparity"] == pytest.approx(2 / 3, abs=1e-6)
+    assert report["groups_lost"] == []
+    json.dumps(report, allow_nan=False)
+
+
+def test_row_order_does_not_matter(divided):
+    result, frame, points = divided
+    shuffle = np.array([3, 0, 4, 2, 1])
+    assert overlap_report(result, frame, embedding=points) == overlap_report(
+        result[shuffle], frame[shuffle], embedding=points[shuffle]
+    )
+
+
+def test_after_the_closure_everything_can_be_forgotten():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(60, 6))
+    points[30:40] = points[:10] + 0.001 * rng.normal(size=(10, 6))
+    frame = pl.DataFrame({"sample_id": [f"{i:02d}" for i in range(60)], "label": ["x"] * 60})
+    asked = [f"{i:02d}" for i in range(5)]
+    open_set = select(
+        "forget_ready", frame, budget=None, seed=0, embedding=points, forget=asked, near_duplicate=None
+    )
+    closed = select("forget_ready", frame, budget=None, seed=0, embedding=points, forget=asked)
+    assert len(overlap_report(open_set, frame, embedding=points)["cannot_be_forgotten"]) == 5
+    assert overlap_report(closed, frame, embedding=points)["cannot_be_forgotten"] == []
+
+
+def test_an_empty_forget_set(divided):
+    result, frame, points = divided
+    report = overlap_report(result.with_columns(pl.lit("retain").alias("role")), frame, embedding=points)
+    assert report["nearest_retained"] is None
+    assert report["label_distance"] is None
+    assert report["cannot_be_forgotten"] == []
+
+
+def test_what_does_not_fit_together_is_refused(divided):
+    result, frame, _ = divided
+    with pytest.raises(BadInput, match="do not name the same samples"):
+        overlap_report(result[:4], frame)
+    with pytest.raises(BadInput, match="thresholds"):
+        overlap_report(result, frame, thresholds=())
+
+
+def test_lost_groups_are_named(divided):
+    result, frame, _ = divided
+    lost = result.with_columns(
+        pl.when(pl.col("sample_id") == "d").then(pl.lit("forget")).otherwise("role").alias("role")
+    )
+    assert overlap_report(lost, frame)["groups_lost"] == ["label 'y'"]

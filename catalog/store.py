@@ -152,7 +152,7 @@ class Catalog:
                 raise BadInput(f"run {run_id} is not in the catalog {self.path}")
             merged = json.loads(found[0][0] or "{}") | details
             con.execute(
-                "UPDATE runs SET status = ?, finished_at = ?, details = ? WHERE run_id = ?",
+                "UPDATE runs SET status = ?, finished_at = coalesce(finished_at, ?), details = ? WHERE run_id = ?",
                 [status, now(), canonical_json(merged).decode(), run_id],
             )
 

@@ -1,8 +1,8 @@
 """A recording made elsewhere comes in: matched to the workspace's dataset, completed, kept as a run like ours.
 
-Scores that are finished already (AUM's `aum_values.csv`, a table of one row per sample) are kept as scores of a
-run of kind ``import`` with scorer version 0: they were computed by code that we have not seen, and no signal can
-be taken back out of them.
+Scores that are finished already (AUM's `aum_values.csv`, a table of one row per sample) are kept as scores of
+a run of kind ``import-scores`` with scorer version 0: they were computed by code that we have not seen, and no
+signal can be taken back out of them.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _keep_scores(work: Work, found: Finished, dataset: Dataset | None) -> dict[s
     kept = frame.join(train, on="sample_id", how="semi")
     run_id = digest({"import": found.content, "dataset": dataset.fingerprint, "scores": known})
     work.catalog.put_run(
-        {"run_id": run_id, "dataset_id": dataset.dataset_id, "kind": "import", "status": "done",
+        {"run_id": run_id, "dataset_id": dataset.dataset_id, "kind": "import-scores", "status": "done",
          "file": found.where, "form": found.form, "scores": known}
     )  # fmt: skip
     meta = [

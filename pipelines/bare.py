@@ -75,7 +75,7 @@ def bare_dataset(
     return Dataset(
         name=name,
         source=source,
-        options={},
+        options={"recorded": True},
         kind=KIND,
         samples=whole,
         classes=names,

@@ -1,0 +1,291 @@
+"""Keeping a workspace in order: are manifests still true, what differs, what can go, what is this machine."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tracesift.catalog.files import canonical_json
+from tracesift.catalog.manifest import MANIFEST_FILE, Manifest, diff_manifests, read_manifest, verify_manifest
+from tracesift.catalog.schema import BadInput, FingerprintMismatch
+from tracesift.flows.work import Work
+
+REQUIRED = {
+    "torch": "recording, scoring",
+    "numpy": "everything",
+    "polars": "everything",
+    "duckdb": "the catalog",
+    "pyarrow": "Parquet and Arrow files",
+    "scikit-learn": "cross-fitting, mixtures, digits",
+    "scipy": "flags, statistics",
+    "datasets": "save_to_disk folders, hf: sources, applying manifests",
+    "pillow": "images",
+    "altair": "the report's charts",
+    "prefect": "scheduled flows",
+}
+"""Distribution to what needs it."""
+
+OPTIONAL = {
+    "transformers": "text models hf:NAME, the Trainer mixin",
+    "lightning": "the Lightning callback",
+    "pandas": "pandas frames as sources",
+}
+
+NEIGHBOURS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
+"""Distributions that provide faiss; two of them beside each other break each other."""
+
+
+# --- verify
+
+
+def verify(path: Path, source: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Recompute a manifest's hashes, counts and fingerprint, and compare it with its data where these are there.
+
+    Parameters
+    ----------
+    path
+        A manifest.json or its folder.
+    source
+        The data; the manifest's own source where None.
+    options
+        How `source` is read, beside what the manifest says.
+
+    Returns
+    -------
+    dict
+        ``manifest``, ``name``, ``version``, ``matches``, ``checked`` and ``differences`` (sentences), ``note``: why
+        the data were not compared, or None.
+    """
+    differences = verify_manifest(path)
+    checked = ["hash of the members", "schema, order, ids and roles", "counts", "fingerprint of the content"]
+    manifest = read_manifest(path)
+    where, note = _own_source(manifest) if source is None else (source, None)
+    if not differences and where is not None:
+        found = _compare_data(path, manifest, where, options)
+        differences += found
+        checked.append(f"ids, labels and splits of {where}")
+    elif differences:
+        note = "the data were not compared, because the manifest itself differs"
+    return {
+        "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
+        "checked": checked, "differences": differences, "note": note,
+    }  # fmt: skip
+
+
+def _own_source(manifest: Manifest) -> tuple[str | None, str | None]:
+    """Return the source that the manifest names where it can be opened from here, else why not."""
+    source = manifest.dataset.source
+    if manifest.dataset.options.get("recorded"):
+        return None, f"it was selected from the recording {source} alone: there are no data to compare"
+    if source == "digits" or Path(source).exists():
+        return source, None
+    return None, f"its source {source} is not found from here; give it as SOURCE to compare the data too"
+
+
+def _compare_data(path: Path, manifest: Manifest, source: str, options: Mapping[str, Any]) -> list[str]:
+    from tracesift.pipelines.dataset import open_dataset
+    from tracesift.pipelines.subset import load_manifest
+
+    recorded = {name: value for name, value in manifest.dataset.options.items() if value is not None}
+    dataset = open_dataset(source, **{**recorded, **options})
+    try:
+        load_manifest(path).verify(dataset)
+    except FingerprintMismatch as error:
+        return [str(error)]
+    return []
+
+
+# --- diff
+
+
+def differing(workspace: Path, first: str, second: str) -> dict[str, Any]:
+    """Return what changed between two manifests (paths, or subsets of the workspace by name) or two runs' scores.
+
+    Returns
+    -------
+    dict
+        ``kind`` ("manifests" or "runs"), then for manifests what `diff_manifests` says, for runs ``scorers``, a row
+        each.
+    """
+    places = [_manifest_at(workspace, name) for name in (first, second)]
+    if all(places):
+        return {"kind": "manifests", **diff_manifests(*places)}  # type: ignore[arg-type]
+    if any(places):
+        missing = second if places[0] else first
+        raise BadInput(
+            f"{missing}: no manifest and no subset of {workspace}; give two manifests, or two run ids"
+        )
+    catalog = Work(workspace).catalog
+    if not catalog.path.exists():
+        raise BadInput(f"{first}: no manifest, and {workspace} holds no runs to look for; give two manifests")
+    rows = catalog.diff_runs(first, second)
+    return {"kind": "runs", "first": first, "second": second, "scorers": rows.to_dicts()}
+
+
+def _manifest_at(workspace: Path, name: str) -> Path | None:
+    given, made = Path(name), workspace / "manifests" / name / MANIFEST_FILE
+    if given.exists():
+        return given
+    return made if made.exists() else None
+
+
+# --- gc
+
+
+def collect(work: Work, keep: int, *, dry_run: bool = False) -> dict[str, Any]:
+    """Drop the signals of old recordings; scores, flags, subsets and manifests stay, and so does their meaning.
+
+    Recordings that differ by their seed alone count as one. The newest of the current dataset is always kept, and an
+    unfinished one, because it can be resumed.
+
+    Parameters
+    ----------
+    keep
+        How many recordings to keep, the newest first.
+    dry_run
+        Say what would go, and leave it.
+
+    Returns
+    -------
+    dict
+        ``dropped`` (run ids), ``kept``, ``unfinished``, ``bytes`` freed, ``dry_run``.
+    """
+    from tracesift.pipelines.signals import drop_run, list_runs, run_folder
+
+    if keep < 1:
+        raise BadInput(f"--keep {keep}: at least 1; the newest recording is what scores can be computed from")
+    newest = work.catalog.newest_dataset()
+    ranks = dict(work.catalog.query("SELECT run_id, seq FROM runs").iter_rows())
+    runs = sorted(
+        list_runs(work.path), key=lambda run: (ranks.get(run["run_id"], -1), run["run_id"]), reverse=True
+    )
+    groups: dict[bytes, list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(_but_seed(run), []).append(run)
+    kept = list(groups.values())[:keep]
+    current = [
+        runs
+        for runs in groups.values()
+        if newest and runs[0]["dataset"]["dataset_id"] == newest["dataset_id"]
+    ]
+    kept += [runs for runs in current[:1] if runs not in kept]
+    saved = {run["run_id"] for runs in kept for run in runs}
+    dropped = [run["run_id"] for run in runs if run["run_id"] not in saved]
+    freed = sum(_size(run_folder(work.path, run_id)) for run_id in dropped)
+    for run_id in () if dry_run else dropped:
+        # The status first: killed between the two, the next collection finds the files and goes on.
+        if run_id in ranks:
+            work.catalog.finish_run(run_id, status="collected")
+        drop_run(work.path, run_id)
+    finished = {run["run_id"] for run in runs}
+    folders = [path.name.removeprefix("run=") for path in sorted((work.path / "signals").glob("run=[!_]*"))]
+    return {
+        "dropped": dropped, "kept": sorted(saved), "bytes": freed, "dry_run": dry_run,
+        "unfinished": [run_id for run_id in folders if run_id not in finished],
+    }  # fmt: skip
+
+
+def _but_seed(run: Mapping[str, Any]) -> bytes:
+    config = {name: value for name, value in run["config"].items() if name != "seed"}
+    return canonical_json(
+        [run["dataset"]["dataset_id"], run["dataset"]["transform"], run.get("model"), config]
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# --- doctor
+
+
+def examine(workspace: Path) -> list[dict[str, Any]]:
+    """Return what this machine has, a row per thing: name, state (ok, missing, problem), found, and what needs it."""
+    rows = [_python(), *(_installed(name, needed, required=True) for name, needed in REQUIRED.items())]
+    rows += [_installed(name, needed, required=False) for name, needed in OPTIONAL.items()]
+    rows += [_faiss(), *_torch(), _disk(workspace)]
+    return rows
+
+
+def _row(name: str, state: str, found: str, needed: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "state": state, "found": found, "needed_for": needed, "required": required}
+
+
+def _python() -> dict[str, Any]:
+    state = "ok" if sys.version_info >= (3, 11) else "problem"
+    return _row(
+        "python",
+        state,
+        f"{platform.python_version()} on {platform.platform()}",
+        "3.11 or later",
+        required=True,
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _installed(name: str, needed: str, *, required: bool) -> dict[str, Any]:
+    found = _version(name)
+    return _row(name, "missing" if found is None else "ok", found or "–", needed, required=required)
+
+
+def _faiss() -> dict[str, Any]:
+    needed = "fast neighbours: near duplicates, coverage selectors on large sets"
+    there = [name for name in NEIGHBOURS if _version(name)]
+    if len(there) > 1:
+        return _row(
+            "faiss", "problem", f"{' and '.join(there)} provide one module; uninstall all but one", needed
+        )
+    if not there:
+        return _row("faiss", "missing", "pip install 'tracesift[cpu]' or 'tracesift[gpu]', not both", needed)
+    try:
+        importlib.import_module("faiss")
+    except ImportError as error:
+        return _row("faiss", "problem", f"{there[0]} cannot be imported: {error}", needed)
+    return _row("faiss", "ok", f"{there[0]} {_version(there[0])}", needed)
+
+
+def _torch() -> list[dict[str, Any]]:
+    """Return the devices, threads and capability that torch sees; nothing where it is not installed."""
+    needed = "the speed and the bits of a recording"
+    if _version("torch") is None:
+        return []
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [_row("torch device", "problem", f"torch cannot be imported: {error}", needed, required=True)]
+    capability = torch.backends.cpu.get_cpu_capability()
+    rows = [_row("cpu", "ok", f"{torch.get_num_threads()} threads, capability {capability}", needed)]
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return [*rows, _row("gpu", "ok", ", ".join(names), "large models")]
+    return [
+        *rows,
+        _row("gpu", "missing", "none that torch can use; everything runs on the CPU", "large models"),
+    ]
+
+
+def _disk(workspace: Path) -> dict[str, Any]:
+    place = workspace.expanduser().absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    taken = f", {_size(workspace) / 1e6:,.0f} MB taken by {workspace}" if workspace.exists() else ""
+    state = "ok" if free > 1e9 else "problem"
+    return _row(
+        "disk",
+        state,
+        f"{free / 1e9:,.1f} GB free at {place}{taken}",
+        "signals, about 40 bytes per sample and epoch",
+    )

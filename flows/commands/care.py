@@ -1,0 +1,132 @@
+"""Commands that keep a workspace in order: `verify`, `diff`, `gc`, `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from tracesift.flows.options import Common, Reading
+from tracesift.flows.progress import say
+from tracesift.flows.show import console, print_json, print_table
+
+Flag = Parameter(negative="")
+SHOWN = 20
+"""Changed samples shown in a table; --json gives all."""
+
+
+def verify(
+    manifest: Path, source: str | None = None, /, *, common: Common = Common(), reading: Reading = Reading()
+) -> int:
+    """Recompute a manifest's hashes, ids and fingerprint; exit code 1 and the differences where they do not match.
+
+    Parameters
+    ----------
+    manifest
+        A manifest.json, or the folder that holds it.
+    source
+        The data to compare with; by default the source that the manifest names, where it is found.
+    """
+    from tracesift.flows.care import verify as check
+
+    result = check(manifest, source, reading.arguments())
+    if common.json:
+        print_json(result)
+    elif result["matches"]:
+        print(f"{result['name']} version {result['version']} matches: {'; '.join(result['checked'])}")
+    else:
+        print(f"{result['name']} version {result['version']} does not match:")
+        for difference in result["differences"]:
+            print(f"- {difference}")
+    if result["note"]:
+        say(result["note"])
+    return 0 if result["matches"] else 1
+
+
+def diff(first: str, second: str, /, *, common: Common = Common()) -> int:
+    """Tell what changed between two manifests, or between two runs' scores.
+
+    Parameters
+    ----------
+    first
+        A manifest (path, or name of a subset of the workspace), or a run id.
+    second
+        The other one, of the same sort.
+    """
+    from tracesift.flows.care import differing
+
+    result = differing(common.workspace, first, second)
+    if common.json:
+        print_json(result)
+    elif result["kind"] == "runs":
+        print_table(result["scorers"], title=f"{result['first']} against {result['second']}")
+    else:
+        _print_manifests(result)
+    return 0
+
+
+def _print_manifests(result: dict[str, Any]) -> None:
+    out = console()
+    if result["same"]:
+        out.print("the same content: equal fingerprints")
+    fields = [{"field": name, "first": old, "second": new} for name, (old, new) in result["fields"].items()]
+    if fields:
+        print_table([{name: str(value) for name, value in row.items()} for row in fields], title="Fields")
+    for name in ("added", "removed"):
+        if result[name]:
+            rest = " …" if len(result[name]) > SHOWN else ""
+            out.print(f"{name}: {len(result[name])} samples: {', '.join(result[name][:SHOWN])}{rest}")
+    if result["roles"]:
+        print_table([{"role": change, "samples": count} for change, count in result["roles"].items()])
+    if result["changed"]:
+        rows = [
+            {
+                name: value if name == "sample_id" else " -> ".join(map(str, value))
+                for name, value in row.items()
+            }
+            for row in result["changed"][:SHOWN]
+        ]
+        print_table(rows, title=f"Changed ({len(result['changed'])} samples)")
+
+
+def gc(*, keep: int, common: Common = Common(), dry_run: Annotated[bool, Flag] = False) -> int:
+    """Drop the signals of old recordings; catalog and manifests stay.
+
+    Parameters
+    ----------
+    keep
+        How many recordings to keep, the newest first; recordings that differ by their seed alone count as one.
+    dry_run
+        Only say what would go.
+    """
+    from tracesift.flows.care import collect
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    with work.locked():
+        result = collect(work, keep, dry_run=dry_run)
+    if common.json:
+        print_json(result)
+    else:
+        would = "would drop" if dry_run else "dropped"
+        names = f": {', '.join(result['dropped'])}" if result["dropped"] else ""
+        print(f"{would} {len(result['dropped'])} recordings ({result['bytes'] / 1e6:,.1f} MB){names}")
+        print(f"kept {len(result['kept'])}: {', '.join(result['kept']) or 'none'}")
+    if result["unfinished"]:
+        say(f"unfinished, left to be resumed: {', '.join(result['unfinished'])}")
+    return 0
+
+
+def doctor(*, common: Common = Common()) -> int:
+    """Say what this machine has and what is missing for what; exit code 1 where something required is missing."""
+    from tracesift.flows.care import examine
+
+    rows = examine(common.workspace)
+    bad = [row for row in rows if row["required"] and row["state"] != "ok"]
+    if common.json:
+        print_json({"ok": not bad, "checks": rows})
+    else:
+        for row in rows:
+            print(f"{row['state']:8} {row['name']:14} {row['found']}  ({row['needed_for']})")
+    return 1 if bad else 0

@@ -81,7 +81,7 @@ def write_imported(
     config = {
         "import": foreign.content,
         "ids": digest(foreign.ids),
-        "classes": sorted(matched.order.items()),
+        "classes": [list(pair) for pair in sorted(matched.order.items())],
     }
     run_id = run_id_of(dataset, modes=[mode], fields=fields, config=config)
     if is_whole(workspace, run_id):

@@ -15,8 +15,7 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real datasets, one sub-folder each."""
-    named = os.environ.get("TRACESIFT_DATA")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
+    folder = os.environ.get("TRACESIFT_DATA")
+    if folder is None or not Path(folder).is_dir():
         pytest.skip("the real datasets are not here: set TRACESIFT_DATA to their folder")
-    return folder
+    return Path(folder)

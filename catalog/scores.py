@@ -39,7 +39,7 @@ def variant_column(scorer: str, params: Mapping[str, Any], defaults: Mapping[str
 
 def samples_of(con: duckdb.DuckDBPyConnection, dataset_id: str) -> pl.DataFrame:
     """Return sample_row, sample_id, split, label of a dataset state in row order; BadInput where unknown."""
-    frame = con.sql(
+    frame: pl.DataFrame = con.sql(
         "SELECT sample_row, sample_id, split, label FROM samples WHERE dataset_id = $id ORDER BY sample_row",
         params={"id": dataset_id},
     ).pl()

@@ -18,7 +18,7 @@ import duckdb
 import polars as pl
 
 from tracesift.catalog import explain, scores, views
-from tracesift.catalog.connection import CATALOG_FILE, reading, rows, writing
+from tracesift.catalog.connection import CATALOG_FILE, literal, reading, rows, writing
 from tracesift.catalog.copying import copied
 from tracesift.catalog.files import canonical_json, replacing
 from tracesift.catalog.frames import conform, distinct_ids
@@ -278,9 +278,10 @@ class Catalog:
                 found = con.extract_statements(sql)
                 _check_statements([statement.type.name for statement in found])
                 given = params if isinstance(params, Mapping) else list(params)
-                return con.sql(sql, params=given or None).pl()
+                answer: pl.DataFrame = con.sql(sql, params=given or None).pl()
             except (duckdb.Error, pl.exceptions.PolarsError) as error:
                 raise BadInput(f"this query cannot be run: {_whole_message(error)}") from error
+            return answer
 
     def newest_dataset(self) -> dict[str, Any] | None:
         """Return the record of the dataset state written last, JSON columns decoded, or None."""
@@ -336,7 +337,7 @@ class Catalog:
         target.with_name(target.name + ".wal").unlink(missing_ok=True)
         with self._read() as con, replacing(target) as temporary:
             temporary.unlink()
-            con.execute(f"ATTACH {views.literal(str(temporary))} AS copy_")
+            con.execute(f"ATTACH {literal(str(temporary))} AS copy_")
             con.execute("COPY FROM DATABASE catalog TO copy_")
             con.execute("DETACH copy_")
         return target
@@ -364,7 +365,7 @@ def _seal(con: duckdb.DuckDBPyConnection, workspace: Path) -> None:
     """Close the file system to a user's query, the signals folder of `trajectories` excepted."""
     folder = str(workspace)
     if not any(letter in folder for letter in "*["):  # DuckDB matches these escaped, and so never allows them
-        con.execute(f"SET allowed_directories = [{views.literal(folder + '/signals/')}]")
+        con.execute(f"SET allowed_directories = [{literal(folder + '/signals/')}]")
         con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
 

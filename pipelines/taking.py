@@ -54,7 +54,7 @@ def contiguous(source: Any, dataset: Dataset, taken: Taken) -> datasets.Dataset:
     """
     import datasets
 
-    column = dataset.options.get("label")
+    column = str(dataset.options.get("label"))
     at = _positions(dataset, taken)
     if isinstance(source, datasets.Dataset) and column in source.column_names and (at < len(source)).all():
         chosen = source.with_format(None).select(at.tolist()).flatten_indices()
@@ -76,7 +76,7 @@ def _positions(dataset: Dataset, taken: Taken) -> np.ndarray:
     """Return where the chosen rows stand in the source; a Dataset that was not read from one has no places."""
     if dataset.positions is None:
         return np.full(len(taken.rows), np.iinfo(np.int64).max)
-    return dataset.positions[taken.rows]
+    return np.asarray(dataset.positions[taken.rows])
 
 
 def _with_labels(chosen: datasets.Dataset, column: str, dataset: Dataset, taken: Taken) -> datasets.Dataset:
@@ -167,7 +167,7 @@ def torch_subset(
 
 def _replacements(source: Any, dataset: Dataset, taken: Taken, changed: np.ndarray) -> dict[int, Any]:
     """Return place in the subset -> label as the source gives it, learned from one sample of each class."""
-    places: np.ndarray = dataset.positions  # set, because the source was opened here
+    places = np.asarray(dataset.positions)  # set, because the source was opened here
     known: dict[str, Any] = {}
     for label in taken.labels.filter(pl.Series(changed)).unique().to_list():
         rows = np.flatnonzero((dataset.samples["label"] == label).to_numpy())
@@ -190,7 +190,7 @@ class Relabelled(torch_data.Subset[Any]):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, list):
             return self.__getitems__(place)
-        pair, place = super().__getitem__(place), int(place)
+        pair, place = self.dataset[self.indices[place]], int(place)
         return (pair[0], self.replacements[place]) if place in self.replacements else pair
 
     def __getitems__(self, places: list[int]) -> list[Any]:

@@ -19,7 +19,12 @@ from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import truth_of
 from tracesift.flows.work import Work
 from tracesift.flows.worklist import worklist
-from tracesift.scorers.contract import find, names
+from tracesift.scorers.contract import find
+
+LABEL_DETECTORS = ("aum", "confident_learning", "elr_target_disagreement", "loss_gmm", "mean_loss")
+"""Scores that are evidence about a label; those of shortcuts speak of the input, and of something else."""
+
+UNLEARNABLE_SHOWN = 24
 
 
 def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
@@ -38,11 +43,15 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
     truth = truth_of(work.dataset, scores, flags)
     subsets = recorded_subsets(work)
     evaluations = work.catalog.query(
-        "SELECT e.subset, s.control_of, e.seed, e.metric, e.value, e.num_train, e.details FROM evaluations e "
+        "SELECT e.subset, s.control_of, e.seed, e.metric, e.value, e.num_train, "
+        "CAST(json_extract(e.details, '$.steps') AS INTEGER) AS steps FROM evaluations e "
         "LEFT JOIN (SELECT subset_id, control_of FROM subsets) s USING (subset_id) WHERE e.dataset_id = ? ORDER BY ALL",
         (known["dataset_id"],),
     )
-    shown = listed["sample_id"].head(MAX_ITEMS)
+    odd = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
+    shown = pl.concat(
+        [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN)]
+    ).unique()
     rows = work.dataset.samples["sample_id"].search_sorted(shown).to_list()
     data = ReportData(
         title=f"{known['name']}: which samples to train on, fix and forget",
@@ -94,7 +103,7 @@ def newest_flags(work: Work) -> pl.DataFrame:
 
 def suspects(work: Work, scores: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
     """Return the ranked worklist, verified samples left out."""
-    directions = {name: find(name).direction or "" for name in names() if name in scores.columns}
+    directions = {name: find(name).direction or "" for name in LABEL_DETECTORS if name in scores.columns}
     suggested = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "suggestion", "confidence")
     verified = work.catalog.query("SELECT sample_id FROM reviews")["sample_id"]
     listed = worklist(flags, scores, suggested, directions=directions, verified=verified.to_list())
@@ -143,7 +152,8 @@ def _scorers(work: Work) -> list[dict[str, Any]]:
     )
     return [
         {
-            "name": row["scorer"], "version": row["scorer_version"], "params": row["params"], "run_id": row["run_id"],
+            "name": row["scorer"], "version": row["scorer_version"], "params": json.loads(row["params"] or "{}"),
+            "run_id": row["run_id"],
             "direction": facts.direction, "mode": facts.mode, "inputs": list(facts.inputs),
             "reference": facts.reference, "summary": facts.summary,
         }

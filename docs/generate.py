@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 
 from tracesift.scorers import contract as scorers
 from tracesift.selectors import contract as selectors
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+from benchmark_tables import benchmarks_page  # noqa: E402 - a neighbour, not a package
 
 
 def main() -> None:
@@ -24,7 +27,11 @@ def generated() -> dict[Path, str]:
     """Return the generated files: path -> text."""
     readme = ROOT / "README.md"
     text = between(readme.read_text(encoding="utf-8"), "scorers", scorer_table())
-    return {readme: between(text, "selectors", selector_table()), ROOT / "docs" / "methods.md": methods()}
+    return {
+        readme: between(text, "selectors", selector_table()),
+        ROOT / "docs" / "methods.md": methods(),
+        ROOT / "docs" / "benchmarks.md": benchmarks_page(),
+    }
 
 
 def between(text: str, name: str, table: str) -> str:

@@ -24,6 +24,7 @@ ELR_BETA = 0.7
 """Decay of the temporal-ensemble target (Liu et al. 2020, CIFAR-10 with symmetric noise)."""
 
 COUNTERS = ("outside", "last_outside", "label_outside", "relabelled")
+_NO_ROW = -(2**31) + 1
 BOOKKEEPING = ("presentations", "nonfinite", "num_tokens")
 
 
@@ -84,6 +85,7 @@ class Buffers:
         """Forget the epoch; what spans epochs stays."""
         self._table.zero_()
         self._counters.zero_()
+        self._counters[COUNTERS.index("last_outside")] = _NO_ROW
         self._claims.fill_(NEVER)
         self._latest.fill_(-1)
         self.presented = 0
@@ -152,7 +154,7 @@ class Buffers:
         outside = (rows < 0) | (rows >= len(self._lookup)) | (positions < 0)
         positions = torch.where(outside, self.spare, positions)
         self._count("outside", outside)
-        last = torch.where(outside, rows.clamp(-1, 2**31 - 1), -1).amax().to(torch.int32)
+        last = torch.where(outside, rows.clamp(1 + _NO_ROW, -_NO_ROW), _NO_ROW).amax().to(torch.int32)
         self._counters[1] = torch.maximum(self._counters[1], last)
         order = self.presented + torch.arange(len(rows), device=self.device)
         self._claims.scatter_reduce_(0, positions, order, "amin")

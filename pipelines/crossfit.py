@@ -2,7 +2,8 @@
 
 Samples are dealt to k folds, whole groups together; each fold's model trains on the others. One function per
 fold, one file per fold, so that a killed or failed fold is repeated alone. A second, weak model (linear, two
-epochs or 300 steps) gives `probs_oos_weak`: what it can tell out of sample is a shortcut rather than the task.
+epochs or 300 steps) gives `probs_oos_weak`: what that one can tell out of sample is a shortcut rather than the
+task.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tracesift.pipelines.signals import add_array, read_array, read_run, run_fol
 from tracesift.pipelines.train import Plan, Progress, TrainConfig, plan
 
 WEAK_EPOCHS, WEAK_STEPS = 2, 300
-"""The weak model passes over the data twice, or more often where that would be too few steps to learn at all."""
+"""The weak model passes over the data twice, or more often where that would be too few steps to learn."""
 
 
 def assign_folds(dataset: Any, folds: int) -> np.ndarray:

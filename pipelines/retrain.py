@@ -66,7 +66,7 @@ def retrain(
     """
     rows = np.asarray(rows, dtype=np.int64)
     _check(dataset, rows, weights, labels, split, steps)
-    found = find(model, dataset.kind)
+    found = find(model, dataset.kind).for_size(len(dataset.rows("train")))  # the same batch for every subset
     where = choose_device(device)
     with settled(seed, threads or found.recipe.threads):
         encoded = (inputs or encode(dataset, found, fit=rows)).to(where)

@@ -83,9 +83,10 @@ def plan(dataset: Any, config: TrainConfig) -> Plan:
     BadInput
         For an unknown model or field, no epochs, or fewer than two training samples.
     """
-    model = find(config.model, dataset.kind).with_recipe(batch_size=config.batch_size, lr=config.lr)
-    epochs = config.epochs if config.epochs is not None else model.recipe.epochs
     size = len(dataset.rows("train"))
+    model = find(config.model, dataset.kind).for_size(size)
+    model = model.with_recipe(batch_size=config.batch_size, lr=config.lr)
+    epochs = config.epochs if config.epochs is not None else model.recipe.epochs
     if epochs < 1 or model.recipe.batch_size < 1:
         raise BadInput(f"epochs={epochs}, batch_size={model.recipe.batch_size}: both must be at least 1")
     if size < 2:

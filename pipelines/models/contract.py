@@ -61,6 +61,8 @@ class Recipe:
     """Images with a longer side, or of several sizes, are brought to squares of this many pixels."""
     encoding: Literal["auto", "tokens"] = "auto"
     kinds: tuple[str, ...] = ("image", "text", "tabular")
+    most_steps: int | None = 500
+    """Batches double, up to eight times, until an epoch takes no more steps than this; None for never."""
     threads: int | None = 1
     """CPU threads when none are asked for; small models are slower with several."""
 
@@ -83,9 +85,16 @@ class Model:
     def identity(self) -> dict[str, Any]:
         """Return what names this model in a run's id, as plain JSON."""
         recipe = {**asdict(self.recipe), "kinds": list(self.recipe.kinds)}
-        for name in ("threads", "epochs", "kinds"):
+        for name in ("threads", "epochs", "kinds", "most_steps"):
             del recipe[name]
         return {"name": self.name, **recipe}
+
+    def for_size(self, samples: int) -> Model:
+        """Return the model with the batch size that suits a training set of so many samples."""
+        most, size = self.recipe.most_steps, self.recipe.batch_size
+        while most is not None and samples > size * most and size < 8 * self.recipe.batch_size:
+            size *= 2
+        return self.with_recipe(batch_size=size)
 
     def with_recipe(self, **changes: Any) -> Model:
         """Return the model with those recipe fields replaced that are not None."""

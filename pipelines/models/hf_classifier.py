@@ -21,6 +21,7 @@ RECIPE = Recipe(
     schedule="linear",
     encoding="tokens",
     kinds=("text",),
+    most_steps=None,
     threads=None,
 )
 

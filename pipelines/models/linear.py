@@ -18,7 +18,7 @@ class Linear(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         text = len(input_shape) == 2
-        self.bag = nn.EmbeddingBag(input_shape[1], num_classes, mode="sum") if text else None
+        self.bag = nn.EmbeddingBag(input_shape[1], num_classes, mode="sum", sparse=True) if text else None
         if self.bag is not None:
             nn.init.zeros_(self.bag.weight)
         self.head = nn.Identity() if text else nn.Linear(math.prod(input_shape), num_classes)

@@ -19,6 +19,7 @@ RECIPE = Recipe(
     momentum=0.9,
     augmentation="crop_flip",
     kinds=("image",),
+    most_steps=None,
     threads=None,
 )
 

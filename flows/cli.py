@@ -65,6 +65,9 @@ def program() -> App:
 
 def main() -> NoReturn:
     """Run the command of `sys.argv` and leave with its exit code."""
+    # A user's own `--model module:function` lies where the command is called, and a console script starts
+    # without that folder; at the end of the list it shadows nothing that is installed.
+    sys.path.append(str(Path.cwd()))
     sys.exit(run(sys.argv[1:]))
 
 
@@ -136,6 +139,10 @@ def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"--config {path}: no such file") from None
+    except IsADirectoryError:
+        raise BadInput(f"--config needs a TOML file, not {path or 'nothing'}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"--config {path} is not text; write TOML in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"--config {path} is not TOML: {error}") from None
     for name, table in tables.items():

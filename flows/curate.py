@@ -13,14 +13,16 @@ from typing import Any, Protocol
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.evaluate import SEEDS, cells, evaluate_cell
 from tracesift.flows.ingest import ingest
-from tracesift.flows.make_subset import make_subsets, read_ids
+from tracesift.flows.make_subset import check_known, make_subsets, read_ids
 from tracesift.flows.options import CurateJob
 from tracesift.flows.publish import publish
 from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed, train_config
 from tracesift.flows.score import flag, score
-from tracesift.flows.work import Work, open_source
+from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.estimate import estimate as estimated
+from tracesift.pipelines.train import plan
 from tracesift.selectors import contract as selectors
 
 CURATED = ("pruned", "denoised")
@@ -52,6 +54,7 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     work = Work(Path(job.workspace))
     dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
     check(job, dataset)
+    tell(dataset)
     with work.locked():
         run_step(ingest, work, dataset)
         runs = [
@@ -75,7 +78,9 @@ def check(job: CurateJob, dataset: Dataset) -> None:
     """Refuse before anything is written what would only fail after the training."""
     selectors.find(job.choosing.selector)
     if job.forget is not None:
-        read_ids(Path(job.forget))
+        check_known(dataset, read_ids(Path(job.forget)))
+    choose_device(job.training.device)
+    plan(dataset, train_config(job.training, job.training.seed))
     if job.training.folds > len(dataset.rows("train")):
         raise BadInput(
             f"--folds {job.training.folds}: {dataset.name} has {len(dataset.rows('train'))} training samples"
@@ -86,6 +91,7 @@ def estimate(job: CurateJob) -> dict[str, Any]:
     """Say what `curate` would do on this job, with time and disk measured on a few real batches; write nothing."""
     dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
     check(job, dataset)
+    tell(dataset)
     expected = estimated(dataset, train_config(job.training, job.training.seed), folds=job.training.folds)
     once = expected.train_seconds + expected.epoch_end_seconds
     steps = [
@@ -106,12 +112,3 @@ def estimate(job: CurateJob) -> dict[str, Any]:
         "minutes": sum(step["minutes"] for step in steps),
         "megabytes": expected.bytes * job.training.seeds / 1e6,
     }
-
-
-def brief(result: Any) -> str:
-    """Return a step's result in one line, for logs."""
-    if isinstance(result, dict):
-        return ", ".join(
-            f"{name} {value}" for name, value in result.items() if not isinstance(value, (list, dict))
-        )
-    return str(result)

@@ -21,7 +21,7 @@ from tracesift.flows.ingest import ingest
 from tracesift.flows.options import Reading
 from tracesift.flows.progress import say, watched
 from tracesift.flows.record import remember_run
-from tracesift.flows.work import Work, open_source
+from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.bare import from_recording
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.foreign import read_foreign
@@ -106,6 +106,7 @@ def _dataset(work: Work, job: ImportJob) -> Dataset | None:
     """Return the dataset to match with: the source's, the workspace's, or None where there is neither."""
     if job.source is not None:
         dataset = open_source(job.source, job.reading)
+        tell(dataset)
         ingest(work, dataset)
         return dataset
     if not work.catalog.path.exists() or work.catalog.newest_dataset() is None:

@@ -15,6 +15,7 @@ from tracesift.catalog.manifest import DatasetBlock, ScoreBlock, SelectorBlock, 
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
 from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embeddings import content_embedding
 from tracesift.selectors.contract import columns_needed, find, select
 
@@ -105,7 +106,7 @@ def forget_ready(
     everything = training_frame(work)
     settings = dict(params or {})
     if requested is not None:
-        _check_known(work, requested)
+        check_known(work.dataset, requested)
         settings["forget"] = sorted(requested)
     frame = pl.concat([everything, _holdout(work)], how="diagonal")
     members = select(
@@ -153,12 +154,13 @@ def requested_ids(
     return ids
 
 
-def _check_known(work: Work, wanted: list[str]) -> None:
-    splits = dict(work.dataset.samples.select("sample_id", "split").iter_rows())
+def check_known(dataset: Dataset, wanted: list[str]) -> None:
+    """Refuse a request for samples that are unknown, or that no recorded model was trained on."""
+    splits = dict(dataset.samples.select("sample_id", "split").iter_rows())
     unknown = [sample_id for sample_id in wanted if sample_id not in splits]
     if unknown:
         raise BadInput(
-            f"{len(unknown)} of {len(wanted)} requested ids are not in {work.dataset.name}, first '{unknown[0]}'; "
+            f"{len(unknown)} of {len(wanted)} requested ids are not in {dataset.name}, first '{unknown[0]}'; "
             'tracesift sql "SELECT sample_id FROM samples" lists the ids'
         )
     untrained = [sample_id for sample_id in wanted if splits[sample_id] != "train"]

@@ -15,6 +15,9 @@ from tracesift.catalog.schema import BadInput
 
 Flat = Parameter(name="*")
 
+FORM = {"use_attribute_docstrings": True}
+"""Lets the text under a field stand beside it in the form that Prefect makes of a deployment's parameters."""
+
 
 @Flat
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,8 @@ class Common:
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How a source is read and split."""
+
+    __pydantic_config__ = FORM
 
     label: str | None = None
     """Column of the label; guessed when unambiguous, and said."""
@@ -86,10 +91,19 @@ def _share(value: str | None) -> float | None:
         return None
 
 
+def checked_seed(seed: int) -> int:
+    """Return the seed, or refuse one that the generators do not take."""
+    if not 0 <= seed < 2**31:
+        raise BadInput(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
+    return seed
+
+
 @Flat
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How a model is trained and watched."""
+
+    __pydantic_config__ = FORM
 
     model: str = "auto"
     """linear, mlp, small_cnn, resnet18, hashed_ngrams, hf:NAME, your own module:function, or auto by the data."""
@@ -112,6 +126,7 @@ class Training:
             raise BadInput(f"--epochs {self.epochs}: at least 1")
         if self.seeds < 1:
             raise BadInput(f"--seeds {self.seeds}: at least 1")
+        checked_seed(self.seed)
         if self.folds < 0 or self.folds == 1:
             raise BadInput(f"--folds {self.folds}: at least 2, or 0 for none")
         if self.threads is not None and self.threads < 1:
@@ -127,6 +142,8 @@ class Training:
 @dataclass(frozen=True, kw_only=True)
 class Choosing:
     """What the subsets should be."""
+
+    __pydantic_config__ = FORM
 
     keep: float = 0.5
     """Share of the training samples that the pruned subset keeps."""

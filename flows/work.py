@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ class Work:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the workspace against other commands that write; name the holder when it is taken."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        made = _make_folder(self.path)
         holder = self.path / ".holder.json"
         lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT, thread_local=False)
         try:
@@ -81,6 +82,21 @@ class Work:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+            if made and {path.name for path in self.path.iterdir()} <= {".lock"}:
+                shutil.rmtree(self.path)  # refused before anything was written: leave no folder behind
+
+
+def _make_folder(path: Path) -> bool:
+    """Make the workspace's folder where there is none; return whether it was made."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if path.is_dir():
+            return False
+        raise BadInput(f"--workspace {path} is a file; name a folder") from None
+    except NotADirectoryError:
+        raise BadInput(f"--workspace {path}: a part of this path is a file; name another folder") from None
+    return True
 
 
 def existing(path: Path) -> Work:
@@ -94,11 +110,15 @@ def existing(path: Path) -> Work:
 
 
 def open_source(source: str, reading: Reading, plant_noise: float = 0.0, seed: int = 0) -> Dataset:
-    """Open what the user named, say what was guessed or found, and plant noise where that was asked for."""
+    """Open what the user named, and plant noise where that was asked for."""
     dataset = open_dataset(source, **reading.arguments())
+    return plant_label_noise(dataset, plant_noise, seed=seed) if plant_noise else dataset
+
+
+def tell(dataset: Dataset) -> None:
+    """Say what was guessed or found on opening; called once nothing is refused any more."""
     for note in dataset.notes:
         say(note)
-    return plant_label_noise(dataset, plant_noise, seed=seed) if plant_noise else dataset
 
 
 def location(dataset: Dataset) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.options import Common, Reading, Training
+from tracesift.flows.options import Common, Reading, Training, checked_seed
 from tracesift.flows.show import print_json, print_table
 
 Flag = Parameter(negative="")
@@ -35,9 +35,10 @@ def ingest(
         Seed of the planted noise.
     """
     from tracesift.flows.ingest import ingest as step
-    from tracesift.flows.work import Work, open_source
+    from tracesift.flows.work import Work, open_source, tell
 
-    dataset = open_source(source, reading, plant_noise, seed)
+    dataset = open_source(source, reading, plant_noise, checked_seed(seed))
+    tell(dataset)
     work = Work(common.workspace)
     with work.locked():
         answer(step(work, dataset), common)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.commands.stages import settings
-from tracesift.flows.options import Common, Training
+from tracesift.flows.options import Common, Training, checked_seed
 from tracesift.flows.show import print_json, print_table
 
 Repeated = Parameter(negative="")
@@ -51,6 +51,7 @@ def select(
     from tracesift.selectors.contract import find
 
     work = existing(common.workspace)
+    checked_seed(seed)
     facts = find(selector)
     if keep is not None and count is not None:
         raise BadInput("give --keep or --count, not both")
@@ -119,6 +120,7 @@ def forget(
     if sum(given is not None for given in (file, where, class_, group)) != 1:
         raise BadInput("say what to forget in one way: FILE, --where SQL, --class LABEL or --group COL=VALUE")
     work = existing(common.workspace)
+    checked_seed(seed)
     ids = read_ids(file) if file is not None else requested_ids(work, where=where, label=class_, group=group)
     source = str(file or where or class_ or group)
     with work.locked():

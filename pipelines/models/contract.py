@@ -167,6 +167,15 @@ def _users_own(name: str) -> Model:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
         raise UnknownName(f"model {name}: {error}; the module must be importable from here") from None
+    except Exception as error:  # the user's own code, which may raise anything while it is imported
+        raise BadInput(
+            f"model {name}: importing {module_name} raised {type(error).__name__}: {error}; mend it first"
+        ) from error
+    if not callable(function):
+        raise BadInput(
+            f"model {name}: it is no function but {type(function).__name__}; name one that takes "
+            "(input_shape, num_classes) and returns a torch module"
+        )
     try:
         source = inspect.getsource(inspect.getmodule(function) or function)
     except (OSError, TypeError):

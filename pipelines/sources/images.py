@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 import polars as pl
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.identity import hash_file, hash_pixels
@@ -133,13 +133,20 @@ def _fit(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(image).reshape(shape)
 
 
+def _why(error: BaseException) -> str:
+    """Return what is wrong with a file; Pillow's own sentence names an object in memory."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it begins like no known image format"
+    return str(error) or type(error).__name__
+
+
 def _probe(file: File) -> tuple[int, int, bool] | str:
     """Return width, height and whether an image is grey, from its head; or why it cannot be read."""
     try:
         with _open(file) as image:
             return (*image.size, image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F")))
     except _UNREADABLE as error:
-        return str(error) or type(error).__name__
+        return _why(error)
 
 
 def _read(file: File, shape: tuple[int, int, int], *, keep: bool) -> tuple[str, np.ndarray | None] | str:
@@ -159,7 +166,7 @@ def _read(file: File, shape: tuple[int, int, int], *, keep: bool) -> tuple[str, 
             digest = hash_pixels(plain.mode, plain.size, plain.tobytes())
             return digest, _fit(plain, shape) if keep else None
     except _UNREADABLE as error:
-        return str(error) or type(error).__name__
+        return _why(error)
 
 
 def _target(probes: list[tuple[int, int, bool]]) -> tuple[tuple[int, int, int], list[str]]:

@@ -20,6 +20,7 @@ import polars as pl
 from tracesift.catalog import explain, scores, views
 from tracesift.catalog.connection import CATALOG_FILE, literal, reading, rows, writing
 from tracesift.catalog.copying import copied
+from tracesift.catalog.creation import create
 from tracesift.catalog.files import canonical_json, replacing
 from tracesift.catalog.frames import conform, distinct_ids
 from tracesift.catalog.manifest import MEMBERS, Manifest
@@ -74,6 +75,8 @@ class Catalog:
 
     @contextmanager
     def _write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not self.path.exists():
+            create(self.path, self.workspace, wait=self.wait)
         with writing(self.path, wait=self.wait) as con:
             migrate(con)
             views.place(con, self.workspace)
@@ -131,7 +134,9 @@ class Catalog:
         given["num_samples"] = samples.height
         whole = sample_rows(given["dataset_id"], samples)
         with self._write() as con:
-            replace_row(con, "datasets", ("dataset_id",), given | {"created_at": now()})
+            known = rows(con, "SELECT created_at FROM datasets WHERE dataset_id = ?", (given["dataset_id"],))
+            created = known[0][0] if known else now()
+            replace_row(con, "datasets", ("dataset_id",), given | {"created_at": created})
             replace_samples(con, given["dataset_id"], whole)
             views.refresh(con)
         return str(given["dataset_id"])

@@ -56,7 +56,7 @@ def program() -> App:
     """Build the command line; the commands themselves load when called."""
     app = App(
         name="tracesift", help=HELP, version=lambda: version("tracesift"), result_action="return_value",
-        help_format="markdown",
+        help_format="markdown", suppress_keyboard_interrupt=False,
     )  # fmt: skip
     for name, where in COMMANDS.items():
         app.command(f"tracesift.flows.commands.{where}", name=name)
@@ -107,6 +107,8 @@ def run(arguments: list[str]) -> int:
                 f"cannot write {error.filename or 'the workspace'}: {error.strerror}; "
                 "free the space or choose another --workspace, then run the same command again"
             )
+        if error.errno in (errno.EISDIR, errno.ENOTDIR):
+            return _refuse(f"{error.filename2 or error.filename}: {error.strerror}; name another file")
         print(f"tracesift failed: {error} (--debug shows where)", file=sys.stderr)
         return 1
     except Exception as error:

@@ -1,34 +1,68 @@
-"""The Prefect skin: the same body as the command line, a task per step.
+"""The Prefect skin: the same body as the command line, with a task per step.
 
-The truth about what is done is the workspace's own records, so tasks are not cached by Prefect: a cached
-result says nothing of a file that was deleted since, or of another workspace. A task whose work is done
-returns at once. Steps that train carry the tag `tracesift-train`, and `tracesift-gpu` on a GPU, so that a
-concurrency limit on either keeps scheduled runs from sharing one device.
+The truth about what is done is the workspace's own records, so Prefect caches nothing: a cached result says
+nothing of a file that was deleted since, nor of another workspace. A task whose work is done returns at once.
+
+Prefect is told sentences, never data. A task takes no parameters and returns a state with one line in it; the
+workspace, the frames and the results pass beside it, so nothing of them is walked through, hashed or stored.
+
+Steps that train carry the tag `tracesift-train`, on a GPU also `tracesift-gpu`: a concurrency limit on either
+keeps scheduled runs from sharing one device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+# Prefect looks once, when it is imported. A run on a worker has it imported already: see `env` in prefect.yaml.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from prefect import flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
+from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows import curate as body
 from tracesift.flows.options import Choosing, CurateJob, Reading, Training
+from tracesift.flows.progress import listener
+from tracesift.pipelines.determinism import choose_device
+
+TITLES = {
+    "record_seed": "record", "cross_fit_fold": "cross-fit", "join_folds": "join folds", "embed_run": "embed",
+    "make_subsets": "select", "evaluate_cell": "evaluate", "publish": "report",
+}  # fmt: skip
+"""What a person calls a step whose function is named for what it does."""
+
+TRAINING = ("record_seed", "cross_fit_fold", "embed_run", "evaluate_cell")
+"""Steps that train a model, or run one over the data."""
 
 RETRIES = 2
 RETRY_DELAY = 5.0
-TRAINING = ("record_seed", "cross_fit_fold", "embed_run", "evaluate_cell")
-"""Steps that train a model or run one over the data."""
+"""How often and after how many seconds a failed step is tried again, by itself."""
+
+SHOWN = 100
+"""Rows of the worklist that go to the Prefect server, which keeps them; the report and the catalog hold all."""
+
+LINE = 400
+"""Characters of a step's result that are shown."""
+
+_whole: ContextVar[Callable[[dict[str, Any]], None] | None] = ContextVar("whole", default=None)
+"""Who else receives the body's whole result."""
 
 
 @flow(name="curate", flow_run_name="curate {source}", persist_result=False)
 def curate(
     source: str,
     workspace: str,
+    *,
     reading: Reading = Reading(),
     training: Training = Training(),
     choosing: Choosing = Choosing(),
@@ -37,36 +71,144 @@ def curate(
     evaluate: bool = False,
     content: bool = True,
 ) -> dict[str, Any]:
-    """Record, score, flag, select, export and report one dataset; a second run trains nothing again."""
+    """Record, score, flag, select, export and report one dataset; a second run trains nothing again.
+
+    Prefect reads the list below, which has to be in Google's form, into the form of its page.
+
+    Args:
+        source: The dataset: a file, a folder, `digits`, or hf:NAME[:CONFIG]. A worker needs an absolute path.
+        workspace: Folder of the results. A worker needs an absolute path.
+        reading: How the source is read and split.
+        training: How a model is trained and watched.
+        choosing: What the subsets should be.
+        forget: File of ids, one a line, to build the forget-ready subset for.
+        plant_noise: Share of training labels to flip, remembering the truth, to measure the detectors.
+        evaluate: Retrain on the subsets and their controls.
+        content: Show thumbnails and text in the report.
+    """
+    logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
+    if runtime.deployment.id is not None and not Path(workspace).is_absolute():
+        raise BadInput(
+            f"workspace '{workspace}' is relative to a folder that the worker deletes; give an absolute path"
+        )
     job = CurateJob(
         source=source, workspace=workspace, reading=reading, training=training, choosing=choosing,
         forget=forget, plant_noise=plant_noise, evaluate=evaluate, content=content,
     )  # fmt: skip
-    summary = body.curate(job, run_step=as_task(on_gpu=training.device != "cpu" and _has_gpu()))
-    create_table_artifact(key="worklist", table=summary["worklist"], description="Samples to look at first")
-    create_table_artifact(key="subsets", table=summary["subsets"], description="The exported subsets")
-    create_link_artifact(key="report", link=Path(summary["report"]).as_uri(), link_text="report.html")
-    return {name: summary[name] for name in ("dataset", "runs", "report")}
+    heard = listener.set(lambda line: get_run_logger().info("%s", line))
+    try:
+        whole = body.curate(job, run_step=as_task(on_gpu=choose_device(training.device).type == "cuda"))
+    finally:
+        listener.reset(heard)
+    if (receive := _whole.get()) is not None:
+        receive(whole)
+    put_artifacts(whole)
+    return {
+        "dataset": whole["dataset"],
+        "runs": whole["runs"],
+        "flags": whole["flags"],
+        "suspects": len(whole["worklist"]),
+        "report": whole["report"],
+    }
+
+
+def curate_whole(job: CurateJob) -> dict[str, Any]:
+    """Run the flow from this process on the active Prefect server, and return what the body returns."""
+    received: list[dict[str, Any]] = []
+    before = _whole.set(received.append)
+    try:
+        curate(**vars(job))
+    finally:
+        _whole.reset(before)
+    return received[0]
 
 
 def as_task(*, on_gpu: bool) -> body.RunStep:
-    """Return a `run_step` that runs each step as a task with retries, a name a person can read, and a tag."""
+    """Return a `run_step` that makes each step a task: a name for people, a tag for limits, retries of its own."""
+    tags = {"tracesift-train", "tracesift-gpu"} if on_gpu else {"tracesift-train"}
 
-    def run_step(step: Callable[..., Any], *arguments: Any, label: str = "", **settings: Any) -> Any:
-        name = step.__name__
-        tags = {"tracesift-train"} | ({"tracesift-gpu"} if on_gpu else set()) if name in TRAINING else set()
-        as_task = task(
-            step, name=name, task_run_name=f"{name} {label}".strip(), tags=tags, cache_policy=NO_CACHE,
-            retries=RETRIES, retry_delay_seconds=RETRY_DELAY, persist_result=False,
-        )  # fmt: skip
-        result = as_task(*arguments, **settings)
-        get_run_logger().info("%s %s: %s", name, label, body.brief(result))
-        return result
+    def run_step(step: Callable[..., Any], /, *arguments: Any, label: str = "") -> Any:
+        results = []
+
+        def run() -> Any:
+            results.append(step(*arguments))
+            return Completed(message=in_words(results[-1]))
+
+        title = TITLES.get(step.__name__, step.__name__)
+        # The name is given by a function, because Prefect would fill in what stands in braces.
+        task(
+            run, name=title, task_run_name=lambda: f"{title}, {label}" if label else title, description=step.__doc__,
+            tags=tags if step.__name__ in TRAINING else (), cache_policy=NO_CACHE, persist_result=False,
+            retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=_may_pass,
+        )()  # fmt: skip
+        return results[-1]
 
     return run_step
 
 
-def _has_gpu() -> bool:
-    import torch
+def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    """Tell whether trying again can help: what the user has to change stays as it is, a busy workspace does not."""
+    error = state.data
+    return isinstance(error, WorkspaceBusy) or not isinstance(error, BadInput)
 
-    return torch.cuda.is_available()
+
+def put_artifacts(summary: Mapping[str, Any]) -> None:
+    """Show the worklist, the subsets, what they are worth, and the report on the page of the flow run."""
+    name = summary["dataset"]["name"]
+    worklist = summary["worklist"]
+    tables = {
+        "worklist": (worklist[:SHOWN], f"Look at these first: {min(SHOWN, len(worklist))} of {len(worklist)} suspects"),
+        "subsets": (summary["subsets"], "The exported subsets and their controls"),
+        "evaluations": (summary["evaluations"], "Retrained: test accuracy, same number of steps"),
+    }  # fmt: skip
+    for what, (rows, description) in tables.items():
+        if rows:
+            create_table_artifact(key=artifact_key(name, what), table=list(rows), description=description)
+    report = Path(summary["report"]).resolve()
+    create_link_artifact(
+        key=artifact_key(name, "report"), link=report.as_uri(), link_text=report.name,
+        description=f"`{report}`, on the machine that ran it",
+    )  # fmt: skip
+
+
+def artifact_key(dataset: str, what: str) -> str:
+    """Return a key that Prefect accepts: lower-case letters, digits and single dashes.
+
+    Examples
+    --------
+    >>> artifact_key("Fashion_MNIST (train)", "worklist")
+    'fashion-mnist-train-worklist'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", f"{dataset}-{what}".lower()).strip("-")
+
+
+def in_words(result: Any) -> str:
+    """Return a step's result in one line.
+
+    Examples
+    --------
+    >>> in_words({"run_id": "6c08", "scorers": ["aum", "cld", "el2n", "fkl"], "flags": {"label_noise": {"yes": 3}}})
+    'run_id 6c08, 4 scorers, flags (label_noise (yes 3))'
+    >>> in_words([{"name": "pruned", "version": 1}, {"name": "denoised", "version": 1}])
+    'pruned, denoised'
+    """
+    if isinstance(result, Mapping):
+        line = ", ".join(_entry(name, value) for name, value in result.items() if value not in (None, [], {}))
+    elif isinstance(result, list):
+        line = ", ".join(str(one["name"]) for one in result)
+    else:
+        line = str(result)
+    return line if len(line) <= LINE else line[: LINE - 1] + "…"
+
+
+def _entry(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{name} ({in_words(value)})"
+    return f"{len(value)} {name}" if isinstance(value, list) else f"{name} {value}"
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Leave the sentence of a `BadInput` in the log, and its traceback out."""
+    if record.exc_info and isinstance(record.exc_info[1], BadInput):
+        record.exc_info = None
+    return True

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import (
@@ -23,16 +24,22 @@ Report = Callable[[float, float, str], None]
 LINE_EVERY = 15.0
 """Seconds between two lines where nobody watches a terminal."""
 
+listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
+"""Who takes the lines instead of stderr; the Prefect flow writes them into its log."""
+
 
 def say(message: str) -> None:
-    """Write one line for the user on stderr."""
+    """Write one line for the user: on stderr, or to the `listener` of this context."""
+    if (heard := listener.get()) is not None:
+        heard(message)
+        return
     Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
 
 
 @contextmanager
 def watched(title: str) -> Iterator[Report]:
     """Show the progress of one step while the body runs."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and listener.get() is None:
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
+from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import say
 from tracesift.flows.show import console, print_json, print_table
 
@@ -63,13 +63,13 @@ def curate(
         raise BadInput(f"--forget {forget}: no such file; give a file with one sample id a line")
     if dry_run:
         return _dry_run(job, as_json=common.json)
-    if os.environ.get("PREFECT_API_URL") or _profile_has_server():
-        from tracesift.flows.deployed import curate as flow
+    server = named_server()
+    if server is not None:
+        check_answers(server)
+        say(f"running as a Prefect flow on {server}")
+        from tracesift.flows.deployed import curate_whole
 
-        say(
-            f"running as a Prefect flow on {os.environ.get('PREFECT_API_URL', 'the server of the active profile')}"
-        )
-        summary = flow(**vars(job))
+        summary = curate_whole(job)
     else:
         from tracesift.flows.curate import curate as body
 
@@ -95,19 +95,6 @@ def _dry_run(job: CurateJob, *, as_json: bool) -> int:
     return 0
 
 
-def _profile_has_server() -> bool:
-    """Tell whether the active Prefect profile names a server, without importing prefect (over a second)."""
-    import tomllib
-
-    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
-    if not path.exists():
-        return False
-    profiles = tomllib.loads(path.read_text(encoding="utf-8"))
-    active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
-    return "PREFECT_API_URL" in profiles.get("profiles", {}).get(active, {})
-
-
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the closing summary: what to look at first, numbers after."""
     out = console()
@@ -124,7 +111,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         )
     subsets = [row for row in summary["subsets"] if row["control_of"] is None]
     print_table(
-        [{name: row[name] for name in ("name", "version", "selector", "members")} for row in subsets], title="\nSubsets"
+        [{name: row[name] for name in ("name", "version", "selector", "members")} for row in subsets],
+        title="\nSubsets",
     )
     out.print("each with the controls <name>-random and <name>-random-balanced")
     if summary["evaluations"]:

@@ -74,9 +74,9 @@ class Reading:
         for side in ("val", "test"):
             share = _share(getattr(self, side))
             if share is not None:
-                if not 0 < share < 1:
+                if not 0 <= share < 1:
                     raise BadInput(
-                        f"--{side} {share}: a share lies between 0 and 1; give e.g. 0.1, or another source"
+                        f"--{side} {share}: a share lies in [0, 1); give e.g. 0.1, 0 for none, or another source"
                     )
                 given[side] = share
         return given

@@ -65,15 +65,15 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
     dataset = _dataset(work, job)
     found = read_foreign(job.path, ids=_positions(job, dataset), labels=_lines(job.labels, "--labels"))
     if isinstance(found, Finished):
-        return _keep_scores(work, found, dataset)
+        return _keep_scores(work, found, dataset, fresh=job.source is not None)
     if job.classes:
         found = replace(found, classes=tuple(job.classes))
     for note in found.notes:
         say(note)
     mode = _mode(found, job.mode)
+    fresh = job.source is not None or dataset is None
     if dataset is None:
         dataset = _bare(found)
-        ingest(work, dataset)
         say(
             f"{work.path} held no dataset: the recording's own ids and labels make one, without content; it can be "
             "scored and selected from"
@@ -88,6 +88,8 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
         say(f"{matched.others} samples of {found.where} are in neither train nor val and are left out")
     with watched("import") as report:
         run = write_imported(work.path, matched, mode=mode, report=report)
+    if fresh:  # last, so that a recording that is refused leaves no dataset behind
+        ingest(work, dataset)
     remember_run(work, run["run_id"])
     facts = run["imported"]
     if facts["nonfinite"]:
@@ -107,7 +109,6 @@ def _dataset(work: Work, job: ImportJob) -> Dataset | None:
     if job.source is not None:
         dataset = open_source(job.source, job.reading)
         tell(dataset)
-        ingest(work, dataset)
         return dataset
     if not work.catalog.path.exists() or work.catalog.newest_dataset() is None:
         return None
@@ -176,7 +177,7 @@ def _num_columns(found: Foreign) -> int | None:
     return next((values.shape[1] for name, values in found.arrays.items() if name.startswith("probs")), None)
 
 
-def _keep_scores(work: Work, found: Finished, dataset: Dataset | None) -> dict[str, Any]:
+def _keep_scores(work: Work, found: Finished, dataset: Dataset | None, *, fresh: bool) -> dict[str, Any]:
     """Put finished scores into the catalog, by the scorers' names, as they are."""
     known = [name for name in names() if name in found.frame.columns]
     if not known:
@@ -196,6 +197,8 @@ def _keep_scores(work: Work, found: Finished, dataset: Dataset | None) -> dict[s
             f"'{unknown['sample_id'][0]}'"
         )
     kept = frame.join(train, on="sample_id", how="semi")
+    if fresh:
+        ingest(work, dataset)
     run_id = digest({"import": found.content, "dataset": dataset.fingerprint, "scores": known})
     work.catalog.put_run(
         {"run_id": run_id, "dataset_id": dataset.dataset_id, "kind": "import-scores", "status": "done",

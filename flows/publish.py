@@ -19,6 +19,7 @@ from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import truth_of
 from tracesift.flows.work import Work
 from tracesift.flows.worklist import worklist
+from tracesift.pipelines.bare import KIND
 from tracesift.scorers.contract import find
 
 LABEL_DETECTORS = ("aum", "confident_learning", "elr_target_disagreement", "loss_gmm", "mean_loss")
@@ -53,6 +54,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN)]
     ).unique()
     rows = work.dataset.samples["sample_id"].search_sorted(shown).to_list()
+    content = content and work.dataset.kind != KIND  # a recording that came without its data has none
     data = ReportData(
         title=f"{known['name']}: which samples to train on, fix and forget",
         created=datetime.now(UTC).isoformat(timespec="minutes"),

@@ -31,6 +31,11 @@ class NoInputs:
 
     __getitem__ = __iter__ = __array__ = _refuse
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # what copying and printing look for
+            raise AttributeError(name)
+        self._refuse()
+
     def __len__(self) -> int:
         return self.size
 

@@ -26,6 +26,7 @@ from tracesift.pipelines.provenance import dataset_facts, machine_facts
 from tracesift.pipelines.scalars import scalars
 from tracesift.pipelines.signals import (
     drop_epochs,
+    drop_run,
     finish_run,
     is_whole,
     read_run,
@@ -90,12 +91,18 @@ def write_imported(
     drop_epochs(workspace, run_id, 0)
     folder = run_folder(workspace, run_id)
     writer = Writer(Path(workspace), run_id, mode, matched)
-    for epoch, values in enumerate(foreign.read()):
-        report(epoch, len(foreign.epochs), f"epoch {foreign.epochs[epoch]}")
-        writer.write(epoch, values)
-    if not foreign.epochs:
-        writer.write_unseen()
-    writer.write_arrays(folder)
+    try:
+        for epoch, values in enumerate(foreign.read()):
+            report(epoch, len(foreign.epochs), f"epoch {foreign.epochs[epoch]}")
+            writer.write(epoch, values)
+        if not foreign.epochs:
+            writer.write_unseen()
+        writer.write_arrays(folder)
+    except BadInput:
+        drop_run(workspace, run_id)
+        if folder.parent.exists() and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+        raise
     return finish_run(
         workspace,
         run_id,

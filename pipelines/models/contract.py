@@ -137,6 +137,10 @@ def find(name: str, kind: str) -> Model:
     >>> find("auto", "tabular").name
     'mlp'
     """
+    if kind not in AUTO:
+        raise BadInput(
+            f"a dataset of kind '{kind}' has no content to train on; ingest the data: `tracesift ingest SOURCE`"
+        )
     name = AUTO[kind] if name == "auto" else name
     stem, _, argument = name.partition(":")
     if stem not in names():

@@ -10,19 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracesift.catalog.schema import BadInput
-from tracesift.flows.evaluate import SEEDS, cells, evaluate_cell
+from tracesift.flows.evaluate import SEEDS, cells, check_test, evaluate_cell
 from tracesift.flows.ingest import ingest
 from tracesift.flows.make_subset import check_known, make_subsets, read_ids
 from tracesift.flows.options import CurateJob
 from tracesift.flows.publish import publish
-from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed, train_config
+from tracesift.flows.record import (
+    check_training,
+    cross_fit_fold,
+    embed_run,
+    join_folds,
+    record_seed,
+    train_config,
+)
 from tracesift.flows.score import flag, score
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
-from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.estimate import estimate as estimated
-from tracesift.pipelines.train import plan
 from tracesift.selectors import contract as selectors
 
 CURATED = ("pruned", "denoised")
@@ -79,12 +83,9 @@ def check(job: CurateJob, dataset: Dataset) -> None:
     selectors.find(job.choosing.selector)
     if job.forget is not None:
         check_known(dataset, read_ids(Path(job.forget)))
-    choose_device(job.training.device)
-    plan(dataset, train_config(job.training, job.training.seed))
-    if job.training.folds > len(dataset.rows("train")):
-        raise BadInput(
-            f"--folds {job.training.folds}: {dataset.name} has {len(dataset.rows('train'))} training samples"
-        )
+    check_training(dataset, job.training)
+    if job.evaluate:
+        check_test(dataset)
 
 
 def estimate(job: CurateJob) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tracesift.flows.options import Training
 from tracesift.flows.progress import watched
 from tracesift.flows.record import train_config
 from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.retrain import retrain
 from tracesift.pipelines.train import plan
 
@@ -70,9 +71,8 @@ def cells(
     ]
 
 
-def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
-    """Train one fresh model and measure it on test; done once, the result stays in the workspace."""
-    dataset = work.dataset
+def check_test(dataset: Dataset) -> None:
+    """Refuse a dataset on whose test samples nothing can be measured."""
     test = dataset.samples.filter(pl.col("split") == "test")
     if not len(test):
         raise BadInput(
@@ -82,6 +82,12 @@ def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
         raise BadInput(
             f"the test labels of {dataset.name} hold planted noise; evaluate on labels that are right"
         )
+
+
+def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
+    """Train one fresh model and measure it on test; done once, the result stays in the workspace."""
+    dataset = work.dataset
+    check_test(dataset)
     recipe = {
         "model": training.model,
         "epochs": training.epochs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,12 @@ def pruned(
     out = frame.filter(flagged | ~pl.col("eligible"))
     pool = frame.filter(~flagged & pl.col("eligible"))
     size = budget if isinstance(budget, int) else max(1, round(budget * len(frame)))
+    if facts.budget and size > frame["eligible"].sum():
+        raise BadInput(
+            f"{size} samples were asked for and there are {frame['eligible'].sum()}"
+            + (f" that fit --where {where}" if where else f" training samples in {work.dataset.name}")
+            + "; ask for fewer (--count, --keep)"
+        )
     if facts.budget and size > len(pool):
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
@@ -141,17 +147,25 @@ def requested_ids(
     samples = work.dataset.samples.filter(pl.col("split") == "train")
     if label is not None:
         if label not in work.dataset.classes:
-            raise BadInput(f"--class {label}: no such class{nearest(label, work.dataset.classes)}")
+            raise BadInput(
+                f"--class {label}: no such class{nearest(label, work.dataset.classes)}; "
+                f"there are {_some(work.dataset.classes)}"
+            )
         return samples.filter(pl.col("label") == label)["sample_id"].to_list()
     column, mark, value = str(group).partition("=")
     if not mark or column not in samples.columns:
         raise BadInput(
-            f"--group {group}: write COL=VALUE with a column of the source{nearest(column, samples.columns)}"
+            f"--group {group}: write COL=VALUE with a column that is no model input{nearest(column, samples.columns)}; "
+            f"there are {_some(samples.columns)}"
         )
     ids = samples.filter(pl.col(column).cast(pl.String) == value)["sample_id"].to_list()
     if not ids:
         raise BadInput(f"--group {group}: no training sample has this value")
     return ids
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
 
 
 def check_known(dataset: Dataset, wanted: list[str]) -> None:
@@ -242,10 +256,13 @@ def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
     )
     if where is None:
         return frame.with_columns(eligible=pl.lit(value=True))
-    ids = work.catalog.query(
-        f"SELECT sample_id FROM (SELECT * FROM sample_scores JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) "
-        f"USING (sample_id)) WHERE split = 'train' AND ({where})"
-    )["sample_id"]
+    try:
+        ids = work.catalog.query(
+            "SELECT sample_id FROM (SELECT * FROM sample_scores JOIN (SELECT * EXCLUDE (split, label) FROM "
+            f"sample_flags) USING (sample_id)) WHERE split = 'train' AND ({where})"
+        )["sample_id"]
+    except BadInput as error:
+        raise BadInput(f"--where {where}: {error}") from error
     if not len(ids):
         raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
     return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
@@ -261,6 +278,10 @@ def read_ids(path: Path) -> list[str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; give a file with one sample id a line") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a folder; give a file with one sample id a line") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not text; write one sample id a line, in UTF-8") from None
     ids = list(dict.fromkeys(line for line in lines if line))
     if not ids:
         raise BadInput(f"{path} holds no ids; write one sample id a line")

@@ -10,9 +10,11 @@ from tracesift.flows.options import Training
 from tracesift.flows.progress import watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
+from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
 from tracesift.pipelines.signals import read_run
-from tracesift.pipelines.train import TrainConfig, record
+from tracesift.pipelines.train import TrainConfig, plan, record
 
 
 def train_config(training: Training, seed: int) -> TrainConfig:
@@ -24,6 +26,15 @@ def train_config(training: Training, seed: int) -> TrainConfig:
         device=training.device,
         threads=training.threads,
     )
+
+
+def check_training(dataset: Dataset, training: Training) -> None:
+    """Refuse before anything is written what would only fail in the middle of the training."""
+    choose_device(training.device)
+    plan(dataset, train_config(training, training.seed))
+    size = len(dataset.rows("train"))
+    if training.folds > size:
+        raise BadInput(f"--folds {training.folds}: {dataset.name} has {size} training samples")
 
 
 def record_seed(work: Work, training: Training, seed: int) -> str:

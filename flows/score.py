@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.files import digest
-from tracesift.catalog.schema import SIGNALS, MissingSignal
+from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import Signals, load_signals, read_run
@@ -73,6 +73,9 @@ def score(
     """
     files = {run: read_run(work.path, run)["files"] for run in runs}
     listed = sorted(chosen) if chosen else [name for name in names() if not find(name).experimental]
+    for name in params or {}:
+        if name not in listed:
+            raise BadInput(f"settings were given for {find(name).name}, which is not scored; name it as well")
     key = digest(
         [files, {name: [find(name).version, effective_params(name, _of(params, name))] for name in listed}]
     )

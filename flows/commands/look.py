@@ -42,6 +42,7 @@ def sql(
     snapshot
         Read a copy, so that a command that is writing need not be waited for.
     """
+    from tracesift.catalog.files import write_parquet
     from tracesift.catalog.store import Catalog
 
     if sum([common.json, csv, parquet is not None]) > 1:
@@ -52,7 +53,7 @@ def sql(
     elif csv:
         sys.stdout.write(rows.write_csv())
     elif parquet is not None:
-        rows.write_parquet(parquet)
+        write_parquet(rows, parquet)
         print(f"{len(rows)} rows in {parquet}", file=sys.stderr)
     else:
         print_table(rows.head(200))

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, checked_seed
+from tracesift.flows.parameters import check_types, scorer_settings
 from tracesift.flows.show import print_json, print_table
 
 Flag = Parameter(negative="")
@@ -47,16 +47,17 @@ def ingest(
 
 def record(*, common: Common = Common(), training: Training = Training()) -> int:
     """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped."""
-    from tracesift.flows.record import cross_fit_fold, join_folds, record_seed
+    from tracesift.flows.record import check_training, cross_fit_fold, join_folds, record_seed
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
+    check_training(work.dataset, training)
     with work.locked():
         runs = [record_seed(work, training, seed) for seed in training.each_seed]
         for fold in range(training.folds):
-            cross_fit_fold(work, training, fold)
+            cross_fit_fold(work, training, runs[0], fold)
         if training.folds:
-            join_folds(work, training, runs)
+            join_folds(work, training, runs[0])
         answer({"runs": runs}, common)
     return 0
 
@@ -98,10 +99,14 @@ def score(
     from tracesift.flows.score import flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
+    from tracesift.scorers.contract import find
 
     work = existing(common.workspace)
+    chosen = scorer_settings(param)
+    for name, given in chosen.items():
+        check_types(find(name).function, given)
     with work.locked():
-        scored = step(work, list(run) or _newest(work), list(names) or None, scorer_settings(param))
+        scored = step(work, list(run) or _newest(work), list(names) or None, chosen)
         answer(flag(work, scored), common)
     return 0
 
@@ -133,35 +138,6 @@ def answer(result: dict[str, Any], common: Common) -> None:
         print_json(result)
     else:
         print_table([{"": name, "value": _short(value)} for name, value in result.items()])
-
-
-def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``key=value`` pairs; values are numbers, true/false, null or text, as JSON where they can be."""
-    import json
-
-    read: dict[str, Any] = {}
-    for pair in pairs:
-        key, mark, value = pair.partition("=")
-        if not mark or not key:
-            raise BadInput(f"--param {pair}: write key=value")
-        try:
-            read[key] = json.loads(value)
-        except json.JSONDecodeError:
-            read[key] = value
-    return read
-
-
-def scorer_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Read ``scorer.key=value`` pairs into settings by scorer."""
-    by_scorer: dict[str, dict[str, Any]] = {}
-    for name, value in settings(pairs).items():
-        scorer, mark, key = name.partition(".")
-        if not mark:
-            raise BadInput(
-                f"--param {name}={value}: write scorer.key=value, such as forgetting_events.never_learned=zero"
-            )
-        by_scorer.setdefault(scorer, {})[key] = value
-    return by_scorer
 
 
 def _newest(work: Any) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.commands.stages import settings
 from tracesift.flows.options import Common, Training, checked_seed
+from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.show import print_json, print_table
 
 Repeated = Parameter(negative="")
@@ -65,8 +65,10 @@ def select(
         raise BadInput(f"--keep {keep}: a share in (0, 1], such as 0.3; --count takes a number of samples")
     if count is not None and count < 1:
         raise BadInput(f"--count {count}: at least 1")
-    called = name or selector.replace("_", "-")
+    called = selector.replace("_", "-") if name is None else name
+    _check_name(called)
     chosen = settings(param)
+    check_types(facts.function, chosen)
     with work.locked():
         if selector == "denoise" and not where:
             made = denoised(
@@ -116,15 +118,19 @@ def forget(
     """
     from tracesift.flows.make_subset import forget_ready, read_ids, requested_ids
     from tracesift.flows.work import existing
+    from tracesift.selectors.contract import find
 
     if sum(given is not None for given in (file, where, class_, group)) != 1:
         raise BadInput("say what to forget in one way: FILE, --where SQL, --class LABEL or --group COL=VALUE")
     work = existing(common.workspace)
     checked_seed(seed)
+    _check_name(name)
+    chosen = settings(param)
+    check_types(find("forget_ready").function, chosen)
     ids = read_ids(file) if file is not None else requested_ids(work, where=where, label=class_, group=group)
     source = str(file or where or class_ or group)
     with work.locked():
-        made = forget_ready(work, ids, seed=seed, name=name, params=settings(param), asked_by=source)
+        made = forget_ready(work, ids, seed=seed, name=name, params=chosen, asked_by=source)
     if common.json:
         print_json({**made[0], "controls": made[1:]})
     else:
@@ -147,10 +153,13 @@ def evaluate(
     steps
         Optimiser steps of each training; by default as many as the recipe takes on all training samples.
     """
-    from tracesift.flows.evaluate import cells, compared, evaluate_cell
+    from tracesift.flows.evaluate import cells, check_test, compared, evaluate_cell
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
+    if steps is not None and steps < 1:
+        raise BadInput(f"--steps {steps}: at least 1")
+    check_test(work.dataset)
     with work.locked():
         for cell in cells(work, training, list(names) or None, steps=steps):
             evaluate_cell(work, training, cell)
@@ -160,6 +169,13 @@ def evaluate(
     else:
         print_table(rows, title="Retrained on each subset (test accuracy, the same number of steps)")
     return 0
+
+
+def _check_name(name: str) -> None:
+    """Refuse a subset's name that its own controls, or another's, would be called by."""
+    for ending in ("-random", "-random-balanced"):
+        if name.endswith(ending):
+            raise BadInput(f"--name {name}: names that end in {ending} belong to controls; choose another")
 
 
 def _answer(made: list[dict[str, object]], common: Common) -> None:

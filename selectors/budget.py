@@ -10,8 +10,9 @@ import heapq
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from numbers import Integral, Real
 from typing import Any, Literal
+
+import numpy as np
 
 from tracesift.catalog.schema import BadInput
 
@@ -40,9 +41,9 @@ def resolve_size(budget: Any, total: int) -> int:
     >>> resolve_size(0.29, 100), resolve_size(7, 100), resolve_size(1, 100), resolve_size(1.0, 100)
     (29, 7, 1, 100)
     """
-    if isinstance(budget, bool) or not isinstance(budget, Real):
+    if isinstance(budget, bool) or not isinstance(budget, int | float | np.integer | np.floating):
         raise BadInput(f"budget must be a count or a share in (0, 1], not {budget!r}")
-    if isinstance(budget, Integral):
+    if isinstance(budget, int | np.integer):
         if not 1 <= budget <= total:
             raise BadInput(
                 f"budget {budget} is not possible: there are {total} samples; give 1 to {total}, or a share"

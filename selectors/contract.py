@@ -257,7 +257,7 @@ def _sorted_frame(name: str, frame: pl.DataFrame) -> tuple[np.ndarray, pl.DataFr
         )
     repeated = frame.height - frame["sample_id"].n_unique()
     if repeated:
-        first = frame.filter(pl.col("sample_id").is_duplicated())["sample_id"].min()
+        first = frame.filter(pl.col("sample_id").is_duplicated())["sample_id"].sort()[0]
         raise BadInput(f"{name}: {repeated} repeated sample_id (first: '{first}'); ids must be unique")
     order = frame["sample_id"].arg_sort().to_numpy()
     return order, frame[order].with_columns(pl.col("label").cast(pl.String))

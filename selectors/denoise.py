@@ -133,7 +133,8 @@ def _result(
     max_drop: float,
 ) -> pl.DataFrame:
     asked = frame[flag].to_list()
-    roles, weights, labels = ["keep"] * frame.height, np.ones(frame.height), [None] * frame.height
+    roles, weights = ["keep"] * frame.height, np.ones(frame.height)
+    labels: list[str | None] = [None] * frame.height
     reasons = [
         f"{flag} is null: cannot tell, so kept" if answer is None else f"not flagged by {flag}"
         for answer in asked

@@ -29,7 +29,7 @@ NEAR_DUPLICATE = 0.98
 TIMES_CLOSER = 4.0
 """A near copy is also this many times closer than a typical fifth neighbour, under near_duplicate='auto'."""
 LEAST_FOR_AUTO = 20
-LARGEST_SAMPLE = 2000
+LARGEST_SAMPLE = 500
 
 
 @dataclass
@@ -118,7 +118,7 @@ def forget_ready(
     _check_numbers(neighbors, indirect_neighbors, near_duplicate)
     ids, labels = frame["sample_id"].to_numpy(), frame["label"].to_numpy()
     vectors = None if embedding is None else unit_rows(embedding)
-    if vectors is None and isinstance(near_duplicate, float):
+    if vectors is None and near_duplicate not in ("auto", None):
         raise BadInput("forget_ready: near_duplicate needs an embedding; pass one, or near_duplicate=None")
     trained = _trained(frame, holdout)
     plan = Plan(
@@ -126,9 +126,10 @@ def forget_ready(
         role=np.where(trained, "retain", "holdout").astype(object),
         reason=np.full(ids.size, "", object),
     )
-    corrective = forget is None
-    asked = _flagged(frame, flags, trained, plan) if corrective else _requested(ids, forget, trained, plan)
-    same = labels if corrective else np.zeros(ids.size, dtype=np.int64)
+    if forget is None:
+        asked, same = _flagged(frame, flags, trained, plan), labels
+    else:
+        asked, same = _requested(ids, forget, trained, plan), np.zeros(ids.size, dtype=np.int64)
     least = _least_cosine(frame, vectors, trained, near_duplicate, seed) if asked.size else None
     _close(frame, vectors, plan, same, least)
     if vectors is not None:
@@ -145,8 +146,10 @@ def _check_numbers(neighbors: int, indirect: int, near_duplicate: float | str | 
     for name, value in (("neighbors", neighbors), ("indirect_neighbors", indirect)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise BadInput(f"forget_ready: {name} must be a whole number, 0 or more, not {value!r}")
+    if near_duplicate is None or near_duplicate == "auto":
+        return
     number = isinstance(near_duplicate, float | int) and not isinstance(near_duplicate, bool)
-    if not (near_duplicate in ("auto", None) or (number and 0 < near_duplicate <= 1)):
+    if not number or not 0 < float(near_duplicate) <= 1:
         raise BadInput(
             f"forget_ready: near_duplicate must be a cosine in (0, 1], 'auto' or None, not {near_duplicate!r}"
         )

@@ -8,9 +8,9 @@ the selector `random`).
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 
 from tracesift.catalog.schema import BadInput
@@ -84,9 +84,9 @@ def offset_window(
 
 
 def _offset(offset: Any, total: int) -> int:
-    if isinstance(offset, bool) or not isinstance(offset, Real):
+    if isinstance(offset, bool) or not isinstance(offset, int | float | np.integer | np.floating):
         raise BadInput(f"offset_window: offset must be a count or a share in [0, 1), not {offset!r}")
-    if isinstance(offset, Integral):
+    if isinstance(offset, int | np.integer):
         if not 0 <= offset < total:
             raise BadInput(f"offset_window: offset {offset} must lie in 0..{total - 1}")
         return int(offset)

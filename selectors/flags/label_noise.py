@@ -241,7 +241,7 @@ def _explained(
         said = pl.format(
             "{} prefer '{}' (margin {})", pl.lit(witness.name), "oos_pred", pl.col("oos_margin").round(3)
         )
-        preferred = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
+        preferred: pl.Expr = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
     else:
         said, preferred = pl.lit(f"rejected by {witness.name}"), pl.lit(None, pl.String)
     edge = f"{above} {middle:.4g}" if middle is not None else "is on the accepted side"
@@ -257,7 +257,7 @@ def _explained(
         "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}; {note}", value),
         "weak": pl.format(f"cannot tell: {{}} and {{}}, not clearly enough; {note}", value, said),
     }  # fmt: skip
-    reason = pl.coalesce(pl.when(pl.col("why") == key).then(text) for key, text in sentences.items())
+    reason: pl.Expr = pl.coalesce(pl.when(pl.col("why") == key).then(text) for key, text in sentences.items())
     suggested = pl.when(pl.col("suggestion") != pl.col("label")).then("suggestion")
     frame = frame.drop(answers.columns, strict=False)  # columns of an earlier answer
     return pl.concat([frame, answers], how="horizontal").select(

@@ -24,6 +24,7 @@ def frame():
             ],
             "confidence": np.where(flagged, rng.uniform(0.9, 1, 60), 0.1),
             "suggestion": rng.choice(["a", "b", "c"], 60),
+            "unlearnable": rng.random(60) < 0.2,
             "split": np.where(rng.random(60) < 0.8, "train", "val"),
             "content_hash": [f"h{i}" for i in rng.integers(0, 50, 60)],
         }

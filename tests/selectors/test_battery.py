@@ -1,4 +1,4 @@
-"""What must hold for every selector there is; a new one is picked up by its file and needs a line in CALLS."""
+"""What must hold for every selector there is; a new one is picked up by its file, with its own parameters in CALLS."""
 
 import math
 
@@ -25,8 +25,7 @@ BUDGETED = [name for name in names() if find(name).budget]
 
 
 def call(name, frame, *, budget=0.3, seed=0, embedding=None, **params):
-    known = CALLS.get(name)
-    assert known is not None, f"give the selector {name} a line in CALLS"
+    known = CALLS.get(name, {})
     facts = find(name)
     if not facts.budget:
         budget = None
@@ -107,7 +106,7 @@ def test_the_seed_matters_exactly_where_declared(name, frame):
 
 @pytest.mark.parametrize("name", ["top_k", "bottom_k", "offset_window", "inverse", "cld_per_class"])
 def test_the_sign_of_the_score_matters(name, frame):
-    column = columns_needed(name, CALLS[name])[0]
+    column = columns_needed(name, CALLS.get(name, {}))[0]
     negated = frame.with_columns(-pl.col(column))
     assert kept(call(name, frame)) != kept(call(name, negated))
 
@@ -136,7 +135,7 @@ def test_impossible_budgets_are_refused(name, frame, budget):
 @pytest.mark.parametrize("name", [name for name in names() if name not in BUDGETED])
 def test_selectors_that_decide_by_themselves_take_no_budget(name, frame):
     with pytest.raises(BadInput, match="decides by itself"):
-        select(name, frame, budget=0.5, seed=0, **CALLS[name])
+        select(name, frame, budget=0.5, seed=0, **CALLS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", names())
@@ -169,7 +168,7 @@ def test_broken_frames_are_refused(name, frame, change, message):
 @pytest.mark.parametrize("name", [n for n in names() if "score" in find(n).defaults])
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_scores_are_never_taken_as_numbers(name, frame, missing):
-    column = columns_needed(name, CALLS[name])[0]
+    column = columns_needed(name, CALLS.get(name, {}))[0]
     holes = (
         pl.when(pl.col("sample_id").is_in(["s01", "s02"])).then(pl.lit(missing, pl.Float64)).otherwise(column)
     )
@@ -206,7 +205,7 @@ def test_unknown_selectors_are_refused_with_the_nearest_name(frame):
 
 @pytest.mark.parametrize("name", [name for name in names() if not find(name).embedding])
 def test_an_embedding_that_is_not_used_is_refused(name, frame, embedding):
-    known = CALLS[name]
+    known = CALLS.get(name, {})
     with pytest.raises(BadInput, match="takes no embedding"):
         select(name, frame, budget=0.3 if find(name).budget else None, seed=0, embedding=embedding, **known)
 

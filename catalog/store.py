@@ -115,6 +115,11 @@ class Catalog:
                 self._find_signals(con)
                 yield con
 
+    def check_writable(self) -> None:
+        """Open and close the catalog as a writer does, so that a held or newer one is noticed beforehand."""
+        with self._write():
+            pass
+
     def put_dataset(self, record: Mapping[str, Any], samples: pl.DataFrame) -> str:
         """Write one state of a dataset, which becomes the newest; returns its dataset_id.
 

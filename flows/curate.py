@@ -58,9 +58,9 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     work = Work(Path(job.workspace))
     dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
     check(job, dataset)
-    tell(dataset)
     with work.locked():
         run_step(ingest, work, dataset)
+        tell(dataset)
         runs = [
             run_step(record_seed, work, job.training, seed, label=f"seed {seed}")
             for seed in job.training.each_seed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,8 +64,15 @@ class Work:
         return self.path / "records" / f"{step}-{key}.json"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the workspace against other commands that write; name the holder when it is taken."""
+    def locked(self, *, catalog: bool = True) -> Iterator[None]:
+        """Hold the workspace against other commands that write; name the holder when it is taken.
+
+        Parameters
+        ----------
+        catalog
+            Whether the catalog will be written: then one that a notebook keeps open is noticed now, and not
+            after the training.
+        """
         made = _make_folder(self.path)
         holder = self.path / ".holder.json"
         lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT, thread_local=False)
@@ -77,7 +83,10 @@ class Work:
                 f"{self.path} is in use by {_describe(holder)}; wait for it or stop it"
             ) from None
         try:
-            write_json(holder, {"pid": os.getpid(), "command": " ".join(sys.argv)})
+            _sweep(self.path)
+            write_json(holder, {"pid": os.getpid(), "command": " ".join(psutil.Process().cmdline())})
+            if catalog and self.catalog.path.exists():
+                self.catalog.check_writable()
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -99,6 +108,20 @@ def _make_folder(path: Path) -> bool:
     return True
 
 
+def _sweep(path: Path) -> None:
+    """Remove the temporary files of killed commands, where nobody but the holder of the lock writes.
+
+    A run that is not whole may be somebody's recording in progress; it is swept when it is resumed.
+    """
+    whole = [found.parent for found in path.glob("signals/run=*/run.json")]
+    found = [*path.glob(".tmp-*"), *path.glob("records/.tmp-*"), *path.glob("manifests/**/.tmp-*")]
+    for leftover in found + [leftover for run in whole for leftover in run.rglob(".tmp-*")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)  # its folder may have gone before it
+
+
 def existing(path: Path) -> Work:
     """Return the workspace at `path`, which must have a catalog."""
     if not (path / "catalog.duckdb").exists():
@@ -116,7 +139,7 @@ def open_source(source: str, reading: Reading, plant_noise: float = 0.0, seed: i
 
 
 def tell(dataset: Dataset) -> None:
-    """Say what was guessed or found on opening; called once nothing is refused any more."""
+    """Say what was guessed or found on opening; called once it is in the catalog."""
     for note in dataset.notes:
         say(note)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import polars as pl
 from cyclopts import Parameter
 
-from tracesift.catalog.schema import BadInput
+from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.options import Common
 from tracesift.flows.show import console, print_json, print_table
 
@@ -47,7 +47,10 @@ def sql(
 
     if sum([common.json, csv, parquet is not None]) > 1:
         raise BadInput("choose one of --json, --csv and --parquet")
-    rows = Catalog(common.workspace).query(query, snapshot=snapshot)
+    try:
+        rows = Catalog(common.workspace).query(query, snapshot=snapshot)
+    except WorkspaceBusy as error:
+        raise WorkspaceBusy(f"{error}; or read a copy with --snapshot") from error
     if common.json:
         print_json(rows)
     elif csv:

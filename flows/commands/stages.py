@@ -38,10 +38,11 @@ def ingest(
     from tracesift.flows.work import Work, open_source, tell
 
     dataset = open_source(source, reading, plant_noise, checked_seed(seed))
-    tell(dataset)
     work = Work(common.workspace)
     with work.locked():
-        answer(step(work, dataset), common)
+        taken = step(work, dataset)
+    tell(dataset)
+    answer(taken, common)
     return 0
 
 
@@ -123,7 +124,7 @@ def report(*, common: Common = Common(), no_content: Annotated[bool, Flag] = Fal
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
-    with work.locked():
+    with work.locked(catalog=False):
         summary = publish(work, content=not no_content)
     if common.json:
         print_json(summary)

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from tracesift.catalog.connection import identifier, records, rows
+from tracesift.catalog.connection import identifier, rows
 from tracesift.catalog.files import canonical_json, digest
 from tracesift.catalog.frames import conform, distinct_ids
 from tracesift.catalog.schema import DIRECTIONS, BadInput
@@ -88,8 +88,8 @@ def put_scores(
         fresh = fresh.join(with_rows(samples, own, what=what), on="sample_row", how="left")
         for column in columns:
             column["has_spread"] = column["column_name"] in scored
-    key, kept = _run_key(con, run_id, dataset_id, names)
-    _write_wide(con, key, samples, fresh.with_columns(covered=True), kept)
+    key, others = _run_key(con, run_id, dataset_id, names)
+    _write_wide(con, key, samples, fresh.with_columns(covered=True), others=others)
     _write_columns(con, key, columns)
 
 
@@ -135,44 +135,42 @@ def _floats(names: list[str]) -> dict[str, pl.DataType]:
 
 def _run_key(
     con: duckdb.DuckDBPyConnection, run_id: str, dataset_id: str, replaced: list[str]
-) -> tuple[int, list[str]]:
-    """Return the run's key and those columns of its table that stay."""
-    found = rows(
-        con, "SELECT run_key FROM score_runs WHERE run_id = ? AND dataset_id = ?", (run_id, dataset_id)
-    )
+) -> tuple[int, bool]:
+    """Return the run's key, and whether its table holds columns that are not replaced."""
+    sql = "SELECT run_key FROM score_runs WHERE run_id = ? AND dataset_id = ?"
+    found = rows(con, sql, (run_id, dataset_id))
     if not found:
         key = next_number(con, "score_runs", "run_key")
         con.execute("INSERT INTO score_runs VALUES (?, ?, ?)", [key, dataset_id, run_id])
-        return key, []
+        return key, False
     key = int(found[0][0])
-    kept = []
-    for column in records(con, "SELECT * FROM score_columns WHERE run_key = ? ORDER BY column_name", (key,)):
-        if column["column_name"] not in replaced:
-            kept.append(column["column_name"])
-            if column["has_spread"]:
-                kept.append(column["column_name"] + ".spread")
-    return key, kept
+    present = {
+        name for (name,) in rows(con, "SELECT column_name FROM score_columns WHERE run_key = ?", (key,))
+    }
+    return key, bool(present - set(replaced))
 
 
 def _write_wide(
-    con: duckdb.DuckDBPyConnection, key: int, samples: pl.DataFrame, fresh: pl.DataFrame, kept: list[str]
+    con: duckdb.DuckDBPyConnection, key: int, samples: pl.DataFrame, fresh: pl.DataFrame, *, others: bool
 ) -> None:
-    """Write the run's table over all samples. NaN becomes NULL, because NaN > 1 is true in SQL."""
+    """Write columns over all samples, into the run's table where `others` stay in it, else as a new one.
+
+    NaN becomes NULL, because NaN > 1 is true in SQL.
+    """
     wide = samples.join(fresh, on="sample_row", how="left", maintain_order="left")
-    if kept:
-        before = (
-            con.sql(f"FROM wide.run_{key}")
-            .pl()
-            .select("sample_row", pl.col("covered").alias("before"), *kept)
-        )
-        wide = wide.join(before, on="sample_row", how="left", maintain_order="left")
-        wide = wide.with_columns(covered=pl.col("covered").fill_null(value=False) | pl.col("before")).drop(
-            "before"
-        )
     wide = wide.with_columns(pl.col("covered").fill_null(value=False), pl.col(pl.Float64).fill_nan(None))
     values = sorted(name for name in wide.columns if name not in _KEYS)
     con.register("incoming", wide.select(*_KEYS, *values))
-    con.execute(f"CREATE OR REPLACE TABLE wide.run_{key} AS FROM incoming")
+    if others:
+        for name in values:
+            con.execute(f'ALTER TABLE wide.run_{key} ADD COLUMN IF NOT EXISTS "{name}" DOUBLE')
+        columns = ", ".join(f'"{name}" = i."{name}"' for name in values)
+        con.execute(
+            f"UPDATE wide.run_{key} AS w SET covered = w.covered OR i.covered, {columns} "
+            "FROM incoming i WHERE w.sample_row = i.sample_row"
+        )
+    else:
+        con.execute(f"CREATE OR REPLACE TABLE wide.run_{key} AS FROM incoming")
     con.unregister("incoming")
 
 

@@ -249,7 +249,7 @@ class _Recording:
     def _finish(self) -> None:
         recorder = self.recorders["in_training"]
         recorder.write_arrays()
-        if len(self.val):
+        if len(self.val) and "epoch_end" in self.recorders:
             labels = np.asarray(self.dataset.labels, dtype=np.int64)[self.val.numpy()]
             write_array(self.folder, "val_labels", self._ids(self.val), labels)
         record = {

@@ -82,7 +82,7 @@ def test_damaged_run_is_not_whole(tmp_path, damage):
     else:
         path.write_bytes(path.read_bytes() + b" ")
     assert not signals.is_whole(tmp_path, "r1")
-    with pytest.raises(IncompleteRecording, match="missing|changed"):
+    with pytest.raises(IncompleteRecording, match=r"missing|changed"):
         signals.load_signals(tmp_path, "r1", verify=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.random_projection import SparseRandomProjection
+from scipy import sparse
 from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRecording
@@ -23,6 +23,7 @@ from tracesift.pipelines.signals import add_array, read_run, run_folder
 
 CONTENT_SIDE = 16
 CONTENT_SIZE = 256
+_SPREAD = 8
 _CHUNK = 8192
 
 
@@ -114,8 +115,8 @@ def content_embedding(dataset: Any, *, seed: int = 0) -> np.ndarray:
     """Return one unit vector per sample of all splits from its content alone, float32 (len(dataset), D).
 
     For near-duplicate search: no model, no training. Images are averaged down to gray squares of 16 pixels
-    and centred, so that brightness does not count; texts are hashed n-grams, projected to 256 dimensions by a
-    seeded sparse projection; tables are standardised columns. What has no content of its own (a plain image,
+    and centred, so that brightness does not count; texts are hashed n-grams (tf-idf), projected to 256 dimensions by
+    a seeded sparse projection; tables are standardised columns. What has no content of its own (a plain image,
     an empty text) is a zero vector, alike to nothing.
     """
     if dataset.kind == "image":
@@ -139,8 +140,27 @@ def _gray_squares(images: Any) -> np.ndarray:
 
 
 def _projected(texts: Any, seed: int) -> np.ndarray:
+    """Return tf-idf weighted n-grams, each thrown onto 8 of 256 dimensions with a sign by a hash of its own."""
     counts = hashed_counts(texts)
-    counts.data = 1 + np.log(counts.data)
-    projection = SparseRandomProjection(CONTENT_SIZE, density=1 / 16, dense_output=True, random_state=seed)
-    used = np.unique(counts.indices)  # projecting two million mostly empty buckets would cost gigabytes
-    return np.asarray(projection.fit_transform(counts[:, used]))
+    used, places = np.unique(counts.indices, return_inverse=True)
+    frequency = np.bincount(places, minlength=len(used))
+    idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
+    weights = ((1 + np.log(counts.data)) * idf[places]).astype(np.float32)
+    bags = sparse.csr_matrix((weights, places, counts.indptr), shape=(len(texts), len(used)))
+    keys = _mixed(
+        used[:, None].astype(np.uint64) * np.uint64(_SPREAD) + np.arange(_SPREAD, dtype=np.uint64), seed
+    )
+    columns = (keys % np.uint64(CONTENT_SIZE)).astype(np.int32).ravel()
+    signs = np.where(keys >> np.uint64(63), np.float32(1), np.float32(-1)).ravel()
+    starts = np.arange(len(used) + 1) * _SPREAD
+    projection = sparse.csr_matrix((signs, columns, starts), shape=(len(used), CONTENT_SIZE))
+    parts = [(bags[at : at + _CHUNK] @ projection).toarray() for at in range(0, len(texts), _CHUNK)]
+    return np.concatenate(parts)
+
+
+def _mixed(keys: np.ndarray, seed: int) -> np.ndarray:
+    """Return well-mixed 64-bit hashes of `keys` (the finaliser of splitmix64)."""
+    keys = keys + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))

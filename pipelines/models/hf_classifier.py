@@ -33,12 +33,9 @@ class HFClassifier(nn.Module):
         super().__init__()
         from transformers import AutoModelForSequenceClassification
 
-        try:
-            self.inner = AutoModelForSequenceClassification.from_pretrained(
-                name, num_labels=num_classes, trust_remote_code=False, ignore_mismatched_sizes=True
-            )
-        except (OSError, ValueError) as error:
-            raise BadInput(f"model hf_classifier:{name}: {str(error).splitlines()[0]}") from None
+        self.inner = _loaded(
+            AutoModelForSequenceClassification, name, num_labels=num_classes, ignore_mismatched_sizes=True
+        )
 
     def features(self, x: dict[str, Tensor]) -> Tensor:
         """Return the mean of the last hidden states over the text's tokens (B, D)."""
@@ -62,4 +59,14 @@ def tokenizer(name: str) -> Any:
     """Return the tokenizer that belongs to the checkpoint `name`."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    return _loaded(AutoTokenizer, name)
+
+
+def _loaded(loader: Any, name: str, **options: Any) -> Any:
+    try:
+        return loader.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"model hf_classifier:{name} cannot be loaded ({str(error).splitlines()[0]}); "
+            "give a name on the hub or a local folder with model and tokenizer"
+        ) from None

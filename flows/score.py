@@ -84,22 +84,27 @@ def score(
         return done
     images = _images(work)
     frames: list[pl.DataFrame] = []
+    left_out: dict[str, str] = {}
     with watched("score") as report:
         for number, run in enumerate(runs):
             signals = WithImages(load_signals(work.path, run), images)
             report(number, len(runs), "")
-            available, left_out = _available(listed, signals, strict=chosen is not None)
-            values = compute(available, signals, params={name: _of(params, name) for name in available})
+            available, missing = _available(listed, signals, strict=chosen is not None)
+            values, refused = _values(available, signals, params, strict=chosen is not None)
+            available, left_out = values.columns, left_out | missing | refused
             frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
             _keep(work, run, values, available, params)
             for name in diagnostics():
                 if _missing(find_diagnostic(name), signals) is None:
                     work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, diagnose(name, signals))
-    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, available, params)
+    # What one run alone can be scored for (only the first seed is cross-fitted) is scored.
+    scored = [name for name in listed if any(name in frame.columns for frame in frames)]
+    left_out = {name: why for name, why in left_out.items() if name not in scored}
+    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params)
     if left_out:
         say("not scored: " + "; ".join(f"{name} ({why})" for name, why in left_out.items()))
     return work.finish(
-        "score", key, {"run_id": run_id, "scorers": available, "left_out": left_out, "runs": list(runs)}
+        "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
 
 
@@ -111,6 +116,26 @@ def _available(
         name, why = next(iter(missing.items()))
         raise MissingSignal(f"'{name}' cannot run: {why}")
     return [name for name in listed if name not in missing], missing
+
+
+def _values(
+    listed: Sequence[str], signals: WithImages, params: Params | None, *, strict: bool
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Run scorers; where nobody asked for one by name, one that this recording is too short for is left out."""
+    settings = {name: _of(params, name) for name in listed}
+    try:
+        return compute(listed, signals, params=settings), {}
+    except BadInput:
+        if strict:
+            raise
+    columns: list[pl.Series] = []
+    refused: dict[str, str] = {}
+    for name in listed:
+        try:
+            columns.append(compute([name], signals, params={name: settings[name]})[name])
+        except BadInput as error:
+            refused[name] = str(error).removeprefix(name).lstrip(": ")
+    return pl.DataFrame(columns), refused
 
 
 def _missing(known: Any, signals: WithImages) -> str | None:
@@ -157,7 +182,8 @@ def _keep_combined(
     ids = frames[0]["sample_id"]
     values, spreads = {}, {}
     for name in scorers:
-        values[name], spreads[name] = combine([frame[name] for frame in frames], find(name).combine or "mean")
+        there = [frame[name] for frame in frames if name in frame.columns]
+        values[name], spreads[name] = combine(there, find(name).combine or "mean")
     _keep(
         work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params,
         pl.DataFrame({"sample_id": ids, **spreads}),

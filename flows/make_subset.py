@@ -254,6 +254,7 @@ def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
     frame = frame.join(details, on="sample_id", how="left").join(
         samples.select("sample_id", *extra), on="sample_id", how="left"
     )
+    frame = _corrected(frame, work.catalog.query("SELECT sample_id, label AS verified_label FROM reviews"))
     if where is None:
         return frame.with_columns(eligible=pl.lit(value=True))
     try:
@@ -266,6 +267,17 @@ def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
     if not len(ids):
         raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
     return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
+
+
+def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
+    """Put a person's word over the flag's: a label found wrong is wrong with certainty, and its true one is known."""
+    frame = frame.join(reviews, on="sample_id", how="left")
+    wrong = pl.col("verified_label").is_not_null() & (pl.col("verified_label") != pl.col("label"))
+    return frame.with_columns(
+        label_noise=pl.when(wrong).then(pl.lit(value=True)).otherwise("label_noise"),
+        suggestion=pl.when(wrong).then("verified_label").otherwise("suggestion"),
+        confidence=pl.when(wrong).then(1.0).otherwise("confidence"),
+    ).drop("verified_label")
 
 
 def _is_flagged() -> pl.Expr:

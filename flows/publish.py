@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -41,7 +42,12 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
     scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
     flags = newest_flags(work)
     listed = suspects(work, scores, flags)
-    truth = truth_of(work.dataset, scores, flags)
+    # The catalog knows the true labels that were planted and those that a person verified since.
+    labels = work.catalog.query(
+        "SELECT sample_id, split, label, label_true FROM samples WHERE dataset_id = ? ORDER BY sample_row",
+        (known["dataset_id"],),
+    )
+    truth = truth_of(replace(work.dataset, samples=labels), scores, flags)
     subsets = recorded_subsets(work)
     evaluations = work.catalog.query(
         "SELECT e.subset, s.control_of, e.seed, e.metric, e.value, e.num_train, "

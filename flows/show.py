@@ -23,14 +23,16 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2) + "\n")
 
 
-def print_table(rows: pl.DataFrame | Sequence[dict[str, Any]], title: str | None = None) -> None:
-    """Print rows as a table that keeps to the width of the terminal."""
+def print_table(
+    rows: pl.DataFrame | Sequence[dict[str, Any]], title: str | None = None, *, widest: int = WIDEST
+) -> None:
+    """Print rows as a table that keeps to the width of the terminal; cells are cut at `widest` characters."""
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(list(rows), infer_schema_length=None)
     table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
     for row in frame.iter_rows():
-        table.add_row(*(cell(value) for value in row))
+        table.add_row(*(cell(value, widest) for value in row))
     console().print(table)
 
 
@@ -40,7 +42,7 @@ def console() -> Console:
     return Console(file=sys.stdout, markup=False, highlight=False, width=width)
 
 
-def cell(value: Any) -> str:
+def cell(value: Any, widest: int = WIDEST) -> str:
     """Return one value as short text for people."""
     if value is None:
         return "–"
@@ -49,7 +51,7 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return "NaN" if math.isnan(value) else f"{value:.4g}"
     text = str(value)
-    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+    return text if len(text) <= widest else text[: widest - 1] + "…"
 
 
 def _plain(value: Any) -> Any:

@@ -96,23 +96,27 @@ def scorers(*, common: Common = Common()) -> int:
     """List the scorers: inputs, direction, version, reference."""
     from tracesift.scorers.contract import find, names
 
-    rows = [
-        {
-            "name": known.name, "version": known.version, "direction": known.direction, "mode": known.mode,
-            "inputs": list(known.inputs), "defaults": dict(known.defaults), "experimental": known.experimental,
-            "summary": known.summary, "reference": known.reference,
-        }
-        for known in map(find, names())
-    ]  # fmt: skip
+    found = [find(name) for name in names()]
     if common.json:
-        print_json(rows)
+        print_json(
+            [
+                {
+                    "name": known.name, "version": known.version, "direction": known.direction, "mode": known.mode,
+                    "inputs": list(known.inputs), "optional": list(known.optional), "defaults": dict(known.defaults),
+                    "combine": known.combine, "experimental": known.experimental, "summary": known.summary,
+                    "reference": known.reference,
+                }
+                for known in found
+            ]
+        )  # fmt: skip
     else:
         print_table(
             [
-                {"scorer": row["name"], "high means": row["direction"], "mode": row["mode"],
-                 "inputs": ", ".join(row["inputs"]), "what": row["summary"]}
-                for row in rows
-            ]
+                {"scorer": known.name, "high means": known.direction, "mode": known.mode,
+                 "inputs": ", ".join(known.inputs), "what": known.summary}
+                for known in found
+            ],
+            widest=200,
         )  # fmt: skip
     return 0
 
@@ -121,22 +125,24 @@ def selectors(*, common: Common = Common()) -> int:
     """List the selectors: what they need, version, reference."""
     from tracesift.selectors.contract import find, names
 
-    rows = [
-        {
-            "name": known.name, "version": known.version, "needs": list(known.needs),
-            "budget": known.budget, "defaults": dict(known.defaults), "experimental": known.experimental,
-            "summary": known.summary, "reference": known.reference,
-        }
-        for known in map(find, names())
-    ]  # fmt: skip
+    found = [find(name) for name in names()]
     if common.json:
-        print_json(rows)
+        print_json(
+            [
+                {
+                    "name": known.name, "version": known.version, "needs": list(known.needs), "budget": known.budget,
+                    "random": known.random, "embedding": known.embedding, "defaults": known.defaults,
+                    "summary": known.summary, "reference": known.reference,
+                }
+                for known in found
+            ]
+        )  # fmt: skip
     else:
         print_table(
             [
-                {"selector": row["name"], "budget": row["budget"], "needs": ", ".join(row["needs"]),
-                 "what": row["summary"]}
-                for row in rows
-            ]
+                {"selector": known.name, "budget": known.budget, "needs": ", ".join(known.needs), "what": known.summary}
+                for known in found
+            ],
+            widest=200,
         )  # fmt: skip
     return 0

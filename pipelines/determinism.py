@@ -57,10 +57,10 @@ def settled(seed: int, threads: int | None) -> Iterator[None]:
 
 def rng_state() -> dict[str, Any]:
     """Return the state of Python's, numpy's and torch's generators, tensors and plain values only."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }

@@ -43,7 +43,7 @@ def embed(dataset: Any, workspace: Path | str, run_id: str, *, device: str = "au
             f"run {run_id} was recorded on another state of {dataset.name}; record this state first"
         )
     made = {"layer": "penultimate", "epoch": record["epochs"]}
-    if record.get("arrays", {}).get("val_embedding") == made:
+    if all(record.get("arrays", {}).get(name) == made for name in ("embedding", "val_embedding")):
         return
     model = recorded_model(dataset, record)
     with settled(0, model.recipe.threads):
@@ -102,7 +102,7 @@ def features(module: nn.Module, inputs: Encoded, rows: Tensor) -> np.ndarray:
     for batch in rows.split(EVAL_BATCH):
         x = inputs.batch(batch)
         if own:
-            parts.append(module.features(x).float().cpu())
+            parts.append(module.features(x).float().cpu())  # type: ignore[operator]
         else:
             module(x)
             parts.append(torch.flatten(caught.pop(), 1).float().cpu())

@@ -27,7 +27,7 @@ class Learner:
     def __init__(self, module: nn.Module, recipe: Recipe, *, steps: int, device: torch.device) -> None:
         self.module = module.to(device)
         if device.type == "cuda":
-            self.module = self.module.to(memory_format=torch.channels_last)
+            self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe = recipe
         self.steps = steps
         self.device = device

@@ -145,9 +145,10 @@ def drop_epochs(workspace: Path | str, run_id: str, start: int, *, modes: Sequen
 
 
 def drop_run(workspace: Path | str, run_id: str) -> None:
-    """Remove a run; the record goes first, so a half-removed run never reads as whole."""
+    """Remove a run; the record goes first, so a half-removed run never reads as whole, and then what resumes it."""
     folder = run_folder(workspace, run_id)
     (folder / "run.json").unlink(missing_ok=True)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -193,6 +194,25 @@ def add_array(
     record["files"][path.name] = sha256(path)
     record["arrays"] = {**record.get("arrays", {}), name: made}
     write_json(folder / "run.json", record)
+
+
+def forget_broken_arrays(workspace: Path | str, run_id: str) -> None:
+    """Take added arrays whose file is missing or has changed out of a run's record: their step makes them again."""
+    folder = run_folder(workspace, run_id)
+    if not (folder / "run.json").exists():
+        return
+    record = json.loads((folder / "run.json").read_bytes())
+    paths = {name: folder / f"{name}.npz" for name in record.get("arrays", {})}
+    broken = [
+        name
+        for name, path in paths.items()
+        if not path.exists() or sha256(path) != record["files"].get(path.name)
+    ]
+    for name in broken:
+        del record["arrays"][name]
+        record["files"].pop(f"{name}.npz", None)
+    if broken:
+        write_json(folder / "run.json", record)
 
 
 def read_run(workspace: Path | str, run_id: str, *, verify: bool = False) -> dict[str, Any]:

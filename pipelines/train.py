@@ -28,7 +28,9 @@ from tracesift.pipelines.recorder import Recorder, fits_per_class
 from tracesift.pipelines.scalars import scalars
 from tracesift.pipelines.signals import (
     drop_epochs,
+    drop_run,
     finish_run,
+    forget_broken_arrays,
     is_whole,
     run_folder,
     run_id_of,
@@ -122,8 +124,12 @@ def record(dataset: Any, workspace: Path | str, config: TrainConfig, progress: P
         Called after every batch.
     """
     planned = plan(dataset, config)
+    forget_broken_arrays(workspace, planned.run_id)
     if is_whole(workspace, planned.run_id):
         return planned.run_id
+    if (run_folder(workspace, planned.run_id) / "run.json").exists():
+        # Finished once and damaged since: the checkpoint stands behind the last epoch and gives nothing back.
+        drop_run(workspace, planned.run_id)
     with settled(config.seed, planned.threads):
         _Recording(dataset, Path(workspace), config, planned, progress).run()
     return planned.run_id

@@ -27,6 +27,8 @@ ROW = "row"
 class RecorderMixin:
     """Put before `transformers.Trainer` in the bases; takes ``recorder=`` beside Trainer's own arguments."""
 
+    _signature_columns: list[str]
+
     def __init__(self, *args: Any, recorder: Recorder, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.recorder = recorder

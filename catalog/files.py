@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ import polars as pl
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it is flushed to disk and renamed over `path`.
 
-    A reader sees the old file or the new one, whatever kills the writer. Leftovers begin with ``.tmp-``.
+    A reader sees the old file or the new one, whatever kills the writer. Leftovers begin with ``.tmp-``. A full
+    disk raises OSError with the path, whoever was writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
@@ -30,8 +33,24 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+    except Exception as error:
+        refused = _refused_write(error)
+        if refused is None or (isinstance(error, OSError) and error.filename is not None):
+            raise
+        raise OSError(refused, os.strerror(refused), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _refused_write(error: BaseException | None) -> int | None:
+    """Return the errno of a write that the disk refused; polars says it in words, torch in the chain behind."""
+    while error is not None:
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            return number
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -103,9 +103,12 @@ def run(arguments: list[str]) -> int:
         if debug:
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
+            mend = (
+                "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "allow it"
+            )
             return _refuse(
-                f"cannot write {error.filename or 'the workspace'}: {error.strerror}; "
-                "free the space or choose another --workspace, then run the same command again"
+                f"cannot write {error.filename or 'the workspace'}: {error.strerror}; {mend} or choose another "
+                "--workspace, then run the same command again"
             )
         if error.errno in (errno.EISDIR, errno.ENOTDIR):
             return _refuse(f"{error.filename2 or error.filename}: {error.strerror}; name another file")

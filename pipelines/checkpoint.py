@@ -16,8 +16,9 @@ NAME = "checkpoint.pt"
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write `state` (tensors and plain values) over the run's checkpoint."""
-    with replacing(folder / NAME) as temporary:
-        torch.save(dict(state), temporary)
+    # Given a file, torch lets the reason of a failed write through; given a path, it hides it.
+    with replacing(folder / NAME) as temporary, temporary.open("wb") as file:
+        torch.save(dict(state), file)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -84,15 +84,19 @@ def crossfit(
     jobs = {"probs_oos": config, "probs_oos_weak": weak_config(dataset, config)}
     total = folds * len(jobs)
     done = 0
+    encoded: dict[tuple[Any, ...], Encoded] = {}  # the weak model mostly reads what the other did
     for name, job in jobs.items():
         if has_folds(dataset, workspace, run_id, job, name=name, folds=folds):
             done += folds
             continue
-        inputs: Encoded | None = None
+        recipe = _plan(dataset, job).model.recipe
+        kind = (recipe.encoding, recipe.largest_side, recipe.augmentation)
         for fold in range(folds):
             if not _fold_path(dataset, workspace, run_id, job, name, fold, folds).exists():
-                inputs = inputs or encode(dataset, _plan(dataset, job).model)
-                fit_fold(dataset, workspace, run_id, job, name=name, fold=fold, folds=folds, inputs=inputs)
+                if kind not in encoded:
+                    encoded[kind] = encode(dataset, _plan(dataset, job).model)
+                shared = encoded[kind]
+                fit_fold(dataset, workspace, run_id, job, name=name, fold=fold, folds=folds, inputs=shared)
             done += 1
             if progress is not None:
                 progress(done, total, f"{name}: fold {fold + 1} of {folds}")

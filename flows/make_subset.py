@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.files import digest
-from tracesift.catalog.manifest import DatasetBlock, ScoreBlock, SelectorBlock, write_manifest
+from tracesift.catalog.manifest import (
+    DatasetBlock,
+    ScoreBlock,
+    SelectorBlock,
+    verify_manifest,
+    write_manifest,
+)
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
 from tracesift.flows.work import Work
@@ -19,18 +27,43 @@ from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embeddings import content_embedding
 from tracesift.selectors.contract import columns_needed, find, select
 
+VERSION = 1
+"""Raised when the same scores and flags would give other subsets."""
+
 TRAINED = ("keep", "relabel", "retain", "neighbor")
 """Roles of the samples that a model trained on a subset sees."""
 
 
-def make_subsets(work: Work, job: CurateJob) -> list[dict[str, Any]]:
-    """Make the three subsets of `curate` with their controls: pruned, denoised, forget-ready."""
+def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
+    """Make the three subsets of `curate` with their controls: pruned, denoised, forget-ready; done once per input."""
     seed = job.training.seed
-    return [
+    requested = None if job.forget is None else read_ids(Path(job.forget))
+    # Rows, scores, flags and reviews decide, and nothing else but what was asked for.
+    table = BytesIO()
+    training_frame(work).rechunk().write_ipc(table)
+    content = hashlib.blake2b(table.getvalue(), digest_size=16).hexdigest()
+    versions = {name: find(name).version for name in (job.choosing.selector, "denoise", "forget_ready")}
+    key = digest([VERSION, work.dataset.fingerprint, content, vars(job.choosing), seed, requested, versions])
+    done = work.record("subsets", key)
+    if done is not None and _still_there(work, done["subsets"]):
+        return done
+    made = [
         *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed),
         *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
-        *forget_ready(work, None if job.forget is None else read_ids(Path(job.forget)), seed=seed),
+        *forget_ready(work, requested, seed=seed),
     ]
+    return work.finish("subsets", key, {"subsets": made})
+
+
+def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:
+    """Tell whether these subsets are the newest of their names, in the catalog and as whole manifests."""
+    newest = {row["name"]: row["subset_id"] for row in recorded_subsets(work)}
+    return all(
+        newest.get(row["name"]) == row["subset_id"]
+        and Path(row["manifest"]).exists()
+        and not verify_manifest(row["manifest"])
+        for row in made
+    )
 
 
 def pruned(
@@ -114,10 +147,16 @@ def forget_ready(
     if requested is not None:
         check_known(work.dataset, requested)
         settings["forget"] = sorted(requested)
+    else:
+        # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
+        settings.setdefault("indirect_neighbors", 0)
     frame = pl.concat([everything, _holdout(work)], how="diagonal")
     members = select(
         "forget_ready", frame, budget=None, seed=seed, embedding=_embedding(work, frame), **settings
     )
+    # A test sample that copies a trained one is no holdout, and it is no training sample either.
+    trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
+    members = members.filter(trained | (pl.col("role") == "holdout"))
     if requested is not None:
         # The ids stand in the members; the parameters only say which request it was.
         settings["forget"] = f"{len(requested)} requested, digest {digest(sorted(requested))}"
@@ -194,7 +233,9 @@ def controls(
     for control in ("random", "random_balanced"):
         members = select(control, frame, budget=kept, seed=seed)
         renamed = pl.when(pl.col("role") == "keep").then(pl.lit(roles[0])).otherwise(pl.lit(roles[1]))
-        members = members.with_columns(role=renamed, weight=pl.lit(1.0))
+        members = members.with_columns(
+            role=renamed, weight=pl.when(renamed == "drop").then(pl.lit(0.0)).otherwise(pl.lit(1.0))
+        )
         block = SelectorBlock(name=control, version=find(control).version, seed=seed, budget=kept)
         made.append(put(work, f"{name}-{control.replace('_', '-')}", members, block, (), control_of=name))
     return made

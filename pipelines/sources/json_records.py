@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def _record_list(path: Path, text: str) -> list[dict[str, Any]]:
 
 def as_column(name: str, values: list[Any]) -> tuple[pl.Series, str | None]:
     """Return a column of Python values, and the types it mixes where text stands beside something else."""
+    if not {type(value) for value in values} <= {int, float, type(None)}:
+        # NaN among texts says that the value is missing; written as text it would be a value of its own.
+        values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     kinds = Counter(type(value) for value in values if value is not None)
     types = set(kinds)
     if dict in types or (list in types and len(types) > 1):

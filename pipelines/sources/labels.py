@@ -27,7 +27,7 @@ def read_labels(values: pl.Series, where: str) -> pl.Series:
     typed = infer(values.cast(pl.String) if values.dtype in (pl.Categorical, pl.Enum) else values)
     if typed.dtype == pl.Null:
         raise BadInput(f"{where}: label column '{name}' is empty in every row")
-    text = canonical_column(typed) if typed.dtype != pl.String else typed.replace("", None)
+    text = canonical_column(typed) if typed.dtype != pl.String else _without_nan(typed)
     missing = text.is_null().arg_true()
     if len(missing):
         rows = ", ".join(str(row + 1) for row in missing.head(5))
@@ -49,6 +49,12 @@ def read_labels(values: pl.Series, where: str) -> pl.Series:
             "id; give a column of classes (--label)"
         )
     return text.alias("label")
+
+
+def _without_nan(text: pl.Series) -> pl.Series:
+    """Take NaN as missing, as everywhere else: what str(nan) left in a text file names no class."""
+    missing = text.is_in(["", "NaN", "nan", "NAN"])
+    return text.to_frame().select(pl.when(~missing).then(pl.col(text.name)).alias(text.name)).to_series()
 
 
 def plain_label(label: str) -> str:

@@ -190,9 +190,7 @@ class _Recording:
 
     def _say(self, epochs: float, message: str) -> None:
         if self.progress is not None:
-            self.progress(
-                epochs, self.plan.epochs, f"epoch {min(int(epochs) + 1, self.plan.epochs)}: {message}"
-            )
+            self.progress(epochs, self.plan.epochs, f"epoch {max(1, math.ceil(epochs))}: {message}")
 
     def _resume(self) -> int:
         state = load_checkpoint(self.folder)

@@ -22,6 +22,7 @@ from tracesift.catalog.manifest import (
 )
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
+from tracesift.flows.progress import say
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embeddings import content_embedding
@@ -47,8 +48,9 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
         return done
+    params = _unscored(work, job.choosing.selector)
     made = [
-        *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed),
+        *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed, params=params),
         *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
         *forget_ready(work, requested, seed=seed),
     ]
@@ -64,6 +66,28 @@ def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:
         and not verify_manifest(row["manifest"])
         for row in made
     )
+
+
+def _unscored(work: Work, selector: str) -> dict[str, Any]:
+    """Keep the samples that the selector's score says nothing of, where there are any, and say so.
+
+    A class without validation samples has no CLD, and diverged samples have no margin: neither is a reason to
+    leave them out. `tracesift select` asks instead.
+    """
+    if "nulls" not in find(selector).defaults:
+        return {}
+    frame = training_frame(work)
+    columns = [name for name in columns_needed(selector, {}) if name in frame.columns]
+    missing = frame.filter(
+        pl.any_horizontal(pl.col(name).is_null() | pl.col(name).is_nan() for name in columns)
+    )
+    if not columns or missing.is_empty():
+        return {}
+    say(
+        f"pruned: {len(missing)} of {len(frame)} training samples have no {' or '.join(columns)} (first "
+        f"{missing['sample_id'][0]}) and are kept unjudged"
+    )
+    return {"nulls": "keep"}
 
 
 def pruned(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -30,12 +30,22 @@ def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     return read
 
 
-def scorer_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Read ``scorer.key=value`` pairs into settings by scorer."""
+def scorer_settings(pairs: tuple[str, ...], names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Read ``scorer.key=value`` pairs into settings by scorer; where one scorer is named, its key alone will do.
+
+    Examples
+    --------
+    >>> scorer_settings(("fkl.k=1", "el2n.checkpoint=3"))
+    {'fkl': {'k': 1}, 'el2n': {'checkpoint': 3}}
+    >>> scorer_settings(("k=1",), ["fkl"])
+    {'fkl': {'k': 1}}
+    """
     by_scorer: dict[str, dict[str, Any]] = {}
     for name, value in settings(pairs).items():
         scorer, mark, key = name.partition(".")
-        if not mark:
+        if not mark and len(names) == 1:
+            scorer, key = names[0], name
+        elif not mark:
             raise BadInput(
                 f"--param {name}={value}: write scorer.key=value, such as forgetting_events.never_learned=zero"
             )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
-from tracesift.flows.progress import watched
+from tracesift.flows.progress import say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
+from tracesift.pipelines.recorder import CoverageWarning
 from tracesift.pipelines.signals import read_run
 from tracesift.pipelines.train import TrainConfig, plan, record
 
@@ -39,10 +42,32 @@ def check_training(dataset: Dataset, training: Training) -> None:
 
 def record_seed(work: Work, training: Training, seed: int) -> str:
     """Train with one seed and record every sample at every epoch; a finished recording is returned at once."""
-    with watched(f"record, seed {seed}") as report:
+    with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", CoverageWarning
+        )  # what it warns of is told below, once for all epochs
         run_id = record(work.dataset, work.path, train_config(training, seed), report)
     remember_run(work, run_id)
+    _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
+
+
+def _tell_nonfinite(run: Mapping[str, Any], what: str) -> None:
+    """Say which samples the model gave no finite logits for; refuse a recording that holds nothing else."""
+    broken = [epoch for epoch in run.get("coverage", ()) if epoch["nonfinite"]]
+    if not broken:
+        return
+    worst = max(broken, key=lambda epoch: epoch["nonfinite"])
+    if all(epoch["nonfinite"] == epoch["samples"] for epoch in run["coverage"]):
+        raise BadInput(
+            f"model {run['model']} gave NaN or infinite logits for every training sample in every epoch: mend the "
+            "model, lower the lr of its RECIPE, or name another with --model"
+        )
+    say(
+        f"{what}: {worst['nonfinite']} of {worst['samples']} training samples gave NaN or infinite logits "
+        f"(in {len(broken)} of {run['epochs']} epochs; first {', '.join(worst['examples']['nonfinite'])}); they are "
+        "recorded as NaN, and a score that rests on nothing else stays empty"
+    )
 
 
 def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> str:
@@ -102,5 +127,18 @@ def newest_runs(work: Work) -> list[str]:
 def remember_run(work: Work, run_id: str) -> None:
     """Put a recording's own record into the catalog."""
     run = read_run(work.path, run_id)
-    known = {name: value for name, value in run.items() if name not in ("files", "schema", "coverage")}
-    work.catalog.put_run({**known, "dataset_id": work.dataset.dataset_id, "status": "done"})
+    known = {
+        name: value for name, value in run.items() if name not in ("files", "schema", "coverage", "machine")
+    }
+    machine = dict(run.get("machine") or {})
+    columns = {name: machine.pop(name, None) for name in ("device", "threads", "cpu_capability", "wheels")}
+    work.catalog.put_run(
+        {
+            **known,
+            **columns,
+            "machine": machine,
+            "code_version": (columns["wheels"] or {}).get("tracesift"),
+            "dataset_id": work.dataset.dataset_id,
+            "status": "done",
+        }
+    )

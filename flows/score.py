@@ -163,6 +163,7 @@ def _keep(
         {
             "scorer": name, "version": find(name).version, "direction": find(name).direction,
             "inputs": list(find(name).inputs), "params": effective_params(name, _of(params, name)),
+            "defaults": effective_params(name),  # other settings stand beside the usual ones and replace nothing
         }
         for name in scorers
     ]  # fmt: skip

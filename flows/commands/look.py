@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import polars as pl
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.options import Common
-from tracesift.flows.show import console, print_json, print_table
+from tracesift.flows.show import cell, console, print_json, print_table
 
 Flag = Parameter(negative="")
+ANSWERS = {True: "yes", False: "no", None: "cannot tell"}
 
 
 def sql(
@@ -79,17 +79,68 @@ def why(sample_id: str, /, *, common: Common = Common()) -> int:
     if common.json:
         print_json(known)
         return 0
+    _tell(known)
+    return 0
+
+
+def _tell(known: dict[str, Any]) -> None:
+    """Print what is known of a sample: what was decided and why in whole sentences, numbers as a table."""
     out = console()
     sample = known["sample"]
     out.print(f"{sample['sample_id']}  label {sample['label']}  split {sample['split']}")
     if sample.get("label_true") is not None:
         out.print(f"true label {sample['label_true']}")
-    for part in ("flags", "subsets", "scores", "runs"):
-        rows = pl.DataFrame(known.get(part) or [], infer_schema_length=None)
-        if len(rows):
-            out.print()
-            print_table(rows, title=part)
-    return 0
+    for review in known["reviews"]:
+        note = f" ({review['note']})" if review["note"] else ""
+        out.print(f"verified label {review['label']}, on {review['reviewed_at'][:10]}{note}", soft_wrap=True)
+    if known["flags"]:
+        out.print("\nFlags", style="bold")
+    for flag in known["flags"]:
+        numbers = {
+            "score": flag["score"], "threshold": flag["threshold"], "confidence": flag["confidence"],
+            "suggestion": flag["suggestion"],
+        }  # fmt: skip
+        said = "".join(f", {name} {cell(value)}" for name, value in numbers.items() if value is not None)
+        out.print(f"  {flag['flag']}: {ANSWERS[flag['flagged']]}{said}", soft_wrap=True)
+        out.print(f"      {flag['reason']}", soft_wrap=True)
+    controls = sum(row["control_of"] is not None for row in known["subsets"])
+    if known["subsets"]:
+        out.print(f"\nSubsets, beside {controls} random controls", style="bold")
+    for row in known["subsets"]:
+        if row["control_of"] is None:
+            changed = f" → {row['new_label']}" if row["new_label"] is not None else ""
+            weight = "" if row["weight"] in (0, 1) else f", weight {cell(row['weight'])}"
+            out.print(
+                f"  {row['name']} version {row['version']}: {row['role']}{changed}{weight}", soft_wrap=True
+            )
+            out.print(f"      {row['reason']}", soft_wrap=True)
+    if known["scores"]:
+        print_table([_score(row) for row in known["scores"]], title="\nScores (rank 1 has the most of it)")
+    lineage = known["lineage"]
+    out.print("\nLineage", style="bold")
+    data = lineage["dataset"]
+    out.print(f"  dataset {data['name']} ({data['source']}), fingerprint {data['fingerprint']}", soft_wrap=True)
+    for run in lineage["runs"]:
+        out.print(
+            f"  run {run['run_id']}: {run['kind']}, model {cell(run['model'])}, seed {cell(run['seed'])}, "
+            f"on {cell(run['device'])}, finished {cell(run['finished_at'])}",
+            soft_wrap=True,
+        )
+
+
+def _score(row: dict[str, Any]) -> dict[str, Any]:
+    """Return one score as a row for people, with the settings that are not the usual ones."""
+    from tracesift.scorers.contract import find, names
+
+    usual = find(row["scorer"]).defaults if row["scorer"] in names() else {}
+    settings = ", ".join(
+        f"{key}={value}" for key, value in row["params"].items() if usual.get(key, ...) != value
+    )
+    rank = None if row["rank"] is None else f"{row['rank']} of {row['of']}"
+    return {
+        "scorer": row["scorer"] + (f" ({settings})" if settings else ""),
+        "value": row["value"], "spread": row["spread"], "rank": rank, "in": row["direction"], "run": row["run_id"],
+    }  # fmt: skip
 
 
 def scorers(*, common: Common = Common()) -> int:

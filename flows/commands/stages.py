@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.flows.options import Common, Reading, Training, checked_seed
 from tracesift.flows.parameters import check_types, scorer_settings
-from tracesift.flows.show import print_json, print_table
+from tracesift.flows.show import console, print_json
 
 Flag = Parameter(negative="")
 
@@ -95,7 +95,8 @@ def score(
     run
         Recordings to score; several are combined. By default the newest, with all its seeds.
     param
-        A setting of a scorer, as scorer.key=value; may be given several times.
+        A setting of a scorer, as scorer.key=value (key=value where one scorer is named); may be given several times.
+        Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
     from tracesift.flows.score import flag
     from tracesift.flows.score import score as step
@@ -103,7 +104,7 @@ def score(
     from tracesift.scorers.contract import find
 
     work = existing(common.workspace)
-    chosen = scorer_settings(param)
+    chosen = scorer_settings(param, names)
     for name, given in chosen.items():
         check_types(find(name).function, given)
     with work.locked():
@@ -134,11 +135,13 @@ def report(*, common: Common = Common(), no_content: Annotated[bool, Flag] = Fal
 
 
 def answer(result: dict[str, Any], common: Common) -> None:
-    """Print a step's result: JSON, or a table of its plain values."""
+    """Print a step's result: JSON, or a line for each of its values."""
     if common.json:
         print_json(result)
-    else:
-        print_table([{"": name, "value": _short(value)} for name, value in result.items()])
+        return
+    for name, value in result.items():
+        if value not in ({}, [], None):
+            console().print(f"{name.replace('_', ' ')}: {_short(value)}", soft_wrap=True)
 
 
 def _newest(work: Any) -> list[str]:
@@ -147,9 +150,9 @@ def _newest(work: Any) -> list[str]:
     return newest_runs(work)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, sep: str = "; ") -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_short(item)}" for name, item in value.items())
+        return sep.join(f"{name} {_short(item, ', ')}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return str(value)

@@ -184,6 +184,19 @@ def _users_own(name: str) -> Model:
         source = inspect.getsource(inspect.getmodule(function) or function)
     except (OSError, TypeError):
         source = name
+
+    def build(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        try:
+            module = function(input_shape, num_classes)
+        except Exception as error:  # the user's own code again
+            raise BadInput(
+                f"model {name}: {function_name}({input_shape}, {num_classes}) raised {type(error).__name__}: "
+                f"{error}; mend it first"
+            ) from error
+        if not isinstance(module, nn.Module):
+            raise BadInput(f"model {name}: it returns {type(module).__name__}; return a torch.nn.Module")
+        return module
+
     code = hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
     recipe = getattr(importlib.import_module(module_name), "RECIPE", USER_RECIPE)
-    return Model(name=f"{name}@{digest(code, length=8)}", recipe=recipe, function=function)
+    return Model(name=f"{name}@{digest(code, length=8)}", recipe=recipe, function=build)

@@ -15,8 +15,9 @@ from tracesift.catalog.schema import BadInput
 
 Flat = Parameter(name="*")
 
-FORM = {"use_attribute_docstrings": True}
-"""Lets the text under a field stand beside it in the form that Prefect makes of a deployment's parameters."""
+FORM = {"use_attribute_docstrings": True, "extra": "forbid"}
+"""For the form that Prefect makes of a deployment's parameters: the text under a field helps, a name too many is
+an error."""
 
 
 @Flat
@@ -28,6 +29,10 @@ class Common:
     """Folder that holds catalog, signals, manifests and report."""
     json: Annotated[bool, Parameter(negative="")] = False
     """Print exactly one JSON document on stdout."""
+    config: Path | None = None
+    """TOML file with options, each under its command's name: [curate] keep = 0.3."""
+    debug: Annotated[bool, Parameter(negative="")] = False
+    """Show the traceback of a failure."""
 
 
 @Flat

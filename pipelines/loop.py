@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import generator
 from tracesift.pipelines.encode import Encoded
 from tracesift.pipelines.models.contract import Recipe
@@ -123,6 +124,27 @@ def predict(learner: Learner, inputs: Encoded, rows: Tensor) -> Iterator[tuple[T
     learner.module.eval()
     for batch in rows.split(EVAL_BATCH):
         yield batch, learner(inputs.batch(batch))
+
+
+def check_output(learner: Learner, inputs: Encoded, rows: Tensor, num_classes: int, name: str) -> None:
+    """Refuse a module that does not give (B, K) logits, tried on two rows in eval mode.
+
+    Raises
+    ------
+    BadInput
+        The module raises, or its output has another shape: then every margin and every class would be wrong.
+    """
+    try:
+        _, logits = next(predict(learner, inputs, rows[:2]))
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BadInput(
+            f"model {name} cannot read a batch of {len(rows[:2])} samples: {type(error).__name__}: {error}"
+        ) from error
+    if logits.shape != (len(rows[:2]), num_classes):
+        raise BadInput(
+            f"model {name} gives an output of shape {tuple(logits.shape)} for {len(rows[:2])} samples of "
+            f"{num_classes} classes; its last layer must have {num_classes} outputs"
+        )
 
 
 def probabilities(learner: Learner, inputs: Encoded, rows: Tensor) -> Tensor:

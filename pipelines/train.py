@@ -22,7 +22,7 @@ from tracesift.catalog.schema import SCALAR_FIELDS, BadInput
 from tracesift.pipelines.checkpoint import load_checkpoint, save_checkpoint
 from tracesift.pipelines.determinism import choose_device, rng_state, set_rng_state, settled
 from tracesift.pipelines.encode import Encoded, encode
-from tracesift.pipelines.loop import Learner, fit, predict
+from tracesift.pipelines.loop import Learner, check_output, fit, predict
 from tracesift.pipelines.models.contract import Model, find
 from tracesift.pipelines.recorder import Recorder, fits_per_class
 from tracesift.pipelines.scalars import scalars
@@ -152,6 +152,7 @@ class _Recording:
         self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=self.device)
         self.train = torch.from_numpy(dataset.rows("train"))
         self.val = torch.from_numpy(dataset.rows("val"))
+        check_output(self.learner, self.inputs, self.train, dataset.num_classes, planned.model.name)
         scalar_fields = tuple(name for name in planned.fields if name in SCALAR_FIELDS)
         self.recorders = {
             mode: Recorder(

@@ -1,6 +1,8 @@
 """Exact nearest neighbours by cosine: faiss finds candidates, float64 decides.
 
 One thread and blocks of queries: after a multi-threaded search a forked child hangs, and N x N never fits.
+faiss multiplies matrices only above a size of its own choosing and is twenty times slower below; we ask it to
+always do so.
 faiss works in float32, whose last bits depend on the machine; candidates are therefore measured again in
 float64 and rounded, and ties go to the smaller index, so the answer is the same everywhere.
 """
@@ -13,7 +15,7 @@ import numpy as np
 
 from tracesift.catalog.schema import BadInput
 
-BLOCK = 256
+BLOCK = 1024
 SPARE = 16
 """Candidates beyond the k asked for, so that a tie in float32 is decided in float64."""
 DIGITS = 6
@@ -48,8 +50,9 @@ def nearest_rows(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndar
         return np.zeros((queries.shape[0], found), np.int64), np.zeros((queries.shape[0], found))
     faiss = _faiss()
     index = faiss.IndexFlatIP(base.shape[1])
-    threads = faiss.omp_get_max_threads()
+    threads, smallest = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     faiss.omp_set_num_threads(1)
+    faiss.cvar.distance_compute_blas_threshold = 1
     try:
         index.add(np.ascontiguousarray(base, dtype=np.float32))
         parts = []
@@ -61,6 +64,7 @@ def nearest_rows(queries: np.ndarray, base: np.ndarray, k: int) -> tuple[np.ndar
             parts.append(_decided(block, base, candidates, found))
     finally:
         faiss.omp_set_num_threads(threads)
+        faiss.cvar.distance_compute_blas_threshold = smallest
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 

@@ -34,9 +34,9 @@ def test_a_zero_row_is_near_nobody():
     assert (cosines == 0).all()
 
 
-def test_the_thread_count_is_given_back():
+def test_settings_of_faiss_are_given_back():
     import faiss
 
-    before = faiss.omp_get_max_threads()
+    before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     nearest_rows(unit_rows(np.eye(3)), unit_rows(np.eye(3)), 1)
-    assert faiss.omp_get_max_threads() == before
+    assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before

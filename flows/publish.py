@@ -19,7 +19,7 @@ from tracesift.flows.report_tables import empty_reason
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import truth_of
 from tracesift.flows.work import Work
-from tracesift.flows.worklist import worklist
+from tracesift.flows.worklist import excerpt, worklist
 from tracesift.pipelines.bare import KIND
 from tracesift.scorers.contract import find
 
@@ -88,7 +88,10 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
             name: known[name] for name in ("dataset_id", "name", "source", "num_samples", "fingerprint")
         },
         "runs": [run["run_id"] for run in data.runs],
-        "worklist": listed.to_dicts(),
+        "worklist": [
+            {**row, "content": excerpt((data.content or {}).get(row["sample_id"]))}
+            for row in listed.to_dicts()
+        ],
         "why_empty": None if len(listed) else empty_reason(flags, len(scores)),
         "flags": flag_counts(flags),
         "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),

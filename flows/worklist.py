@@ -285,6 +285,24 @@ def export_review(listed: pl.DataFrame, content: Mapping[str, Any] | None, path:
     return path
 
 
+def excerpt(shown: Any, length: int = 120) -> str | None:
+    r"""Return one line that lets a person recognise a sample: its text, its file or its values; None without any.
+
+    Examples
+    --------
+    >>> excerpt("two\nlines"), excerpt({"age": 39, "work": "state"}), excerpt(None)
+    ('two lines', 'age 39, work state', None)
+    """
+    if isinstance(shown, Image.Image):
+        return str(getattr(shown, "filename", "")) or None
+    if isinstance(shown, Mapping):
+        shown = ", ".join(f"{name} {value}" for name, value in shown.items())
+    if shown is None:
+        return None
+    text = " ".join(str(shown).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _cell(shown: Any, path: Path, row: Mapping[str, Any]) -> str:
     if shown is None:
         return ""

@@ -139,6 +139,8 @@ def print_worklist(summary: dict[str, Any]) -> None:
     for row in work[:SHOWN]:
         changed = f"{row['label']} → {row['suggestion']}" if row["suggestion"] else row["label"]
         out.print(f"{row['rank']:>4}  {row['sample_id']}  {changed}  {row['status']}, {_sureness(row)}")
+        if row["content"]:
+            out.print(f"      {row['content']}", soft_wrap=True)
         out.print(f"      {row['reason']}", soft_wrap=True)
     out.print()
 
@@ -149,4 +151,5 @@ def _sureness(row: dict[str, Any]) -> str:
         return "confidence unknown"
     if row["confidence_from"] == "rank":
         return f"more suspicious than {row['confidence']:.0%} of the samples"
-    return f"confidence {row['confidence']:.0%}"
+    # An estimate is never certain: what rounds to 100 % is said as "over 99 %".
+    return f"confidence {row['confidence']:.0%}" if row["confidence"] < 0.995 else "confidence over 99%"

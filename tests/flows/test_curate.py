@@ -1,0 +1,94 @@
+"""`curate` and the steps on a small table and a small text set: what they leave in the workspace and say."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+from tracesift.flows.commands.curate import print_worklist
+
+FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")
+
+
+def call(*words):
+    return run([*map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 150)
+    values = rng.normal(size=(150, 3)) + 4 * label[:, None]
+    pl.DataFrame({"a": values[:, 0], "b": values[:, 1], "c": values[:, 2], "y": label}).write_csv(
+        folder / "t.csv"
+    )
+    words = ("curate", folder / "t.csv", "--label", "y", "--workspace", folder / "w", "--plant-noise", "0.1")
+    assert call(*words, *FEW) == 0
+    return folder / "w"
+
+
+def test_a_run_says_on_which_machine_it_was_made(workspace):
+    rows = Catalog(workspace).query("SELECT device, threads, cpu_capability, wheels, code_version FROM runs")
+    assert not any(rows.null_count().row(0))
+    assert rows["device"].to_list() == ["cpu"]
+    assert rows["threads"].to_list() == [1]
+    assert "torch" in json.loads(rows["wheels"][0])
+
+
+def test_other_settings_of_a_scorer_replace_nothing(workspace):
+    usual = Catalog(workspace).query("SELECT sample_id, fkl FROM sample_scores ORDER BY 1")
+    assert call("score", "fkl", "--param", "k=1", "--workspace", workspace) == 0
+    assert call("score", "--workspace", workspace) == 0
+    assert Catalog(workspace).query("SELECT sample_id, fkl FROM sample_scores ORDER BY 1").equals(usual)
+    stored = Catalog(workspace).query(
+        "SELECT params, avg(value) FROM scores WHERE scorer = 'fkl' GROUP BY 1 ORDER BY 1"
+    )
+    assert stored["params"].to_list() == ['{"k":1}', '{"k":3}']
+    assert stored.item(0, 1) < stored.item(1, 1)
+
+
+def test_what_is_dropped_weighs_nothing(workspace):
+    rows = Catalog(workspace).query(
+        "SELECT DISTINCT s.name, m.weight FROM subset_members m JOIN subsets s USING (subset_id) WHERE role = 'drop'"
+    )
+    assert {"pruned", "pruned-random", "pruned-random-balanced"} <= set(rows["name"])
+    assert rows["weight"].unique().to_list() == [0.0]
+
+
+def test_why_tells_reasons_and_lineage_in_full(workspace, capsys):
+    first = Catalog(workspace).query(
+        "SELECT sample_id, reason FROM flags WHERE flag = 'label_noise' ORDER BY ALL"
+    )
+    sample_id, reason = first.row(0)
+    capsys.readouterr()
+    assert call("why", sample_id, "--workspace", workspace) == 0
+    told = capsys.readouterr().out
+    assert reason in told
+    assert "model mlp, seed 0, on cpu" in told
+    assert Catalog(workspace).newest_dataset()["fingerprint"] in told
+
+
+def test_the_closing_worklist_shows_what_it_lists(tmp_path, capsys):
+    words = {"a": "warm sun sand sea", "b": "snow ice frost cold"}
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"{number} " + " ".join(rng.choice(words[label].split(), 3)), label)
+        for number in range(100)
+        for label in "ab"
+    ]
+    rows[0] = (rows[0][0], "b")
+    pl.DataFrame(rows, schema=["text", "label"], orient="row").write_parquet(tmp_path / "t.parquet")
+    words = ("curate", tmp_path / "t.parquet", "--workspace", tmp_path / "w", *FEW)
+    assert call(*words, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    listed = summary["worklist"]
+    assert listed
+    assert {row["content"] for row in listed} <= {text for text, _ in rows}
+    print_worklist(summary)
+    assert listed[0]["content"] in capsys.readouterr().out
+    assert call("report", "--no-content", "--json", "--workspace", tmp_path / "w") == 0
+    assert {row["content"] for row in json.loads(capsys.readouterr().out)["worklist"]} == {None}

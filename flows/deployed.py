@@ -136,7 +136,7 @@ def as_task(*, on_gpu: bool) -> body.RunStep:
 
         title = TITLES.get(step.__name__, step.__name__)
         # The name is given by a function, because Prefect would fill in what stands in braces.
-        task(
+        task(  # type: ignore[call-overload]
             run, name=title, task_run_name=lambda: f"{title}, {label}" if label else title, description=step.__doc__,
             tags=tags if step.__name__ in TRAINING else (), cache_policy=NO_CACHE, persist_result=False,
             retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=_may_pass,

@@ -204,7 +204,7 @@ def _keep_scores(work: Work, found: Finished, dataset: Dataset | None, *, fresh:
         {"run_id": run_id, "dataset_id": dataset.dataset_id, "kind": "import-scores", "status": "done",
          "file": found.where, "form": found.form, "scores": known}
     )  # fmt: skip
-    meta = [
+    meta: list[dict[str, Any]] = [
         {"scorer": name, "version": ELSEWHERE, "params": {}, "inputs": [], "direction": find(name).direction}
         for name in known
     ]

@@ -94,15 +94,19 @@ def pruned(
     work: Work,
     selector: str,
     *,
-    budget: float | int,
+    budget: float | int | None,
     seed: int,
     name: str = "pruned",
     where: str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Select with a budget from the samples that are neither flagged nor excluded, and make the controls.
+    """Select from the samples that are neither flagged nor excluded, and make the controls.
 
-    The budget is a share of all training samples, so that a share means the same whatever is flagged.
+    Parameters
+    ----------
+    budget
+        A count, a share of all training samples (so that it means the same whatever is flagged), or None for a
+        selector that decides by itself.
     """
     params = dict(params or {})
     frame = training_frame(work, where)
@@ -110,25 +114,18 @@ def pruned(
     flagged = _is_flagged()
     out = frame.filter(flagged | ~pl.col("eligible"))
     pool = frame.filter(~flagged & pl.col("eligible"))
-    size = budget if isinstance(budget, int) else max(1, round(budget * len(frame)))
-    if facts.budget and size > frame["eligible"].sum():
+    size = max(1, round(budget * len(frame))) if isinstance(budget, float) else budget
+    if size is not None and size > frame["eligible"].sum():
         raise BadInput(
             f"{size} samples were asked for and there are {frame['eligible'].sum()}"
             + (f" that fit --where {where}" if where else f" training samples in {work.dataset.name}")
             + "; ask for fewer (--count, --keep)"
         )
-    if facts.budget and size > len(pool):
+    if size is not None and size > len(pool):
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     embedding = _embedding(work, pool) if facts.embedding else None
-    chosen = select(
-        selector,
-        pool,
-        budget=min(size, len(pool)) if facts.budget else None,
-        seed=seed,
-        embedding=embedding,
-        **params,
-    )
+    chosen = select(selector, pool, budget=size, seed=seed, embedding=embedding, **params)
     left_out = out.select(
         "sample_id",
         role=pl.lit("drop"),
@@ -221,10 +218,10 @@ def requested_ids(
             f"--group {group}: write COL=VALUE with a column that is no model input{nearest(column, samples.columns)}; "
             f"there are {_some(samples.columns)}"
         )
-    ids = samples.filter(pl.col(column).cast(pl.String) == value)["sample_id"].to_list()
-    if not ids:
+    found: list[str] = samples.filter(pl.col(column).cast(pl.String) == value)["sample_id"].to_list()
+    if not found:
         raise BadInput(f"--group {group}: no training sample has this value")
-    return ids
+    return found
 
 
 def _some(names: Sequence[str]) -> str:

@@ -47,12 +47,12 @@ def watched(title: str) -> Iterator[Report]:
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(title, total=None)
 
-            def report(done: float, total: float, what: str) -> None:
+            def move(done: float, total: float, what: str) -> None:
                 bar.update(
                     task, completed=done, total=total, description=f"{title}: {what}" if what else title
                 )
 
-            yield report
+            yield move
         return
     last = [time.monotonic()]
 

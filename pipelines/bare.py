@@ -105,6 +105,6 @@ def from_recording(
             )
         text = [names[index] for index in labels]
     else:
-        names, text = list(classes) if classes else None, labels.tolist()
+        names, text = list(classes or ()), labels.tolist()
     samples = pl.DataFrame({"sample_id": list(ids), "split": list(split), "label": text})
     return bare_dataset(name, source, samples, names)

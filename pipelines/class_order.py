@@ -7,6 +7,8 @@ Anything else is refused: a permuted class axis gives plausible scores that are 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -79,7 +81,7 @@ def complete(
 def in_dataset_order(labels: np.ndarray, order: dict[int, int], classes: tuple[str, ...]) -> np.ndarray:
     """Return labels or predictions of a file, indices or names, as indices of `classes`; -1 where unknown."""
     by_name = {name: index for index, name in enumerate(classes)}
-    known: dict[object, int] = dict(order if labels.dtype.kind in "if" else by_name)
+    known: dict[Any, int] = {**order} if labels.dtype.kind in "if" else {**by_name}
     return np.array([known.get(label, -1) for label in labels.tolist()], dtype=np.int64)
 
 

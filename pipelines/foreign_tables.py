@@ -141,7 +141,7 @@ def _table_labels(table: pl.DataFrame, ids: pl.Series, where: str) -> np.ndarray
     several = table.group_by("sample_id").agg(pl.col("label").n_unique().alias("n")).filter(pl.col("n") > 1)
     if several.height:
         raise BadInput(
-            f"{where}: {several.height} samples change their label, first '{several['sample_id'].min()}'"
+            f"{where}: {several.height} samples change their label, first {several['sample_id'].min()!r}"
         )
     by_id = table.select("sample_id", "label").unique("sample_id", keep="first")
     order = pl.DataFrame({"sample_id": ids})
@@ -171,7 +171,7 @@ def _read_table(
         there = np.zeros(len(ids), dtype=bool)
         there[at] = True
         values = {name: _placed(part[name], at, len(ids), where) for name in fields}
-        values["seen"] = values["seen"] == 1 if "seen" in values else there  # type: ignore[assignment]
+        values["seen"] = values["seen"] == 1 if "seen" in values else there
         yield values
 
 

@@ -206,7 +206,9 @@ class Writer:
         """Compute the scalars from logits or probabilities (N, K), a block of samples at a time."""
         order = self._order(values.shape[1])
         size = len(part.rows)
-        columns = {name: np.zeros(size, dtype=_numpy_type(name)) for name in (*fields, "seen")}
+        columns: dict[str, np.ndarray] = {
+            name: np.zeros(size, dtype=_numpy_type(name)) for name in (*fields, "seen")
+        }
         last = np.full((size, len(order)), np.nan, dtype=np.float32)
         previous = self._previous.get(part.split)
         for start in range(0, size, BLOCK):
@@ -246,7 +248,7 @@ class Writer:
             found["prob_label"] = np.exp(-found["loss"])
         if "correct" in fields and "correct" not in found:
             won = found["pred"] == part.labels if "pred" in found else None
-            found["correct"] = won if won is not None else found.get("margin", found.get("prob_margin")) > 0  # type: ignore[operator]
+            found["correct"] = won if won is not None else found.get("margin", found.get("prob_margin")) > 0  # type: ignore[operator, assignment]
         columns = {name: found[name] for name in fields}
         if "correct" in columns:
             columns["correct"] = columns["correct"] == 1

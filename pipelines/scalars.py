@@ -6,7 +6,7 @@ small losses that separate clean samples. With one class there is no other class
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def scalars(
     only_class = logits.shape[1] == 1
     absent = torch.full((), float("nan") if only_class else float("-inf"), device=logits.device)
     pred = logits.argmax(1)
-    make = {
+    make: dict[str, Callable[[], Tensor]] = {
         "loss": lambda: -log_probs.gather(1, column)[:, 0],
         "correct": lambda: (pred == labels) & logits.isfinite().all(1),
         "margin": lambda: _gap(logits, column, absent),

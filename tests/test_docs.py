@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tracesift.flows.cli import COMMANDS, run
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def test_python_in_the_readme_runs(tmp_path, monkeypatch):
     assert blocks
     scope: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), scope)  # noqa: S102
+        exec(compile(block, "README.md", "exec"), scope)
 
 
 def test_the_changelog_has_this_version():

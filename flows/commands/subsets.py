@@ -77,7 +77,7 @@ def select(
         elif selector == "forget_ready" and not where:
             made = forget_ready(work, chosen.pop("forget", None), seed=seed, name=called, params=chosen)
         else:
-            budget = count if count is not None else keep
+            budget = keep if count is None else count
             made = pruned(work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen)
     _answer(made, common)
     return 0

@@ -80,8 +80,8 @@ def unlearnable(
     if said in _OPEN:
         return _answers(frame, pl.lit(None, pl.Boolean), pl.lit(None, pl.Float64), pl.lit(_OPEN[said]))
     if said == "clean":
-        text = pl.lit("no label-specific small signal was found in this set")
-        return _answers(frame, pl.lit(value=False), pl.lit(None, pl.Float64), text)
+        silent = pl.lit("no label-specific small signal was found in this set")
+        return _answers(frame, pl.lit(value=False), pl.lit(None, pl.Float64), silent)
     labels, score = frame["label"].to_numpy(), frame["residual_shortcut"].fill_null(float("nan")).to_numpy()
     flagged: list[bool | None] = [None] * len(frame)
     threshold: list[float | None] = [None] * len(frame)

@@ -21,11 +21,15 @@ def main() -> None:
     known = sorted(path.stem for path in HERE.glob("*.py") if path.stem != "run")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(known)}; all by default")
-    parser.add_argument("--data", type=Path, default=os.environ.get("TRACESIFT_DATA"), help="folder of the datasets")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("TRACESIFT_DATA"), help="folder of the datasets"
+    )
     given = parser.parse_args()
     for name in given.names or known:
         if name in NEEDS_DATA and given.data is None:
-            print(f"{name}: skipped; name the datasets' folder with --data or TRACESIFT_DATA", file=sys.stderr)
+            print(
+                f"{name}: skipped; name the datasets' folder with --data or TRACESIFT_DATA", file=sys.stderr
+            )
             continue
         data = ["--data", str(given.data)] if name in NEEDS_DATA else []
         subprocess.run([sys.executable, HERE / f"{name}.py", *data], check=True)

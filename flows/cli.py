@@ -104,7 +104,9 @@ def run(arguments: list[str]) -> int:
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM):
             mend = (
-                "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "allow writing there"
+                "free some space"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                else "allow writing there"
             )
             return _refuse(
                 f"cannot write {error.filename or 'the workspace'}: {error.strerror}; {mend} or choose another "

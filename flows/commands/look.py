@@ -119,7 +119,9 @@ def _tell(known: dict[str, Any]) -> None:
     lineage = known["lineage"]
     out.print("\nLineage", style="bold")
     data = lineage["dataset"]
-    out.print(f"  dataset {data['name']} ({data['source']}), fingerprint {data['fingerprint']}", soft_wrap=True)
+    out.print(
+        f"  dataset {data['name']} ({data['source']}), fingerprint {data['fingerprint']}", soft_wrap=True
+    )
     for run in lineage["runs"]:
         out.print(
             f"  run {run['run_id']}: {run['kind']}, model {cell(run['model'])}, seed {cell(run['seed'])}, "

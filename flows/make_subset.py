@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,13 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     seed = job.training.seed
     requested = None if job.forget is None else read_ids(Path(job.forget))
     # Rows, scores, flags and reviews decide, and nothing else but what was asked for.
-    table = BytesIO()
-    training_frame(work).rechunk().write_ipc(table)
-    content = hashlib.blake2b(table.getvalue(), digest_size=16).hexdigest()
+    frame = training_frame(work)
+    frame = frame.select(sorted(frame.columns))
+    # Values, not bytes: how a frame lies in memory depends on how the catalog's file came about.
+    content = hashlib.blake2b(frame.hash_rows(seed=0).to_numpy().tobytes(), digest_size=16).hexdigest()
     versions = {name: find(name).version for name in (job.choosing.selector, "denoise", "forget_ready")}
-    key = digest([VERSION, work.dataset.fingerprint, content, vars(job.choosing), seed, requested, versions])
+    asked = [vars(job.choosing), seed, requested]
+    key = digest([VERSION, work.dataset.fingerprint, frame.columns, content, asked, versions])
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
         return done

@@ -15,8 +15,9 @@ from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
+from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
-from tracesift.pipelines.signals import read_run
+from tracesift.pipelines.signals import read_run, run_folder
 from tracesift.pipelines.train import TrainConfig, plan, record
 
 
@@ -42,11 +43,13 @@ def check_training(dataset: Dataset, training: Training) -> None:
 
 def record_seed(work: Work, training: Training, seed: int) -> str:
     """Train with one seed and record every sample at every epoch; a finished recording is returned at once."""
+    config = train_config(training, seed)
+    if seed == training.seed and not run_folder(work.path, plan(work.dataset, config).run_id).exists():
+        _tell_expected(work, training, config)
     with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", CoverageWarning
-        )  # what it warns of is told below, once for all epochs
-        run_id = record(work.dataset, work.path, train_config(training, seed), report)
+        # What it warns of is told below, once for all epochs.
+        warnings.simplefilter("ignore", CoverageWarning)
+        run_id = record(work.dataset, work.path, config, report)
     remember_run(work, run_id)
     _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
@@ -122,6 +125,21 @@ def newest_runs(work: Work) -> list[str]:
         return row["model"], config
 
     return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))
+
+
+def _tell_expected(work: Work, training: Training, config: TrainConfig) -> None:
+    """Say how long the training will take, from a few batches timed here and now, before it starts."""
+    expected = estimate(work.dataset, config, folds=training.folds)
+    recording = expected.encode_seconds + expected.train_seconds + expected.epoch_end_seconds
+    say(
+        f"{expected.model}, {expected.epochs} epochs: about {_duration(recording * training.seeds)} to record"
+        + (f" and {_duration(expected.crossfit_seconds)} to cross-fit" if training.folds else "")
+        + f", {expected.bytes * training.seeds / 1e6:.0f} MB on disk"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
 def remember_run(work: Work, run_id: str) -> None:

@@ -38,7 +38,8 @@ def residual_shortcut(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> N
     -------
     (N,) float64
         Direction: suspicious. NaN for classes under two distinct images a fold (six in all), and for all
-        samples of a set with a single class. Row order and thread count do not matter.
+        samples of a set with a single class. Row order and thread count do not matter; the value of one
+        image depends on the whole set.
 
     Raises
     ------

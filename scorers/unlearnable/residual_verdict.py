@@ -22,10 +22,14 @@ def residual_verdict(
 ) -> dict[str, Any]:
     """Say whether part of the images carries a small label-specific signal.
 
-    Poisoned: in one view the two groups of a class are on average at least 3.5 deviations apart and 1.5
-    deviations apart in the log-odds of the label (impulse view: 15 and 2), or one class alone exceeds 2 and
-    2.5 times that. Suspect: the groups are that far apart but the log-odds reach only 0.8 of what is
-    needed.
+    Poisoned: in one view the two groups of a class are on average at least 3.5 deviations apart, and 1.5
+    deviations apart in the log-odds of the label (impulse view: 15 and 2), and the product of the two is at
+    least 1.33 times what that makes; or one class alone reaches 2 and 2.5 times the conditions. Suspect: the
+    product reaches 1.25 times, but not both conditions are met.
+
+    Not seen: a signal in all images of a class (there are no two groups then) or hardly any, and sample-wise
+    noise that differs from image to image. One more false alarm is known: noise that saturates against a
+    perfectly flat background shows the object's outline, hence its class.
 
     Parameters
     ----------

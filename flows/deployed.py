@@ -49,7 +49,8 @@ RETRY_DELAY = 5.0
 """How often and after how many seconds a failed step is tried again, by itself."""
 
 SHOWN = 100
-"""Rows of the worklist that go to the Prefect server, which keeps them; the report and the catalog hold all."""
+COLUMNS = ("rank", "sample_id", "label", "suggestion", "confidence", "status", "reason")
+"""Rows and columns of the worklist that go to the Prefect server, which keeps them; the report holds all."""
 
 LINE = 400
 """Characters of a step's result that are shown."""
@@ -156,8 +157,9 @@ def put_artifacts(summary: Mapping[str, Any]) -> None:
     """Show the worklist, the subsets, what they are worth, and the report on the page of the flow run."""
     name = summary["dataset"]["name"]
     worklist = summary["worklist"]
+    shown = [{column: row[column] for column in COLUMNS} for row in worklist[:SHOWN]]
     tables = {
-        "worklist": (worklist[:SHOWN], f"Look at these first: {min(SHOWN, len(worklist))} of {len(worklist)} suspects"),
+        "worklist": (shown, f"Look at these first: {len(shown)} of {len(worklist)} suspects"),
         "subsets": (summary["subsets"], "The exported subsets and their controls"),
         "evaluations": (summary["evaluations"], "Retrained: test accuracy, same number of steps"),
     }  # fmt: skip
@@ -197,7 +199,7 @@ def in_words(result: Any) -> str:
     elif isinstance(result, list):
         line = ", ".join(str(one["name"]) for one in result)
     else:
-        line = str(result)
+        line = f"run_id {result}"
     return line if len(line) <= LINE else line[: LINE - 1] + "…"
 
 

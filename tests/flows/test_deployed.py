@@ -1,0 +1,366 @@
+"""The Prefect skin on a real server: the results of plain calls, retries, limits, and what its page shows."""
+
+import contextvars
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.exceptions import ParameterTypeError
+from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_TASK_RUN_TAG_CONCURRENCY_SLOT_WAIT_SECONDS,
+    temporary_settings,
+)
+from prefect.testing.utilities import prefect_test_harness
+
+from tracesift.catalog.schema import BadInput, WorkspaceBusy
+from tracesift.flows import curate as body
+from tracesift.flows import deployed, record
+from tracesift.flows.cli import run
+from tracesift.flows.options import Choosing, CurateJob, Training
+from tracesift.pipelines.loop import Learner
+
+pytestmark = pytest.mark.prefect
+
+ROOT = Path(__file__).parents[2]
+TRAINING = Training(epochs=3, folds=2, threads=1)
+OPTIONS = ["--epochs", "3", "--folds", "2", "--threads", "1"]
+PATIENCE = 60
+"""Seconds that a loaded machine may take for what happens at once on an idle one."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server of our own with a folder of its own; its address."""
+    settings = {
+        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+        PREFECT_TASK_RUN_TAG_CONCURRENCY_SLOT_WAIT_SECONDS: 0.2,  # how long a waiting task sleeps before it asks again
+    }
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=180):
+        yield PREFECT_API_URL.value()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A small table: 150 rows, three classes that overlap a little."""
+    draw = np.random.default_rng(0)
+    kind = np.arange(150) % 3
+    x = draw.normal(size=(150, 4)) + kind[:, None] * np.array([2.0, 0.0, -2.0, 1.0])
+    columns = {f"x{number}": x[:, number].round(3) for number in range(4)}
+    path = tmp_path_factory.mktemp("source") / "Tiny_table.csv"
+    pl.DataFrame(
+        {"id": [f"s{row:03}" for row in range(150)], **columns, "label": [f"class {one}" for one in kind]}
+    ).write_csv(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_charts():
+    """Leave the charts out of the report: they take longer than everything else, and are tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tracesift.flows.publish.render_report", lambda _data: "<html></html>")
+        yield
+
+
+@pytest.fixture(scope="module")
+def called(source, tmp_path_factory):
+    """A workspace made by plain calls, and the body's result."""
+    workspace = tmp_path_factory.mktemp("calls")
+    return workspace, body.curate(CurateJob(source=source, workspace=str(workspace), training=TRAINING))
+
+
+@pytest.fixture(scope="module")
+def flown(server, source, tmp_path_factory):
+    """A workspace made by the flow, and the final state of its run."""
+    del server
+    workspace = tmp_path_factory.mktemp("flown")
+    return workspace, deployed.curate(
+        source=source, workspace=str(workspace), training=TRAINING, return_state=True
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Repeat failed steps without a pause."""
+    monkeypatch.setattr(deployed, "RETRY_DELAY", 0)
+
+
+def stand_in(monkeypatch, **steps):
+    """Replace steps of the body by functions of the same name."""
+    for name, step in steps.items():
+        step.__name__ = name
+        monkeypatch.setattr(body, name, step)
+
+
+def skip_scoring(monkeypatch):
+    """Let the flow end after its training steps."""
+    summary = {
+        "dataset": {"name": "tiny"}, "runs": [], "flags": {}, "worklist": [], "subsets": [], "evaluations": [],
+        "report": "report.html",
+    }  # fmt: skip
+    stand_in(
+        monkeypatch,
+        score=lambda *_: {},
+        flag=lambda *_: {},
+        make_subsets=lambda *_: [],
+        publish=lambda *_: summary,
+    )
+
+
+def task_runs(state, expected):
+    """Return the task runs of a flow run by name; the server hears of them a moment after they happen."""
+    chosen = FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+    deadline = time.monotonic() + PATIENCE
+    with get_client(sync_client=True) as client:
+        while True:
+            runs = {one.name: one for one in client.read_task_runs(flow_run_filter=chosen)}
+            settled = len(runs) == expected and all(one.state.is_final() for one in runs.values())
+            if settled or time.monotonic() > deadline:
+                return runs
+            time.sleep(0.2)
+
+
+def fingerprints(workspace):
+    found = {
+        path.parent.name: json.loads(path.read_text())["fingerprint"]
+        for path in workspace.glob("manifests/*/manifest.json")
+    }
+    assert {"pruned", "denoised", "forget-ready", "pruned-random"} <= set(found)
+    return found
+
+
+def written(workspace):
+    """Return when each file of the recordings was written."""
+    return {path: path.stat().st_mtime_ns for path in workspace.glob("signals/run=*/**/*") if path.is_file()}
+
+
+def test_both_skins_make_the_same_manifests(called, flown):
+    assert flown[1].is_completed()
+    assert fingerprints(called[0]) == fingerprints(flown[0])
+
+
+def test_each_step_is_a_task_that_says_what_it_found(flown):
+    state = flown[1]
+    runs = task_runs(state, expected=10)
+    assert set(runs) == {
+        "ingest", "record, seed 0", "cross-fit, fold 1", "cross-fit, fold 2", "join folds",
+        "embed", "score", "flag", "select", "report",
+    }  # fmt: skip
+    assert {one.run_count for one in runs.values()} == {1}
+    assert "samples 150" in runs["ingest"].state.message
+    assert "label_noise (yes" in runs["flag"].state.message
+    assert "9 subsets" in runs["select"].state.message
+    tagged = {name for name, one in runs.items() if "tracesift-train" in one.tags}
+    assert tagged == {"record, seed 0", "cross-fit, fold 1", "cross-fit, fold 2", "embed"}
+
+
+def test_the_flow_returns_and_stores_little(flown, called):
+    result = flown[1].result()
+    assert set(result) == {"dataset", "runs", "flags", "suspects", "report"}
+    assert result["runs"] == called[1]["runs"]
+    assert result["suspects"] == len(called[1]["worklist"]) > 0
+    assert not list(Path(PREFECT_HOME.value()).glob("storage/*"))
+
+
+def test_worklist_subsets_and_report_are_artifacts(flown, called):
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/artifacts/latest/filter", json={}).json()
+    kept = {
+        one["key"]: one for one in answer if one["flow_run_id"] == str(flown[1].state_details.flow_run_id)
+    }
+    assert set(kept) == {"tiny-table-worklist", "tiny-table-subsets", "tiny-table-report"}
+    rows = json.loads(kept["tiny-table-worklist"]["data"])
+    assert [row["sample_id"] for row in rows] == [row["sample_id"] for row in called[1]["worklist"]][
+        : len(rows)
+    ]
+    assert 0 < len(rows) <= deployed.SHOWN
+    assert {row["name"] for row in json.loads(kept["tiny-table-subsets"]["data"])} == set(
+        fingerprints(flown[0])
+    )
+    assert (flown[0] / "report.html").resolve().as_uri() in kept["tiny-table-report"]["data"]
+
+
+def test_a_second_run_trains_nothing_in_either_skin(called, flown, server, source, monkeypatch, capsys):
+    def trained(*_args, **_settings):
+        raise AssertionError("a second run trains")
+
+    monkeypatch.setattr(Learner, "__init__", trained)
+    answers = []
+    for address, workspace in ((server, called[0]), ("", flown[0])):
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        before, marks = written(workspace), fingerprints(workspace)
+        assert run(["curate", source, "--workspace", str(workspace), *OPTIONS]) == 0
+        assert written(workspace) == before
+        assert fingerprints(workspace) == marks
+        answers.append(capsys.readouterr().out.replace(str(workspace), "WORKSPACE"))
+    assert answers[0] == answers[1], "the command line prints the same in both skins"
+    assert "Subsets" in answers[0]
+
+
+def test_a_deleted_artifact_is_made_again_and_nothing_else(flown, source, tmp_path, monkeypatch):
+    workspace = tmp_path / "copy"
+    shutil.copytree(flown[0], workspace)
+    (lost,) = workspace.glob("signals/run=*/embedding.npz")
+    content = lost.read_bytes()
+    lost.unlink()
+    before = written(workspace)
+    skip_scoring(monkeypatch)
+    state = deployed.curate(source=source, workspace=str(workspace), training=TRAINING, return_state=True)
+    assert state.is_completed()
+    changed = {path.name for path, when in written(workspace).items() if before.get(path) != when}
+    assert changed == {"embedding.npz", "val_embedding.npz", "run.json"}
+    assert lost.read_bytes() == content
+
+
+@pytest.mark.usefixtures("server", "quick")
+def test_a_fold_that_fails_once_is_repeated_alone(source, tmp_path, monkeypatch):
+    fit_fold, fitted, recorded = record.fit_fold, [], []
+
+    def fails_once(*arguments, name, fold, **settings):
+        fitted.append((name, fold))
+        if fitted.count(("probs_oos", 1)) == 1 and fold == 1:
+            raise OSError("the disk was away")
+        return fit_fold(*arguments, name=name, fold=fold, **settings)
+
+    monkeypatch.setattr(record, "fit_fold", fails_once)
+    real = record.record
+    monkeypatch.setattr(record, "record", lambda *given: recorded.append(1) or real(*given))
+    skip_scoring(monkeypatch)
+    state = deployed.curate(source=source, workspace=str(tmp_path), training=TRAINING, return_state=True)
+    assert state.is_completed()
+    both = ("probs_oos", "probs_oos_weak")
+    again = [("probs_oos", 1)]
+    assert sorted(fitted) == sorted([(name, fold) for name in both for fold in range(2)] + again)
+    assert recorded == [1]
+    counts = {name: one.run_count for name, one in task_runs(state, expected=10).items()}
+    assert counts.pop("cross-fit, fold 2") == 2
+    assert set(counts.values()) == {1}
+
+
+@pytest.mark.usefixtures("server", "quick")
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (BadInput("cld needs 3 epochs, got 2; record more"), 1),
+        (WorkspaceBusy("the catalog is held by process 7; wait for it or stop it"), 1 + deployed.RETRIES),
+        (OSError("the disk was away"), 1 + deployed.RETRIES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_what_may_pass_is_tried_again(error, tries, source, tmp_path, monkeypatch):
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        raise error
+
+    skip_scoring(monkeypatch)
+    stand_in(monkeypatch, record_seed=lambda *_: "run", embed_run=lambda *_: {}, score=fail)
+    state = deployed.curate(
+        source=source, workspace=str(tmp_path), training=Training(folds=0), return_state=True
+    )
+    assert state.is_failed()
+    assert str(error) in state.message
+    assert len(calls) == tries
+
+
+def test_bad_input_is_one_sentence_on_the_command_line(server, source, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("PREFECT_API_URL", server)
+    assert run(["curate", source, "--workspace", str(tmp_path / "w"), "--label", "lable"]) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("tracesift: ")]
+    assert "no column 'lable'" in line
+    assert "'label'" in line
+    assert not [one for one in caplog.records if one.exc_info], "a sentence for the user needs no traceback"
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_limit_on_the_tag_lets_one_flow_train_at_a_time(source, tmp_path, monkeypatch):
+    together = threading.Barrier(2, timeout=PATIENCE)
+    counting = threading.Lock()
+    limited, inside, most = True, 0, 0
+
+    def train(*_):
+        nonlocal inside, most
+        if not limited:
+            together.wait()  # passes only when both flows are in here at once
+            return "run"
+        with counting:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(1)
+        with counting:
+            inside -= 1
+        return "run"
+
+    skip_scoring(monkeypatch)
+    # Both flows pass the step before training at the same moment, so that both want to train then.
+    stand_in(monkeypatch, ingest=lambda *_: together.wait(), record_seed=train, embed_run=lambda *_: {})
+
+    def two_flows(name):
+        def one_flow(number):
+            return deployed.curate(
+                source=source, workspace=str(tmp_path / f"{name}-{number}"), training=Training(folds=0),
+                return_state=True,
+            )  # fmt: skip
+
+        with ThreadPoolExecutor(2) as pool:
+            # A thread starts without the settings of this test's server, so it is given a copy of the context.
+            running = [pool.submit(contextvars.copy_context().run, one_flow, number) for number in range(2)]
+            assert all(one.result().is_completed() for one in running)
+
+    # A process remembers for a minute that certain tags have no limit; with this one they are others than before.
+    monkeypatch.setattr(deployed, "choose_device", lambda _: torch.device("cuda"))
+    with get_client(sync_client=True) as client:
+        client.create_concurrency_limit(tag="tracesift-train", concurrency_limit=1)
+        two_flows("limited")
+        client.delete_concurrency_limit_by_tag(tag="tracesift-train")
+    assert most == 1
+    limited = False
+    two_flows("free")
+
+
+def test_parameters_are_a_form_with_help():
+    schema = deployed.curate.parameters.model_dump_for_openapi()
+    assert schema["required"] == ["source", "workspace"]
+    assert schema["properties"]["training"]["default"]["folds"] == 3
+    for name in ("Reading", "Training", "Choosing"):
+        assert all("description" in field for field in schema["definitions"][name]["properties"].values())
+    given = {"source": "digits", "workspace": "/w", "choosing": {"keep": 0.3}, "training": {"epochs": 4}}
+    valid = deployed.curate.validate_parameters(given)
+    assert valid["choosing"] == Choosing(keep=0.3)
+    assert valid["training"] == Training(epochs=4)
+    with pytest.raises(ParameterTypeError, match="--epochs 0: at least 1"):
+        deployed.curate.validate_parameters(given | {"training": {"epochs": 0}})
+    with pytest.raises(ParameterTypeError, match="keeep"):
+        deployed.curate.validate_parameters(given | {"choosing": {"keeep": 0.3}})
+
+
+def test_the_deployment_in_the_file_fits_the_flow():
+    plan = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (nightly,) = plan["deployments"]
+    flow = load_flow_from_entrypoint(nightly["entrypoint"])
+    flow.validate_parameters(nightly["parameters"])
+    assert Path(nightly["parameters"]["workspace"]).is_absolute()
+    assert plan["pull"] == []
+    assert nightly["work_pool"]["job_variables"]["env"]["DO_NOT_TRACK"] == "1"
+    assert nightly["schedules"]
+
+
+@pytest.mark.usefixtures("server")
+def test_a_worker_needs_an_absolute_workspace(source, monkeypatch):
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "00000000-0000-0000-0000-000000000000")
+    with pytest.raises(BadInput, match="give an absolute path"):
+        deployed.curate(source=source, workspace="somewhere")

@@ -8,15 +8,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tomllib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.config_file import take_config
 
 COMMANDS = {
     "curate": "curate:curate",
@@ -40,9 +40,6 @@ COMMANDS = {
     "doctor": "care:doctor",
 }
 """Command to ``module:function`` under `tracesift.flows.commands`."""
-
-CURATE_STEPS = ("ingest", "record", "embed", "score", "select", "evaluate", "forget", "report")
-"""Tables of a TOML file that `curate` reads beside its own."""
 
 HELP = """Watch a model train, score every sample, and decide which to train on, fix, or forget.
 
@@ -82,7 +79,7 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:
         app = program()
-        arguments, tables = _take_config(arguments)
+        arguments, tables = take_config(app, arguments)
         if tables:
             app.config = (Dict(tables, source="--config"),)
         return int(app(arguments, exit_on_error=False, print_error=False) or 0)
@@ -126,41 +123,3 @@ def run(arguments: list[str]) -> int:
 def _refuse(message: str) -> int:
     print("tracesift: " + " ".join(message.split()), file=sys.stderr)
     return 2
-
-
-def _take_config(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take ``--config FILE`` out of the arguments and read the file; `curate` also reads the tables of its steps."""
-    rest: list[str] = []
-    path: str | None = None
-    words = iter(arguments)
-    for word in words:
-        if word == "--config":
-            path = next(words, "")
-        elif word.startswith("--config="):
-            path = word.removeprefix("--config=")
-        else:
-            rest.append(word)
-    if path is None:
-        return rest, {}
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"--config {path}: no such file") from None
-    except IsADirectoryError:
-        raise BadInput(f"--config needs a TOML file, not {path or 'nothing'}") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"--config {path} is not text; write TOML in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"--config {path} is not TOML: {error}") from None
-    for name, table in tables.items():
-        if name not in COMMANDS or not isinstance(table, dict):
-            raise BadInput(f"--config {path}: [{name}] is no command{nearest(name, list(COMMANDS))}")
-    tables = {
-        name: {key.replace("_", "-"): value for key, value in table.items()} for name, table in tables.items()
-    }
-    if rest[:1] == ["curate"]:
-        merged: dict[str, Any] = {}
-        for step in (*CURATE_STEPS, "curate"):
-            merged |= tables.get(step, {})
-        tables = {"curate": merged}
-    return rest, {name: table for name, table in tables.items() if rest[:1] == [name]}

@@ -28,6 +28,9 @@ LABEL_DETECTORS = ("aum", "confident_learning", "elr_target_disagreement", "loss
 
 UNLEARNABLE_SHOWN = 24
 
+LEAST_CONFLICTS = 100
+"""At most as many samples are worth a look as are flagged, and this many where few are."""
+
 
 def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
     """Write the report and return the summary that the command line prints.
@@ -117,7 +120,10 @@ def suspects(work: Work, scores: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFr
     directions = {name: find(name).direction or "" for name in LABEL_DETECTORS if name in scores.columns}
     suggested = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "suggestion", "confidence")
     verified = work.catalog.query("SELECT sample_id FROM reviews")["sample_id"]
-    listed = worklist(flags, scores, suggested, directions=directions, verified=verified.to_list())
+    listed = worklist(
+        flags, scores, suggested, directions=directions, verified=verified.to_list(),
+        max_conflicts=max(LEAST_CONFLICTS, int(flags["flagged"].sum())),
+    )  # fmt: skip
     truth = work.dataset.samples.select(
         "sample_id", planted=pl.col("label_true").is_not_null() & (pl.col("label_true") != pl.col("label"))
     )

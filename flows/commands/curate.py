@@ -150,6 +150,6 @@ def _sureness(row: dict[str, Any]) -> str:
     if row["confidence"] is None:
         return "confidence unknown"
     if row["confidence_from"] == "rank":
-        return f"more suspicious than {row['confidence']:.0%} of the samples"
+        return f"more suspicious than {int(100 * row['confidence'])}% of the samples"
     # An estimate is never certain: what rounds to 100 % is said as "over 99 %".
     return f"confidence {row['confidence']:.0%}" if row["confidence"] < 0.995 else "confidence over 99%"

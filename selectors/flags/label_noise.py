@@ -2,7 +2,7 @@
 
 The rule in one sentence: *a label is called wrong when two witnesses reject it, the network that trained on
 it (its margin lies in a separate low group) and networks that never saw it (they are as sure of another class
-as they usually are of that class); it is confirmed when both accept it; otherwise we cannot tell.*
+as they usually are of that class); nothing speaks against it when both accept it; otherwise we cannot tell.*
 
 The low group must exist: a mixture of one to three Gaussians, its number of components by BIC, whose lowest
 part is apart from the next (Ashman's D >= 2) and mostly rejected by the second witness (>= 80 %, and at least
@@ -252,7 +252,7 @@ def _explained(
         "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
         "mute": pl.format("cannot tell: {}", pl.Series(witness.mute, dtype=pl.String)),
         "wrong": pl.format(f"label probably wrong: {{}} {verdict}; {note}", value, said),
-        "confirmed": pl.format(f"label confirmed: {{}} {edge}, accepted by {witness.name}", value),
+        "confirmed": pl.format(f"nothing against the label: {{}} {edge}, accepted by {witness.name}", value),
         "only_witness": pl.format(f"cannot tell: {{}}, but {{}} is unsuspicious; {note}", said, value),
         "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}; {note}", value),
         "weak": pl.format(f"cannot tell: {{}} and {{}}, not clearly enough; {note}", value, said),

@@ -9,6 +9,8 @@ import pytest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.curate import print_worklist
+from tracesift.flows.publish import suspects
+from tracesift.flows.work import Work
 
 FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")
 
@@ -92,3 +94,14 @@ def test_the_closing_worklist_shows_what_it_lists(tmp_path, capsys):
     assert listed[0]["content"] in capsys.readouterr().out
     assert call("report", "--no-content", "--json", "--workspace", tmp_path / "w") == 0
     assert {row["content"] for row in json.loads(capsys.readouterr().out)["worklist"]} == {None}
+
+
+def test_as_many_samples_are_worth_a_look_as_are_flagged(workspace):
+    flags = pl.DataFrame(
+        {"flag": "label_noise", "sample_id": [f"s{number:03d}" for number in range(900)], "reason": "r",
+         "flagged": [True] * 150 + [None] * 750, "suggestion": "b", "confidence": 0.9, "suspicion": 0.9}
+    )  # fmt: skip
+    scores = flags.select("sample_id", label=pl.lit("a"))
+    assert suspects(Work(workspace), scores, flags)["status"].to_list().count("worth a look") == 150
+    few = flags.with_columns(flagged=pl.lit(None, dtype=pl.Boolean))
+    assert suspects(Work(workspace), scores, few)["status"].to_list().count("worth a look") == 100

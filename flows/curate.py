@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracesift.catalog.schema import BadInput
 from tracesift.flows.evaluate import SEEDS, cells, check_test, evaluate_cell
 from tracesift.flows.ingest import ingest
 from tracesift.flows.make_subset import check_known, make_subsets, read_ids
@@ -80,7 +81,12 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
 
 def check(job: CurateJob, dataset: Dataset) -> None:
     """Refuse before anything is written what would only fail after the training."""
-    selectors.find(job.choosing.selector)
+    selector = selectors.find(job.choosing.selector)
+    if any(column.startswith("<") for column in selector.needs):
+        raise BadInput(
+            f"--selector {selector.name} must be told which score to use, which curate does not; run it afterwards: "
+            f"tracesift select {selector.name} --keep {job.choosing.keep:g} --param score=aum"
+        )
     if job.forget is not None:
         check_known(dataset, read_ids(Path(job.forget)))
     check_training(dataset, job.training)

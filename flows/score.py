@@ -178,7 +178,7 @@ def _keep_combined(
     first = read_run(work.path, runs[0])
     work.catalog.put_run(
         {"run_id": run_id, "dataset_id": work.dataset.dataset_id, "kind": "combined", "model": first["model"],
-         "seed": first["seed"], "config": {"runs": sorted(runs)}, "status": "finished"}
+         "seed": first["seed"], "config": {"runs": sorted(runs)}, "status": "done"}
     )  # fmt: skip
     ids = frames[0]["sample_id"]
     values, spreads = {}, {}

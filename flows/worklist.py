@@ -48,8 +48,8 @@ FLAGGED = "flagged"
 WORTH_A_LOOK = "worth a look"
 
 REVIEW_COLUMNS = (
-    "rank", "sample_id", "content", "label", "suggestion", "confidence", "status", "flag", "reason",
-    "verified_label",
+    "rank", "sample_id", "content", "label", "suggestion", "confidence", "confidence_from",
+    "status", "flag", "reason", "verified_label",
 )  # fmt: skip
 
 _SUSPICION = {"suspicious": 1.0, "outlier": 1.0, "clean": -1.0}
@@ -262,8 +262,9 @@ def export_review(listed: pl.DataFrame, content: Mapping[str, Any] | None, path:
     listed : DataFrame
         A worklist; `status` and `flag` may be missing.
     content : mapping of sample_id to str, Path, dict or PIL image, or None
-        What a person needs to see. Text is cut at 2,000 characters; an image that is not a file is written
-        as PNG into ``<name>-images/`` beside the CSV. None leaves the column empty.
+        What a person needs to see. Text is cut at 2,000 characters; an image file stands by its path; an
+        image that is no file is written as PNG into ``<name>-images/`` beside the CSV. None leaves the column
+        empty.
     path : Path
         The CSV to write, atomically, UTF-8 with a byte order mark so that spreadsheets read it as such.
 

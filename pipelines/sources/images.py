@@ -93,9 +93,12 @@ class ImageFiles:
         return ImageFiles(tuple(self.files[int(row)] for row in order), self.image_shape)
 
     def original(self, row: int) -> Image.Image:
-        """Return one image as it is in its file, for a person to look at."""
+        """Return one image as it is in its file, for a person to look at; `filename` says where it lies."""
         with _open(self.files[row]) as image:
-            return _displayable(image).copy()
+            shown = _displayable(image).copy()
+        if isinstance(file := self.files[row], Path):
+            shown.filename = str(file.absolute())  # type: ignore[attr-defined]
+        return shown
 
 
 @dataclass(frozen=True, kw_only=True)

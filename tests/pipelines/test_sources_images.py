@@ -32,6 +32,7 @@ def test_class_folders(tmp_path):
         with Image.open(tmp_path / "pets" / path) as image:
             np.testing.assert_array_equal(opened.inputs[row], np.asarray(image))
             assert opened.content([row])[0].tobytes() == image.tobytes()
+            assert opened.content([row])[0].filename == str(tmp_path / "pets" / path)
         assert opened.samples["label"][row] == path.split("/")[0]
 
 

@@ -48,7 +48,7 @@ CLEAN = [
     *((base, "labels", 20) for base in ("raw", "nf", "digits", "digits-nf")),
     *((base, f"decoy-{poison}", 50) for base in ("raw", "nf") for poison in ("patch", "lsp", "ops")),
     ("digits-nf", "decoy-patch", 50),
-    ("digits", "decoy-patch", 50),  # the known false alarm: flat black background, noise shows the outline
+    ("digits", "decoy-patch", 50),  # on a flat background noise shows the object's outline
 ]  # fmt: skip
 
 

@@ -47,6 +47,7 @@ _RULES = {
 _ONE_CLASS = {"separation": 2.0, "gap": 2.5}  # times the two conditions, in a single class
 _FIRES = 1.33  # separation times gap, in units of the product of the two conditions: clean digits reach 1.18
 _NEAR = 1.25  # the same without both conditions met: suspect
+_BLANK = 0.05  # share of images without any residual from which a cored view is not heard
 _TOP = 8.0  # position between the groups beyond which more says nothing
 
 
@@ -84,8 +85,15 @@ def residual_analysis(
         return ResidualAnalysis(score=score, verdict=_cannot_tell(layout, len(images), smallest_class))
     window = _window(images)[layout.order]
     views = views_for(*window.shape[1:3])
-    found = [separate(view_of(window, view), layout, ridge=_RULES[view.filter]["ridge"]) for view in views]
-    lines = {view.name: _ask(view, one, layout) for view, one in zip(views, found, strict=True)}
+    found, blank = [], []
+    for view in views:
+        seen = view_of(window, view)
+        blank.append(float((~seen.any(axis=1)).mean()))
+        found.append(separate(seen, layout, ridge=_RULES[view.filter]["ridge"]))
+    lines = {
+        view.name: _ask(view, one, layout, empty)
+        for view, one, empty in zip(views, found, blank, strict=True)
+    }
     score[layout.order] = _weigh(views, found, layout, lines)
     sizes = layout.bounds[:, -1] - layout.bounds[:, 0]
     if np.median(sizes) < smallest_class:
@@ -154,8 +162,11 @@ def _above_lower_group(values: Floats) -> Floats:
     return np.minimum((values - values[~upper].mean()) / deviation, _TOP)
 
 
-def _ask(view: View, one: Separation, layout: Layout) -> dict[str, Any]:
-    """Put the two questions of the gate to one view."""
+def _ask(view: View, one: Separation, layout: Layout, blank: float) -> dict[str, Any]:
+    """Put the two questions of the gate to one view; `blank` is the share of images without any residual in it.
+
+    Where many are blank, the groups are those with and without noise of any kind. Such a view is no witness.
+    """
     rule = _RULES[view.filter]
     separation, gap = float(one.separation.mean()), float(one.gap.mean())
     strong = (one.separation >= rule["separation"] * _ONE_CLASS["separation"]) & (
@@ -163,13 +174,15 @@ def _ask(view: View, one: Separation, layout: Layout) -> dict[str, Any]:
     )
     both = separation >= rule["separation"] and gap >= rule["gap"]
     product = separation * gap / (rule["separation"] * rule["gap"])
+    heard = view.filter == "impulse" or blank <= _BLANK
     return {
         "separation": round(separation, 4),
         "separation_needed": rule["separation"],
         "gap": round(gap, 4),
         "gap_needed": rule["gap"],
-        "fires": bool(both and product >= _FIRES) or bool(strong.any()),
-        "near": bool(separation > 0 and product >= _NEAR),
+        "fires": heard and (bool(both and product >= _FIRES) or bool(strong.any())),
+        "near": heard and bool(separation > 0 and product >= _NEAR),
+        "blank": round(blank, 4),
         "strong_classes": [int(index) for index in layout.classes[strong]],
     }
 
@@ -178,7 +191,9 @@ def _judge(lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     fires = any(line["fires"] for line in lines.values())
     near = any(line["near"] for line in lines.values())
     verdict = "poisoned" if fires else "suspect" if near else "clean"
-    best = max(lines, key=lambda name: (lines[name]["fires"], _share_of_needed(lines[name])))
+    best = max(
+        lines, key=lambda name: (lines[name]["fires"], lines[name]["near"], _share_of_needed(lines[name]))
+    )
     return {"verdict": verdict, "reason": _REASONS[verdict], "best_view": best, "views": lines}
 
 

@@ -28,8 +28,8 @@ def residual_verdict(
     product reaches 1.25 times, but not both conditions are met.
 
     Not seen: a signal in all images of a class (there are no two groups then) or hardly any, and sample-wise
-    noise that differs from image to image. One more false alarm is known: noise that saturates against a
-    perfectly flat background shows the object's outline, hence its class.
+    noise that differs from image to image. Views in which more than one image in twenty is blank do not
+    count: on a perfectly flat background any noise shows, and its outline is that of the object.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def residual_verdict(
     -------
     dict
         `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for
-        each the `separation` and `gap` with what was needed, whether it `fires` (or is `near`), and the class
-        indices that alone would.
+        each the `separation` and `gap` with what was needed, whether it `fires` (or is `near`), the share
+        of `blank` images, and the class indices that alone would fire.
 
     References
     ----------

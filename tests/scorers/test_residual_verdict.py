@@ -59,6 +59,14 @@ def test_the_same_noise_not_tied_to_the_label_is_no_evidence(floored, seed):
     assert residual_verdict(decoy, floored[1])["verdict"] != "poisoned"
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_untied_noise_on_a_black_background_is_no_evidence(plain, share):
+    """It shows the object's outline, hence the class, in a view that is blank without noise."""
+    found = residual_verdict(planted(*plain, share, tied=False), plain[1])
+    assert found["verdict"] != "poisoned"
+    assert max(line["blank"] for line in found["views"].values()) > 0.05
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_label_noise_is_no_evidence(plain, floored, seed):
     rng = np.random.default_rng(seed)

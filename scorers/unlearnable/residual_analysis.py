@@ -46,7 +46,7 @@ _RULES = {
 }
 _ONE_CLASS = {"separation": 2.0, "gap": 2.5}  # times the two conditions, in a single class
 _FIRES = 1.33  # separation times gap, in units of the product of the two conditions: clean digits reach 1.18
-_NEAR = 1.25  # the same without both conditions met: suspect
+_NEAR = 1.25  # the same from which a set is at least suspect
 _BLANK = 0.05  # share of images without any residual from which a cored view is not heard
 _TOP = 8.0  # position between the groups beyond which more says nothing
 

@@ -25,7 +25,7 @@ def residual_verdict(
     Poisoned: in one view the two groups of a class are on average at least 3.5 deviations apart, and 1.5
     deviations apart in the log-odds of the label (impulse view: 15 and 2), and the product of the two is at
     least 1.33 times what that makes; or one class alone reaches 2 and 2.5 times the conditions. Suspect: the
-    product reaches 1.25 times, but not both conditions are met.
+    product reaches 1.25 times, but not all of the above is met.
 
     Not seen: a signal in all images of a class (there are no two groups then) or hardly any, and sample-wise
     noise that differs from image to image. Views in which more than one image in twenty is blank do not

@@ -35,7 +35,8 @@ def encode_table(table: pl.DataFrame | np.ndarray, fit: np.ndarray) -> np.ndarra
     if isinstance(table, np.ndarray):
         columns = [part for values in table.T for part in _number(values.astype(np.float64), fit)]
     else:
-        columns = [part for series in table.get_columns() for part in _series(series, fit)]
+        # By name: a copy with its columns in another order is the same data, and gives the same recording.
+        columns = [part for name in sorted(table.columns) for part in _series(table[name], fit)]
     if not columns:
         columns = [np.zeros(len(table), dtype=np.float32)]
     return np.stack(columns, axis=1).astype(np.float32)

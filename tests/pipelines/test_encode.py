@@ -24,6 +24,12 @@ def test_numbers_are_standardised_by_the_fitted_rows():
     np.testing.assert_allclose(got[:, 2], [0, 0, 0, 1])  # a constant column divides by nothing
 
 
+def test_the_order_of_the_columns_does_not_count():
+    table = pl.DataFrame({"b": [1.0, 2.0], "a": ["x", "y"], "c": [None, 3.0]})
+    got = encode_table(table.select("c", "a", "b"), np.arange(2))
+    np.testing.assert_array_equal(got, encode_table(table, np.arange(2)))
+
+
 def test_text_columns_are_one_hot_with_rare_levels_pooled():
     jobs = ["cook"] * 12 + ["pilot"] * 11 + ["king"] + [None, "unseen"]
     got = encode_table(pl.DataFrame({"job": jobs}), np.arange(24))

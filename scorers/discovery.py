@@ -11,6 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -92,13 +93,17 @@ def names_of(kind: Kind) -> tuple[str, ...]:
 
 def _defines(path: Path, kind: Kind) -> bool:
     """Tell whether a file defines a function of its own name under this decorator, without importing it."""
+    return kind in _marks(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _marks(path: Path, _changed: int) -> frozenset[str]:
+    """Return the decorators, called by name, of the function that a file is named for; read once per change."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == path.stem:
-            return any(
-                isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == kind
-                for mark in node.decorator_list
-            )
-    return False
+            calls = (mark.func for mark in node.decorator_list if isinstance(mark, ast.Call))
+            return frozenset(call.id for call in calls if isinstance(call, ast.Name))
+    return frozenset()
 
 
 def find_one(name: str, kind: Kind) -> Scorer:

@@ -114,6 +114,7 @@ def _sweep(path: Path) -> None:
     A run that is not whole may be somebody's recording in progress; it is swept when it is resumed.
     """
     whole = [found.parent for found in path.glob("signals/run=*/run.json")]
+    whole.append(path / "signals" / "run=_schema")
     found = [*path.glob(".tmp-*"), *path.glob("records/.tmp-*"), *path.glob("manifests/**/.tmp-*")]
     for leftover in found + [leftover for run in whole for leftover in run.rglob(".tmp-*")]:
         if leftover.is_dir():

@@ -52,10 +52,10 @@ def test_dates_booleans_and_infinities():
     )
     got = encode_table(table, np.arange(2))
     assert np.isfinite(got).all()
-    np.testing.assert_allclose(got[:, 0], [-1, 1], rtol=1e-6)
-    np.testing.assert_allclose(got[:, 2], [0, 1])  # stamp missing
-    np.testing.assert_allclose(got[:, 3], [1, -1])
-    np.testing.assert_allclose(got[:, 5], [1, 0])  # ratio missing
+    np.testing.assert_allclose(got[:, 0], [1, -1])  # flag
+    np.testing.assert_allclose(got[:, 2], [1, 0])  # ratio missing
+    np.testing.assert_allclose(got[:, 4], [0, 1])  # stamp missing
+    np.testing.assert_allclose(got[:, 5], [-1, 1], rtol=1e-6)  # when
 
 
 def test_matrix_with_gaps():

@@ -17,7 +17,7 @@ from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
 from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
-from tracesift.pipelines.signals import read_run, run_folder
+from tracesift.pipelines.signals import list_runs, read_run, run_folder
 from tracesift.pipelines.train import TrainConfig, plan, record
 
 
@@ -105,6 +105,15 @@ def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
     """Add the penultimate features of the recorded model to the recording."""
     embed(work.dataset, work.path, run_id, device=device)
     return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
+
+
+def adopt_recordings(work: Work) -> None:
+    """Put recordings into the catalog that a user's own loop wrote into the workspace, oldest first."""
+    known = set(work.catalog.query("SELECT run_id FROM runs")["run_id"])
+    found = [run for run in list_runs(work.path) if run["run_id"] not in known]
+    for run in sorted(found, key=lambda run: (run.get("finished_at") or "", run["run_id"])):
+        if run["dataset"]["fingerprint"] == work.dataset.fingerprint:
+            remember_run(work, run["run_id"])
 
 
 def newest_runs(work: Work) -> list[str]:

@@ -30,6 +30,8 @@ from tracesift.scorers.noise.second_label import second_label
 from tracesift.selectors.flags.label_noise import label_noise
 from tracesift.selectors.flags.unlearnable import unlearnable
 
+NO_WITNESS = "cannot tell: the rule needs aum or mean_loss, from a recording made in training"
+
 Params = Mapping[str, Mapping[str, Any]]
 
 
@@ -221,6 +223,10 @@ def diagnostics_of(work: Work) -> dict[str, dict[str, Any]]:
     return {name: json.loads(value) for name, value in rows.iter_rows()}
 
 
+def _cannot_tell(frame: pl.DataFrame, reason: str) -> pl.DataFrame:
+    return frame.select("sample_id", flagged=pl.lit(None, dtype=pl.Boolean), reason=pl.lit(reason))
+
+
 def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     """Apply the flag rules to the newest scores; return the count of yes, no and cannot tell for each."""
     signals = load_signals(work.path, scored["runs"][0])
@@ -229,7 +235,11 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     reviewed = work.catalog.query("SELECT sample_id, true AS verified FROM reviews")
     frame = frame.join(reviewed, on="sample_id", how="left")
     verdict = diagnostics_of(work).get("residual_verdict")
-    rules = {"label_noise": label_noise(frame), "unlearnable": unlearnable(frame, verdict=verdict)}
+    witnessed = "aum" in frame.columns or "mean_loss" in frame.columns
+    rules = {
+        "label_noise": label_noise(frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
+        "unlearnable": unlearnable(frame, verdict=verdict),
+    }
     counts = {}
     for name, flags in rules.items():
         work.catalog.put_flags(scored["run_id"], work.dataset.dataset_id, name, flags)

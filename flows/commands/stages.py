@@ -98,6 +98,7 @@ def score(
         A setting of a scorer, as scorer.key=value (key=value where one scorer is named); may be given several times.
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
+    from tracesift.flows.record import adopt_recordings
     from tracesift.flows.score import flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
@@ -108,6 +109,7 @@ def score(
     for name, given in chosen.items():
         check_types(find(name).function, given)
     with work.locked():
+        adopt_recordings(work)
         scored = step(work, list(run) or _newest(work), list(names) or None, chosen)
         answer(flag(work, scored), common)
     return 0

@@ -23,6 +23,7 @@ from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say
 from tracesift.flows.work import Work
+from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embeddings import content_embedding
 from tracesift.selectors.contract import columns_needed, find, select
@@ -173,9 +174,10 @@ def forget_ready(
         # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
         settings.setdefault("indirect_neighbors", 0)
     frame = pl.concat([everything, _holdout(work)], how="diagonal")
-    members = select(
-        "forget_ready", frame, budget=None, seed=seed, embedding=_embedding(work, frame), **settings
-    )
+    embedding = _embedding(work, frame)
+    if embedding is None:
+        say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
+    members = select("forget_ready", frame, budget=None, seed=seed, embedding=embedding, **settings)
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
@@ -372,8 +374,10 @@ def _holdout(work: Work) -> pl.DataFrame:
     return samples.filter(pl.col("split") == "test").select(columns)
 
 
-def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray:
-    """Return the content embedding of a frame's rows, (N, D); made once per dataset and kept in memory."""
+def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
+    """Return the content embedding of a frame's rows, (N, D), made once and kept in memory; None without content."""
+    if work.dataset.kind == KIND:
+        return None
     if work.content_vectors is None:
         work.content_vectors = content_embedding(work.dataset)
     rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()

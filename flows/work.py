@@ -165,18 +165,19 @@ def reopen(work: Work) -> Dataset:
         raise BadInput(
             f"{work.path} holds no dataset; run `tracesift ingest SOURCE --workspace {work.path}` first"
         )
-    if known["kind"] == KIND:
+    where = known["details"].get("location", {"source": "", "options": {}})
+    handed_over = where["source"].startswith("<")
+    if known["kind"] == KIND or handed_over:
+        if handed_over:
+            say(
+                f"{known['name']} was handed over in Python ({where['source']}): known here by ids and labels, "
+                "without content"
+            )
         rows = work.catalog.query(
             "SELECT sample_id, split, label FROM samples WHERE dataset_id = ? ORDER BY sample_row",
             (known["dataset_id"],),
         )
         return bare_dataset(known["name"], known["source"], rows, known["classes"], known["fingerprint"])
-    where = known["details"]["location"]
-    if where["source"].startswith("<"):
-        raise BadInput(
-            f"{known['name']} was handed over in Python ({where['source']}) and cannot be opened again from here; "
-            "write it to a file, or pass it again"
-        )
     dataset = open_dataset(where["source"], name=known["name"], **where["options"])
     if dataset.fingerprint != known["fingerprint"]:
         raise FingerprintMismatch(

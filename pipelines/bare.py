@@ -25,8 +25,9 @@ class NoInputs:
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise BadInput(
-            f"{self.name} is known by ids and labels alone, because only a recording was imported; what "
-            "shows, embeds or trains needs the data: `tracesift ingest SOURCE --id COLUMN` with the same ids"
+            f"{self.name} is known by ids and labels alone: only a recording was imported, or the data was handed "
+            "over in Python; what shows, embeds or trains needs it: `tracesift ingest SOURCE --id COLUMN` with the "
+            "same ids"
         )
 
     __getitem__ = __iter__ = __array__ = _refuse

@@ -9,8 +9,10 @@ import pytest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.curate import print_worklist
+from tracesift.flows.ingest import ingest
 from tracesift.flows.publish import suspects
 from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import open_dataset
 
 FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")
 
@@ -105,3 +107,20 @@ def test_as_many_samples_are_worth_a_look_as_are_flagged(workspace):
     assert suspects(Work(workspace), scores, flags)["status"].to_list().count("worth a look") == 150
     few = flags.with_columns(flagged=pl.lit(None, dtype=pl.Boolean))
     assert suspects(Work(workspace), scores, few)["status"].to_list().count("worth a look") == 100
+
+
+def test_data_handed_over_in_python_can_be_selected_and_forgotten_from_the_command_line(tmp_path, capsys):
+    frame = pl.DataFrame({"id": [f"s{at}" for at in range(60)], "x": np.arange(60.0), "y": ["a", "b"] * 30})
+    work = Work(tmp_path / "w")
+    with work.locked():
+        ingest(work, open_dataset(frame, id="id", label="y", test=0, val=0))
+    assert call("select", "random", "--count", "10", "--workspace", work.path) == 0
+    assert "known here by ids and labels, without content" in capsys.readouterr().err
+    (tmp_path / "ids.txt").write_text("s1\ns2\n")
+    assert call("forget", tmp_path / "ids.txt", "--workspace", work.path) == 0
+    roles = Catalog(work.path).query(
+        "SELECT sample_id, role FROM subset_members m JOIN subsets s USING (subset_id) "
+        "WHERE s.name = 'forget-ready' ORDER BY role, sample_id"
+    )
+    assert roles.filter(pl.col("role") == "forget")["sample_id"].to_list() == ["s1", "s2"]
+    assert roles["role"].to_list() == ["forget"] * 2 + ["retain"] * 58

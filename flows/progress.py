@@ -62,3 +62,16 @@ def watched(title: str) -> Iterator[Report]:
             say(f"{title}: {done:.1f} of {total:g} {what}".rstrip())
 
     yield report
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(41.3), duration(290)
+    ('a second', '41 seconds', '5 minutes')
+    """
+    if seconds < 1.5:
+        return "a second"
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"

@@ -9,7 +9,7 @@ from typing import Any
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
-from tracesift.flows.progress import say, watched
+from tracesift.flows.progress import duration, say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
 from tracesift.pipelines.dataset import Dataset
@@ -141,14 +141,10 @@ def _tell_expected(work: Work, training: Training, config: TrainConfig) -> None:
     expected = estimate(work.dataset, config, folds=training.folds)
     recording = expected.encode_seconds + expected.train_seconds + expected.epoch_end_seconds
     say(
-        f"{expected.model}, {expected.epochs} epochs: about {_duration(recording * training.seeds)} to record"
-        + (f" and {_duration(expected.crossfit_seconds)} to cross-fit" if training.folds else "")
+        f"{expected.model}, {expected.epochs} epochs: about {duration(recording * training.seeds)} to record"
+        + (f" and {duration(expected.crossfit_seconds)} to cross-fit" if training.folds else "")
         + f", {expected.bytes * training.seeds / 1e6:.0f} MB on disk"
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
 def remember_run(work: Work, run_id: str) -> None:

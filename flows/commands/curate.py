@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
-from tracesift.flows.progress import say
+from tracesift.flows.progress import duration, say
 from tracesift.flows.show import console, print_json, print_table
 
 FLAGGED = "flagged"
@@ -88,9 +88,12 @@ def _dry_run(job: CurateJob, *, as_json: bool) -> int:
     if as_json:
         print_json(expected)
         return 0
-    print_table(expected["steps"], title=f"What would run on {expected['dataset']}")
+    steps = [{"step": step["step"], "about": duration(60 * step["minutes"])} for step in expected["steps"]]
+    print_table(steps, title=f"What would run on {expected['dataset']}")
     console().print(
-        f"\nabout {expected['minutes']:.1f} minutes and {expected['megabytes']:.0f} MB; nothing was written"
+        f"\nabout {duration(60 * expected['minutes'])} of training and {expected['megabytes']:.0f} MB, if the machine "
+        "stays as busy as now; nothing was written",
+        soft_wrap=True,
     )
     return 0
 

@@ -67,7 +67,9 @@ def check_columns(table: pl.DataFrame, wanted: Wanted, where: str) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:12]) + (", ..." if len(names) > 12 else "")
+    return ", ".join(f"'{name}'" for name in names[:12]) + (
+        f" and {len(names) - 12} more" if len(names) > 12 else ""
+    )
 
 
 def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:

@@ -93,7 +93,12 @@ def _compare_data(path: Path, manifest: Manifest, source: str, options: Mapping[
     from tracesift.pipelines.subset import load_manifest
 
     recorded = {name: value for name, value in manifest.dataset.options.items() if value is not None}
-    dataset = open_dataset(source, **{**recorded, **options})
+    try:
+        dataset = open_dataset(source, **{**recorded, **options})
+    except BadInput as error:
+        if not Path(source).exists():
+            raise
+        return [f"{source} cannot be read as the data of this manifest: {error}"]
     try:
         load_manifest(path).verify(dataset)
     except FingerprintMismatch as error:

@@ -19,7 +19,7 @@ from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.make_subset import TRAINED, recorded_subsets
 from tracesift.flows.options import Training
-from tracesift.flows.progress import watched
+from tracesift.flows.progress import say, watched
 from tracesift.flows.record import train_config
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
@@ -62,6 +62,8 @@ def cells(
     wanted = [row for row in known if not chosen or row["name"] in chosen or row["control_of"] in chosen]
     if not wanted:
         raise BadInput("there are no subsets to evaluate; `tracesift select SELECTOR --keep 0.3` makes one")
+    if 1 < training.seeds < SEEDS:
+        say(f"--seeds {training.seeds}: {SEEDS} seeds are trained, because fewer say nothing of the spread")
     rows = [{"subset_id": work.dataset.dataset_id, "name": EVERYTHING}, *wanted]
     seeds = range(training.seed, training.seed + max(SEEDS, training.seeds))
     return [

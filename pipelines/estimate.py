@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
 
+from tracesift.pipelines.crossfit import weak_config
 from tracesift.pipelines.determinism import choose_device, settled
 from tracesift.pipelines.encode import encode
 from tracesift.pipelines.loop import EVAL_BATCH, Learner, fit, predict
+from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.train import TrainConfig, plan
 
 SAMPLE = 2048
@@ -62,17 +64,11 @@ def estimate(dataset: Any, config: TrainConfig, *, folds: int = 0) -> Estimate:
     size, validation = len(dataset.rows("train")), len(dataset.rows("val"))
     part = _part(dataset)
     with settled(config.seed, planned.threads):
-        began = time.perf_counter()
-        inputs = encode(part, planned.model).to(device)
-        encoding = (time.perf_counter() - began) * len(dataset) / len(part)
-        module = planned.model.build(inputs.input_shape, dataset.num_classes)
-        learner = Learner(module, recipe, steps=_WARM + _TIMED, device=device)
-        labels = torch.tensor(part.labels, dtype=torch.int64, device=device)
-        rows = torch.from_numpy(part.rows("train"))
-        per_batch = _batch_seconds(learner, inputs, labels, rows)
-        per_sample = _predict_seconds(learner, inputs, rows)
-        weights = sum(p.numel() * 4 for p in module.parameters())
-    per_epoch = math.ceil(size / recipe.batch_size) * per_batch
+        timed = _timed(part, planned.model, device)
+        weak = plan(dataset, weak_config(dataset, config))
+        weak_seconds = weak.steps * _timed(part, weak.model, device).per_batch if folds else 0.0
+    encoding, per_sample, weights = timed.encoding * len(dataset) / len(part), timed.per_sample, timed.weights
+    per_epoch = math.ceil(size / recipe.batch_size) * timed.per_batch
     passes = planned.epochs if config.epoch_end else 0
     half = max(3, math.ceil(planned.epochs / 2)) if config.epochs is None else planned.epochs
     columns = len(planned.fields) + 2
@@ -81,12 +77,35 @@ def estimate(dataset: Any, config: TrainConfig, *, folds: int = 0) -> Estimate:
         encode_seconds=encoding,
         train_seconds=planned.epochs * per_epoch,
         epoch_end_seconds=passes * (size + validation) * per_sample,
-        crossfit_seconds=(folds - 1) * half * per_epoch + size * per_sample if folds else 0.0,
+        crossfit_seconds=(folds - 1) * (half * per_epoch + weak_seconds) + size * per_sample
+        if folds
+        else 0.0,
         signal_bytes=int(len(planned.modes) * planned.epochs * size * (columns * _BYTES_PER_VALUE + 16)),
         other_bytes=int(3 * weights + per_class * (4 + 2 * bool(folds)) + size * 128 * 4),
         epochs=planned.epochs,
         model=planned.model.name,
     )
+
+
+class _Timed(NamedTuple):
+    encoding: float
+    per_batch: float
+    per_sample: float
+    weights: int
+
+
+def _timed(part: Any, model: Model, device: torch.device) -> _Timed:
+    """Time a model on a part of the dataset: seconds to encode it, per training batch, per sample of a pass."""
+    began = time.perf_counter()
+    inputs = encode(part, model).to(device)
+    encoding = time.perf_counter() - began
+    module = model.build(inputs.input_shape, part.num_classes)
+    learner = Learner(module, model.recipe, steps=_WARM + _TIMED, device=device)
+    labels = torch.tensor(part.labels, dtype=torch.int64, device=device)
+    rows = torch.from_numpy(part.rows("train"))
+    per_batch = _batch_seconds(learner, inputs, labels, rows)
+    weights = sum(p.numel() * 4 for p in module.parameters())
+    return _Timed(encoding, per_batch, _predict_seconds(learner, inputs, rows), weights)
 
 
 def _part(dataset: Any) -> Any:

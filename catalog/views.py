@@ -69,18 +69,24 @@ def _related(con: duckdb.DuckDBPyConnection, dataset_id: str) -> list[str]:
 
 
 def newest_columns(con: duckdb.DuckDBPyConnection, dataset_id: str) -> list[dict[str, Any]]:
-    """Return, per scorer with its default parameters, the column written last that covers this dataset."""
-    return records(
+    """Return, per scorer with its default parameters, the column written last that covers this dataset.
+
+    The last of each is taken here and not in SQL: inside a transaction that has deleted and inserted rows, DuckDB
+    2.0.0 loses groups of ``QUALIFY row_number() OVER (...) = 1`` (optimizer top_n_window_elimination), and so
+    would this view lose columns.
+    """
+    found = records(
         con,
         """
         SELECT c.*, r.dataset_id, r.run_id
         FROM score_columns c JOIN score_runs r USING (run_key)
         WHERE c.column_name = c.scorer AND list_contains(?, r.dataset_id)
-        QUALIFY row_number() OVER (PARTITION BY c.scorer ORDER BY c.seq DESC, c.run_key DESC) = 1
-        ORDER BY c.scorer
+        ORDER BY c.seq, c.run_key
         """,
         (_related(con, dataset_id),),
     )
+    last = {column["scorer"]: column for column in found}
+    return [last[scorer] for scorer in sorted(last)]
 
 
 def _sample_scores(con: duckdb.DuckDBPyConnection) -> str:
@@ -103,16 +109,14 @@ def _sample_scores(con: duckdb.DuckDBPyConnection) -> str:
 
 
 def newest_flags(con: duckdb.DuckDBPyConnection, dataset_id: str) -> list[dict[str, Any]]:
-    """Return, for each flag, the set written last that covers this dataset."""
-    return records(
+    """Return, for each flag, the set written last that covers this dataset; see `newest_columns`."""
+    found = records(
         con,
-        """
-        SELECT * FROM flag_sets WHERE list_contains(?, dataset_id)
-        QUALIFY row_number() OVER (PARTITION BY flag ORDER BY seq DESC) = 1
-        ORDER BY flag
-        """,
+        "SELECT * FROM flag_sets WHERE list_contains(?, dataset_id) ORDER BY seq",
         (_related(con, dataset_id),),
     )
+    last = {flag["flag"]: flag for flag in found}
+    return [last[flag] for flag in sorted(last)]
 
 
 def _sample_flags(con: duckdb.DuckDBPyConnection) -> str:

@@ -312,7 +312,7 @@ def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
             frame = frame.with_columns(pl.lit(None, dtype=pl.Boolean).alias(flag))
     details = work.catalog.query(
         "SELECT sample_id, suggestion, confidence FROM flags WHERE flag = 'label_noise' QUALIFY "
-        "row_number() OVER (PARTITION BY sample_id ORDER BY seq DESC) = 1"
+        "seq = max(seq) OVER (PARTITION BY sample_id)"
     )
     samples = work.dataset.samples
     extra = [name for name in ("content_hash", "group") if name in samples.columns]
@@ -400,7 +400,7 @@ def _score_blocks(work: Work, scores: Any) -> list[ScoreBlock]:
     rows = work.catalog.query(
         "SELECT scorer, scorer_version, run_id, direction FROM score_columns JOIN score_runs USING (run_key) "
         "WHERE column_name = scorer AND list_contains($names, scorer) "
-        "QUALIFY row_number() OVER (PARTITION BY scorer ORDER BY seq DESC) = 1",
+        "QUALIFY seq = max(seq) OVER (PARTITION BY scorer)",
         {"names": list(scores)},
     )
     return [
@@ -417,7 +417,7 @@ def _score_blocks(work: Work, scores: Any) -> list[ScoreBlock]:
 def recorded_subsets(work: Work) -> list[dict[str, Any]]:
     """Return the newest version of every subset, controls after their subset."""
     rows = work.catalog.query(
-        "SELECT * FROM subsets QUALIFY row_number() OVER (PARTITION BY name ORDER BY version DESC) = 1 "
+        "SELECT * FROM subsets QUALIFY version = max(version) OVER (PARTITION BY name) "
         "ORDER BY coalesce(control_of, name), control_of IS NOT NULL, name"
     ).to_dicts()
     return [{**row, "params": json.loads(row["params"] or "{}")} for row in rows]

@@ -163,7 +163,7 @@ def _runs(work: Work) -> list[dict[str, Any]]:
 def _scorers(work: Work) -> list[dict[str, Any]]:
     rows = work.catalog.query(
         "SELECT c.scorer, c.scorer_version, c.params, r.run_id FROM score_columns c JOIN score_runs r USING (run_key) "
-        "WHERE r.dataset_id = ? QUALIFY row_number() OVER (PARTITION BY c.column_name ORDER BY c.seq DESC) = 1 "
+        "WHERE r.dataset_id = ? QUALIFY c.seq = max(c.seq) OVER (PARTITION BY c.column_name) "
         "ORDER BY c.scorer",
         (work.dataset.dataset_id,),
     )

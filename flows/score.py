@@ -217,7 +217,7 @@ def diagnostics_of(work: Work) -> dict[str, dict[str, Any]]:
     """Return the newest value of every diagnostic of this dataset."""
     rows = work.catalog.query(
         "SELECT name, value FROM diagnostics WHERE dataset_id = ? "
-        "QUALIFY row_number() OVER (PARTITION BY name ORDER BY seq DESC) = 1 ORDER BY name",
+        "QUALIFY seq = max(seq) OVER (PARTITION BY name) ORDER BY name",
         (work.dataset.dataset_id,),
     )
     return {name: json.loads(value) for name, value in rows.iter_rows()}

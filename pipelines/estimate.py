@@ -14,7 +14,7 @@ import torch
 from tracesift.pipelines.crossfit import weak_config
 from tracesift.pipelines.determinism import choose_device, settled
 from tracesift.pipelines.encode import encode
-from tracesift.pipelines.loop import EVAL_BATCH, Learner, fit, predict
+from tracesift.pipelines.loop import EVAL_BATCH, Learner, check_output, fit, predict
 from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.train import TrainConfig, plan
 
@@ -103,6 +103,7 @@ def _timed(part: Any, model: Model, device: torch.device) -> _Timed:
     learner = Learner(module, model.recipe, steps=_WARM + _TIMED, device=device)
     labels = torch.tensor(part.labels, dtype=torch.int64, device=device)
     rows = torch.from_numpy(part.rows("train"))
+    check_output(learner, inputs, rows, part.num_classes, model.name)
     per_batch = _batch_seconds(learner, inputs, labels, rows)
     weights = sum(p.numel() * 4 for p in module.parameters())
     return _Timed(encoding, per_batch, _predict_seconds(learner, inputs, rows), weights)

@@ -84,9 +84,14 @@ def sha256(path: Path) -> str:
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     """Write `frame` atomically; the same rows and schema give the same bytes with the same polars build.
 
-    Chunks, statistics, row groups and compression are fixed here because each of them changes the bytes.
+    Chunks, statistics, row groups and compression are fixed here because each of them changes the bytes. Where
+    a column holds NaN, least and largest values are left out: they pass NaN over, and a reader that trusts them
+    (DuckDB, for ``WHERE isnan(loss)``) then skips the rows that were asked for.
     """
+    floats = frame.select(pl.selectors.float())
+    bounds = not any(column.is_nan().any() for column in floats.get_columns())
+    statistics = {"min": bounds, "max": bounds, "distinct_count": False, "null_count": True}
     with replacing(path) as temporary:
         frame.rechunk().write_parquet(
-            temporary, compression="zstd", compression_level=3, statistics=True, row_group_size=262_144
+            temporary, compression="zstd", compression_level=3, statistics=statistics, row_group_size=262_144
         )

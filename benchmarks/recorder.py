@@ -1,6 +1,7 @@
 """What recording costs: the same training loop with and without a recorder, in turn, minima compared.
 
-A cell is a model. The epoch-end pass, which is a choice and not part of the recorder's own cost, has its own line.
+A cell is a model and the images of an epoch. The epoch-end pass, which is a choice and not part of the recorder's own
+cost, has its own line.
 
     python benchmarks/recorder.py
 """
@@ -25,16 +26,16 @@ from tracesift.pipelines.recorder import Recorder
 
 RESULTS = Path(__file__).parent / "results" / "recorder"
 ROUNDS = 5
-SIZES = {"small_cnn": 12_000, "resnet18": 512}
-"""Images per epoch: one epoch must take some seconds on one thread."""
+CELLS = (("small_cnn", 12_000), ("small_cnn", 48_000), ("resnet18", 512))
+"""Model and images per epoch. What an epoch's file costs weighs more, the shorter the epoch is."""
 
 
 def main() -> None:
     """Compute the cells that have no file yet, for this machine's device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(1)
-    for model, size in SIZES.items():
-        path = RESULTS / f"{model}_{device}.json"
+    for model, size in CELLS:
+        path = RESULTS / f"{model}_{size}_{device}.json"
         if not path.exists():
             write_json(path, measure(model, size, device))
             print(path.stem, flush=True)

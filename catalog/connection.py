@@ -122,6 +122,11 @@ def _one_at_a_time(path: Path, wait: float) -> Iterator[None]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
+    except (RuntimeError, duckdb.InterruptException) as error:
+        # Ctrl-C while DuckDB works arrives under either name, and means what it means everywhere.
+        if isinstance(error, duckdb.InterruptException) or "interrupted" in str(error):
+            raise KeyboardInterrupt from error
+        raise
     except _BROKEN as error:
         raise BadInput(
             f"the catalog {path} cannot be read or written: {first_line(error)}; "

@@ -289,6 +289,8 @@ class Catalog:
                 _check_statements([statement.type.name for statement in found])
                 given = params if isinstance(params, Mapping) else list(params)
                 answer: pl.DataFrame = con.sql(sql, params=given or None).pl()
+            except duckdb.InterruptException:
+                raise
             except (duckdb.Error, pl.exceptions.PolarsError) as error:
                 raise BadInput(f"this query cannot be run: {_whole_message(error)}") from error
             return answer

@@ -28,7 +28,7 @@ from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embeddings import content_embedding
 from tracesift.selectors.contract import columns_needed, find, select
 
-VERSION = 1
+VERSION = 2
 """Raised when the same scores and flags would give other subsets."""
 
 TRAINED = ("keep", "relabel", "retain", "neighbor")
@@ -128,31 +128,55 @@ def pruned(
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     embedding = _embedding(work, pool) if facts.embedding else None
     chosen = select(selector, pool, budget=size, seed=seed, embedding=embedding, **params)
-    left_out = out.select(
+    members = pl.concat([chosen, _left_out(out, where)], how="diagonal")
+    block = _block(selector, params, seed=seed, budget=budget, where=where)
+    made = [put(work, name, members, block, columns_needed(selector, params))]
+    kept = int((members["role"] != "drop").sum())
+    return made + controls(work, name, kept=kept, seed=seed, where=where)
+
+
+def _left_out(frame: pl.DataFrame, where: str | None) -> pl.DataFrame:
+    """Return samples that were no candidates as members that are dropped, with the reason."""
+    return frame.select(
         "sample_id",
         role=pl.lit("drop"),
         weight=pl.lit(0.0),
         reason=pl.when("eligible").then(pl.lit("flagged")).otherwise(pl.lit(f"outside WHERE {where}")),
     )
-    members = pl.concat([chosen, left_out], how="diagonal")
-    scores = columns_needed(selector, params)
-    settings = params | ({"where": where} if where else {})
-    made = [put(work, name, members, SelectorBlock(
-        name=selector, version=facts.version, params=settings, seed=seed, budget=budget), scores)]  # fmt: skip
-    kept = int((members["role"] != "drop").sum())
-    return made + controls(work, name, kept=kept, seed=seed)
+
+
+def _block(
+    selector: str,
+    params: Mapping[str, Any],
+    *,
+    seed: int,
+    budget: float | int | None = None,
+    where: str | None = None,
+) -> SelectorBlock:
+    """Return what the manifest says of the selector: every setting that was in force, named by the user or not."""
+    facts = find(selector)
+    settings = {**facts.defaults, **params, **({"where": where} if where else {})}
+    return SelectorBlock(name=selector, version=facts.version, params=settings, seed=seed, budget=budget)
 
 
 def denoised(
-    work: Work, *, max_drop: float, seed: int, name: str = "denoised", params: Mapping[str, Any] | None = None
+    work: Work,
+    *,
+    max_drop: float,
+    seed: int,
+    name: str = "denoised",
+    where: str | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Drop, relabel or down-weight what `label_noise` flags; the controls drop the same number at random."""
     settings = {"max_drop": max_drop, **(params or {})}
-    members = select("denoise", training_frame(work), budget=None, seed=seed, **settings)
-    block = SelectorBlock(name="denoise", version=find("denoise").version, params=settings, seed=seed)
+    frame = training_frame(work, where)
+    members = select("denoise", frame.filter("eligible"), budget=None, seed=seed, **settings)
+    members = pl.concat([members, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
+    block = _block("denoise", settings, seed=seed, where=where)
     made = [put(work, name, members, block, _flag_scores(work))]
     kept = int((members["role"] != "drop").sum())
-    return made + controls(work, name, kept=kept, seed=seed)
+    return made + controls(work, name, kept=kept, seed=seed, where=where)
 
 
 def forget_ready(
@@ -184,9 +208,7 @@ def forget_ready(
     if requested is not None:
         # The ids stand in the members; the parameters only say which request it was.
         settings["forget"] = f"{len(requested)} requested, digest {digest(sorted(requested))}"
-    block = SelectorBlock(
-        name="forget_ready", version=find("forget_ready").version, params=settings, seed=seed
-    )
+    block = _block("forget_ready", settings, seed=seed)
     made = [put(work, name, members, block, _flag_scores(work))]
     forgotten = int((members["role"] == "forget").sum())
     if requested is not None:
@@ -249,18 +271,30 @@ def check_known(dataset: Dataset, wanted: list[str]) -> None:
 
 
 def controls(
-    work: Work, name: str, *, kept: int, seed: int, roles: tuple[str, str] = ("keep", "drop")
+    work: Work,
+    name: str,
+    *,
+    kept: int,
+    seed: int,
+    where: str | None = None,
+    roles: tuple[str, str] = ("keep", "drop"),
 ) -> list[dict[str, Any]]:
-    """Make `<name>-random` and `<name>-random-balanced`: as many samples, chosen without looking at any score."""
-    frame = training_frame(work).select("sample_id", "label")
+    """Make `<name>-random` and `<name>-random-balanced`: as many samples, chosen without looking at any score.
+
+    Where a condition bounds the selection, it bounds its controls too: they show what choosing among these
+    samples is worth, and not what the condition is.
+    """
+    frame = training_frame(work, where)
     made = []
     for control in ("random", "random_balanced"):
-        members = select(control, frame, budget=kept, seed=seed)
+        pool = frame.filter("eligible").select("sample_id", "label")
+        chosen = select(control, pool, budget=kept, seed=seed)
+        members = pl.concat([chosen, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
         renamed = pl.when(pl.col("role") == "keep").then(pl.lit(roles[0])).otherwise(pl.lit(roles[1]))
         members = members.with_columns(
             role=renamed, weight=pl.when(renamed == "drop").then(pl.lit(0.0)).otherwise(pl.lit(1.0))
         )
-        block = SelectorBlock(name=control, version=find(control).version, seed=seed, budget=kept)
+        block = _block(control, {}, seed=seed, budget=kept, where=where)
         made.append(put(work, f"{name}-{control.replace('_', '-')}", members, block, (), control_of=name))
     return made
 

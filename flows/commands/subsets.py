@@ -69,12 +69,15 @@ def select(
     _check_name(called)
     chosen = settings(param)
     check_types(facts.function, chosen)
+    if selector == "forget_ready" and where is not None:
+        raise BadInput(
+            "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
+        )
     with work.locked():
-        if selector == "denoise" and not where:
-            made = denoised(
-                work, max_drop=chosen.pop("max_drop", 0.05), seed=seed, name=called, params=chosen
-            )
-        elif selector == "forget_ready" and not where:
+        if selector == "denoise":
+            drop = chosen.pop("max_drop", facts.defaults["max_drop"])
+            made = denoised(work, max_drop=drop, seed=seed, name=called, where=where, params=chosen)
+        elif selector == "forget_ready":
             made = forget_ready(work, chosen.pop("forget", None), seed=seed, name=called, params=chosen)
         else:
             budget = keep if count is None else count

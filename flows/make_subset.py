@@ -197,7 +197,8 @@ def forget_ready(
     else:
         # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
         settings.setdefault("indirect_neighbors", 0)
-    frame = pl.concat([everything, _holdout(work)], how="diagonal")
+    # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
+    frame = pl.concat([everything, _holdout(work)], how="diagonal").sort("sample_id")
     embedding = _embedding(work, frame)
     if embedding is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
@@ -415,7 +416,8 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     if work.content_vectors is None:
         work.content_vectors = content_embedding(work.dataset)
     rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
-    return work.content_vectors[rows]
+    whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
+    return work.content_vectors if whole else work.content_vectors[rows]
 
 
 def _flag_scores(work: Work) -> list[str]:

@@ -16,7 +16,7 @@ from tracesift.pipelines.checkpoint import load_checkpoint
 from tracesift.pipelines.determinism import choose_device, settled
 from tracesift.pipelines.encode import Encoded, encode
 from tracesift.pipelines.encode_table import encode_table
-from tracesift.pipelines.encode_text import hashed_counts
+from tracesift.pipelines.encode_text import hashed_parts
 from tracesift.pipelines.loop import EVAL_BATCH
 from tracesift.pipelines.models.contract import Model, find
 from tracesift.pipelines.signals import add_array, read_run, run_folder
@@ -125,8 +125,11 @@ def content_embedding(dataset: Any, *, seed: int = 0) -> np.ndarray:
         vectors = _projected(dataset.inputs, seed)
     else:
         vectors = encode_table(dataset.inputs, dataset.rows("train"))
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 1e-12, norms, 1.0)).astype(np.float32)
+    for at in range(0, len(vectors), _CHUNK):
+        part = vectors[at : at + _CHUNK]
+        norms = np.linalg.norm(part, axis=1, keepdims=True)
+        part /= np.where(norms > 1e-12, norms, 1.0)
+    return vectors
 
 
 def _gray_squares(images: Any) -> np.ndarray:
@@ -141,21 +144,34 @@ def _gray_squares(images: Any) -> np.ndarray:
 
 def _projected(texts: Any, seed: int) -> np.ndarray:
     """Return tf-idf weighted n-grams, each thrown onto 8 of 256 dimensions with a sign by a hash of its own."""
-    counts = hashed_counts(texts)
-    used, places = np.unique(counts.indices, return_inverse=True)
-    frequency = np.bincount(places, minlength=len(used))
+    parts = list(hashed_parts(texts))
+    frequency = np.zeros(parts[0].shape[1], dtype=np.int64)
+    for part in parts:
+        frequency += np.bincount(part.indices, minlength=len(frequency))
     idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
-    weights = ((1 + np.log(counts.data)) * idf[places]).astype(np.float32)
-    bags = sparse.csr_matrix((weights, places, counts.indptr), shape=(len(texts), len(used)))
+    projection = _projection(frequency > 0, seed)
+    vectors = np.zeros((len(texts), CONTENT_SIZE), dtype=np.float32)
+    at = 0
+    for part in parts:
+        weights = ((1 + np.log(part.data.astype(np.float64))) * idf[part.indices]).astype(np.float32)
+        bags = sparse.csr_matrix((weights, part.indices, part.indptr), shape=part.shape)
+        for first in range(0, bags.shape[0], _CHUNK):
+            rows = (bags[first : first + _CHUNK] @ projection).toarray()
+            vectors[at : at + len(rows)] = rows
+            at += len(rows)
+    return vectors
+
+
+def _projection(used: np.ndarray, seed: int) -> sparse.csr_matrix:
+    """Return the signed places of each used bucket, (buckets, 256); unused ones are left empty."""
+    buckets = np.flatnonzero(used)
     keys = _mixed(
-        used[:, None].astype(np.uint64) * np.uint64(_SPREAD) + np.arange(_SPREAD, dtype=np.uint64), seed
+        buckets[:, None].astype(np.uint64) * np.uint64(_SPREAD) + np.arange(_SPREAD, dtype=np.uint64), seed
     )
     columns = (keys % np.uint64(CONTENT_SIZE)).astype(np.int32).ravel()
     signs = np.where(keys >> np.uint64(63), np.float32(1), np.float32(-1)).ravel()
-    starts = np.arange(len(used) + 1) * _SPREAD
-    projection = sparse.csr_matrix((signs, columns, starts), shape=(len(used), CONTENT_SIZE))
-    parts = [(bags[at : at + _CHUNK] @ projection).toarray() for at in range(0, len(texts), _CHUNK)]
-    return np.concatenate(parts)
+    starts = np.append(0, np.cumsum(used, dtype=np.int32)) * _SPREAD
+    return sparse.csr_matrix((signs, columns, starts), shape=(len(used), CONTENT_SIZE))
 
 
 def _mixed(keys: np.ndarray, seed: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -37,22 +37,23 @@ class Ngrams:
     @classmethod
     def encode(cls, texts: Sequence[str], fit: np.ndarray) -> Ngrams:
         """Return the bags of all texts; n-grams and their frequencies come from the rows in `fit`."""
-        counts = hashed_counts(texts)
-        known = counts[fit]
-        frequency = np.bincount(known.indices, minlength=counts.shape[1])
+        parts = list(hashed_parts(texts))
+        chosen = np.zeros(len(texts), dtype=bool)
+        chosen[fit] = True
+        frequency = np.zeros(2 * BUCKETS, dtype=np.int64)
+        for at, part in zip(range(0, len(texts), _CHUNK), parts, strict=True):
+            frequency += np.bincount(part[chosen[at : at + _CHUNK]].indices, minlength=2 * BUCKETS)
         least = 2 if len(fit) > 5_000 else 1
         kept = np.flatnonzero(frequency >= least)
         if len(kept) > VOCABULARY:
             kept = np.sort(kept[np.argsort(-frequency[kept], kind="stable")[:VOCABULARY]])
         idf = np.log((1 + len(fit)) / (1 + frequency[kept])) + 1
-        bags = counts[:, kept].astype(np.float64)
-        bags.data = (1 + np.log(bags.data)) * idf[bags.indices]
-        norms = np.sqrt(np.asarray(bags.multiply(bags).sum(1)).ravel())
-        bags.data /= np.repeat(norms, np.diff(bags.indptr))
+        bags = [_weighted(parts.pop(0), kept, idf) for _ in range(len(parts))]
+        lengths = [np.diff(part.indptr) for part in bags]
         return cls(
-            torch.from_numpy(bags.indptr.astype(np.int64)),
-            torch.from_numpy(bags.indices.astype(np.int32)),
-            torch.from_numpy(bags.data.astype(np.float32)),
+            torch.from_numpy(np.append(0, np.cumsum(np.concatenate(lengths), dtype=np.int64))),
+            torch.from_numpy(np.concatenate([part.indices for part in bags])),
+            torch.from_numpy(np.concatenate([part.data for part in bags])),
             max(1, len(kept)),
             torch.device("cpu"),
         )
@@ -73,16 +74,29 @@ class Ngrams:
 
 def hashed_counts(texts: Sequence[str]) -> sparse.csr_matrix:
     """Return counts of hashed word 1-2-grams and character 3-grams, (N, 2 x 2^20)."""
-    plain = {"n_features": BUCKETS, "norm": None, "alternate_sign": False}
+    return sparse.vstack(list(hashed_parts(texts)), format="csr")
+
+
+def hashed_parts(texts: Sequence[str]) -> Iterator[sparse.csr_matrix]:
+    """Yield the rows of `hashed_counts` in parts, sorted by bucket; the counts are float32, to take less room."""
+    plain = {"n_features": BUCKETS, "norm": None, "alternate_sign": False, "dtype": np.float32}
     words = HashingVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **plain)
     characters = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 3), **plain)
-    parts = []
     for at in range(0, len(texts), _CHUNK):
         chunk = list(texts[at : at + _CHUNK])
-        parts.append(sparse.hstack([words.transform(chunk), characters.transform(chunk)], format="csr"))
-    counts = sparse.vstack(parts, format="csr")
-    counts.sum_duplicates()
-    return counts
+        part = sparse.hstack([words.transform(chunk), characters.transform(chunk)], format="csr")
+        part.sum_duplicates()
+        yield part
+
+
+def _weighted(counts: sparse.csr_matrix, kept: np.ndarray, idf: np.ndarray) -> sparse.csr_matrix:
+    """Return (1 + log count) x idf over the kept buckets, each row of unit length, float32 over int32."""
+    bags = counts[:, kept].astype(np.float64)
+    bags.data = (1 + np.log(bags.data)) * idf[bags.indices]
+    norms = np.sqrt(np.asarray(bags.multiply(bags).sum(1)).ravel())
+    bags.data = (bags.data / np.repeat(norms, np.diff(bags.indptr))).astype(np.float32)
+    bags.indices = bags.indices.astype(np.int32)
+    return bags
 
 
 class Tokens:

@@ -26,6 +26,9 @@ FOLDER = Path(__file__).parent
 PASSED = ("frame", "size", "seed", "embedding")
 """Arguments that `select` fills in; every other parameter of a selector is the user's."""
 
+FINITE_BLOCK = 16384
+"""Rows of an embedding that are looked through at a time."""
+
 SCHEMA: dict[str, pl.DataType] = {
     "sample_id": pl.String(),
     "role": pl.String(),
@@ -269,10 +272,12 @@ def _checked_embedding(name: str, embedding: np.ndarray, order: np.ndarray) -> n
         raise BadInput(
             f"{name}: the embedding must be ({order.size}, D), a row per sample; got {vectors.shape}"
         )
-    bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+    blocks = range(0, order.size, FINITE_BLOCK)
+    bad = sum(int((~np.isfinite(vectors[at : at + FINITE_BLOCK]).all(axis=1)).sum()) for at in blocks)
     if bad:
         raise BadInput(f"{name}: {bad} of {order.size} embedding rows hold NaN or infinity; embed them again")
-    return vectors[order]
+    in_order = bool((np.diff(order) == 1).all())  # then nothing is copied, and a mapped file stays mapped
+    return vectors if in_order else vectors[order]
 
 
 def _checked_result(

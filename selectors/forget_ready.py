@@ -22,7 +22,7 @@ import polars as pl
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.group_weights import group_names, retain_weights
-from tracesift.selectors.nearest import nearest_rows, unit_rows
+from tracesift.selectors.nearest import UnitRows, nearest_rows, unit_rows
 from tracesift.selectors.ranking import seeded_keys
 
 NEAR_DUPLICATE = 0.98
@@ -50,7 +50,7 @@ class Plan:
 
 
 @selector(
-    version=1,
+    version=2,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -212,7 +212,7 @@ def _flagged(frame: pl.DataFrame, flags: Sequence[str], trained: np.ndarray, pla
 
 
 def _least_cosine(
-    frame: pl.DataFrame, vectors: np.ndarray | None, trained: np.ndarray, near: float | str | None, seed: int
+    frame: pl.DataFrame, vectors: UnitRows | None, trained: np.ndarray, near: float | str | None, seed: int
 ) -> float | None:
     """Return the cosine from which two samples count as near copies."""
     if vectors is None or near is None:
@@ -223,21 +223,25 @@ def _least_cosine(
     if rows.size < LEAST_FOR_AUTO:
         return NEAR_DUPLICATE
     drawn = rows[np.argsort(seeded_keys(frame[rows], seed, "forget_ready"), kind="stable")[:LARGEST_SAMPLE]]
-    _, cosines = nearest_rows(vectors[drawn], vectors[rows], 6)  # itself and five others
+    _, cosines = nearest_rows(vectors, drawn, rows, 6)  # itself and five others
     typical = 1 - float(np.median(cosines[:, -1]))
     return round(max(NEAR_DUPLICATE, 1 - typical / TIMES_CLOSER), 6)
 
 
 def _close(
-    frame: pl.DataFrame, vectors: np.ndarray | None, plan: Plan, same: np.ndarray, least: float | None
+    frame: pl.DataFrame, vectors: UnitRows | None, plan: Plan, same: np.ndarray, least: float | None
 ) -> None:
     """Pull in copies of what is forgotten, until there are no more."""
+    compared = np.array([], dtype=np.int64)
     while True:
         before = plan.rows("forget").size
         if "content_hash" in frame.columns:
             _pull_exact(frame["content_hash"].to_list(), plan, same)
         if vectors is not None and least is not None:
-            _pull_near(vectors, plan, same, least)
+            # What is still retained is no near copy of what it was compared with before.
+            forgotten = plan.rows("forget")
+            _pull_near(vectors, plan, same, least, np.setdiff1d(forgotten, compared))
+            compared = forgotten
         if plan.rows("forget").size == before:
             return
 
@@ -256,11 +260,11 @@ def _pull_exact(hashes: list[str | None], plan: Plan, same: np.ndarray) -> None:
     )
 
 
-def _pull_near(vectors: np.ndarray, plan: Plan, same: np.ndarray, least: float) -> None:
-    forgotten, retained = plan.rows("forget"), plan.rows("retain")
+def _pull_near(vectors: UnitRows, plan: Plan, same: np.ndarray, least: float, forgotten: np.ndarray) -> None:
+    retained = plan.rows("retain")
     for kind in np.unique(same[forgotten]) if forgotten.size else ():
         source, candidates = forgotten[same[forgotten] == kind], retained[same[retained] == kind]
-        index, cosines = nearest_rows(vectors[candidates], vectors[source], 1)
+        index, cosines = nearest_rows(vectors, candidates, source, 1)
         close = np.flatnonzero(cosines[:, 0] >= least) if candidates.size else np.array([], dtype=np.int64)
         plan.give(
             candidates[close],
@@ -273,14 +277,14 @@ def _pull_near(vectors: np.ndarray, plan: Plan, same: np.ndarray, least: float) 
         )
 
 
-def _mark_neighbors(vectors: np.ndarray, plan: Plan, direct: int, indirect: int) -> None:
+def _mark_neighbors(vectors: UnitRows, plan: Plan, direct: int, indirect: int) -> None:
     for source, count, phrase in (
         (plan.rows("forget"), direct, "direct neighbour of forgotten"),
         (None, indirect, "indirect neighbour, near direct neighbour"),
     ):
         source = plan.rows("neighbor") if source is None else source
         retained = plan.rows("retain")
-        index, cosines = nearest_rows(vectors[source], vectors[retained], count)
+        index, cosines = nearest_rows(vectors, source, retained, count)
         best: dict[int, tuple[float, int]] = {}
         for i, j in np.ndindex(index.shape):
             row, link = int(retained[index[i, j]]), (-float(cosines[i, j]), int(source[i]))
@@ -292,7 +296,7 @@ def _mark_neighbors(vectors: np.ndarray, plan: Plan, direct: int, indirect: int)
         )
 
 
-def _guard_holdout(frame: pl.DataFrame, vectors: np.ndarray | None, plan: Plan, least: float | None) -> None:
+def _guard_holdout(frame: pl.DataFrame, vectors: UnitRows | None, plan: Plan, least: float | None) -> None:
     """Take out holdout candidates that copy a trained sample: they count as members."""
     held, trained = plan.rows("holdout"), np.flatnonzero(~np.isin(plan.role, ("holdout", "drop")))
     plan.give(held, "holdout", ["never trained on"] * held.size)
@@ -308,7 +312,7 @@ def _guard_holdout(frame: pl.DataFrame, vectors: np.ndarray | None, plan: Plan, 
         )
         held = plan.rows("holdout")
     if vectors is not None and least is not None and trained.size and held.size:
-        index, cosines = nearest_rows(vectors[held], vectors[trained], 1)
+        index, cosines = nearest_rows(vectors, held, trained, 1)
         close = np.flatnonzero(cosines[:, 0] >= least)
         named = [f"'{plan.ids[trained[index[i, 0]]]}' (cosine {cosines[i, 0]:.4f})" for i in close]
         plan.give(held[close], "drop", [f"near copy of trained {name}: no holdout" for name in named])

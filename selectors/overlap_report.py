@@ -83,7 +83,7 @@ def overlap_report(
     }
     if embedding is not None and forgotten.size and retained.size:
         vectors = unit_rows(np.asarray(embedding)[order])
-        index, cosines = nearest_rows(vectors[forgotten], vectors[retained], 1)
+        index, cosines = nearest_rows(vectors, forgotten, retained, 1)
         best = cosines[:, 0]
         points = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
         report["nearest_retained"] = {

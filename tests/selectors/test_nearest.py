@@ -3,34 +3,91 @@
 import numpy as np
 import pytest
 
+from tracesift.selectors import nearest
 from tracesift.selectors.nearest import nearest_rows, unit_rows
+
+
+def search(queries, base, k):
+    """Search one matrix in another; both become rows of one embedding."""
+    vectors = unit_rows(np.concatenate([queries, base]))
+    return nearest_rows(vectors, np.arange(len(queries)), len(queries) + np.arange(len(base)), k)
+
+
+def brute_force(queries, base, k):
+    """All cosines in float64, one query at a time, ties by position."""
+    found = []
+    for query in np.asarray(queries, dtype=np.float64):
+        lengths = np.linalg.norm(base, axis=1) * np.linalg.norm(query)
+        products = np.asarray(base, dtype=np.float64) @ query
+        cosines = np.divide(products, lengths, out=np.zeros(len(base)), where=lengths > 0).round(6)
+        found.append(sorted(range(len(base)), key=lambda row, c=cosines: (-c[row], row))[:k])
+    return np.array(found)
 
 
 @pytest.mark.parametrize(("queries", "base", "k"), [(1, 1, 1), (7, 40, 3), (300, 50, 5), (5, 4, 9)])
 def test_equals_brute_force(queries, base, k):
     rng = np.random.default_rng(queries)
-    q, b = unit_rows(rng.normal(size=(queries, 6))), unit_rows(rng.normal(size=(base, 6)))
-    index, cosines = nearest_rows(q, b, k)
-    full = (q @ b.T).round(6)
-    order = np.lexsort((np.broadcast_to(np.arange(base), full.shape), -full), axis=1)[:, :k]
-    assert np.array_equal(index, order)
-    assert np.allclose(cosines, np.take_along_axis(full, order, axis=1), atol=2e-6)
+    q, b = rng.normal(size=(queries, 6)), rng.normal(size=(base, 6))
+    index, cosines = search(q, b, k)
+    assert np.array_equal(index, brute_force(q, b, k))
+    unit_q, unit_b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, b))
+    full = (unit_q @ unit_b.T).round(6)
+    assert np.allclose(cosines, np.take_along_axis(full, index, axis=1), atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("queries_at_once", "rows_at_once"), [(1, 1), (7, 23), (1024, 16384)])
+def test_blocks_change_nothing_even_where_hundreds_tie(monkeypatch, queries_at_once, rows_at_once, dtype):
+    rng = np.random.default_rng(0)
+    base = rng.integers(-1, 2, size=(400, 4)).astype(dtype)  # 81 different rows: every search ends in ties
+    base[rng.permutation(400)[:60]] = base[0]  # more copies than candidates are asked for
+    queries = np.concatenate([base[:20], np.zeros((1, 4), dtype)])
+    monkeypatch.setattr(nearest, "QUERIES", queries_at_once)
+    monkeypatch.setattr(nearest, "ROWS", rows_at_once)
+    monkeypatch.setattr(nearest, "UNSURE", 3)
+    index, cosines = search(queries, base, 5)
+    assert np.array_equal(index, brute_force(queries, base, 5))
+    assert index[20].tolist() == [0, 1, 2, 3, 4]
+    assert (cosines[20] == 0).all()
+
+
+def test_a_mapped_file_serves_and_is_not_changed(tmp_path):
+    rows = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = unit_rows(np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    assert isinstance(mapped.rows.base, np.memmap)
+    queries, base = np.arange(5), np.arange(5, 50)
+    for got, expected in zip(
+        nearest_rows(mapped, queries, base, 3), nearest_rows(unit_rows(rows), queries, base, 3), strict=True
+    ):
+        assert np.array_equal(got, expected)
+    assert np.array_equal(np.load(tmp_path / "rows.npy"), rows)
+
+
+def test_length_does_not_matter():
+    rng = np.random.default_rng(2)
+    q, b = rng.normal(size=(9, 5)), rng.normal(size=(60, 5))
+    plain = search(q, b, 4)
+    scaled = search(q * 7, b * rng.uniform(0.01, 90, size=(60, 1)), 4)
+    assert np.array_equal(plain[0], scaled[0])
 
 
 def test_ties_go_to_the_smaller_index():
-    base = unit_rows(np.repeat(np.eye(3), 4, axis=0))
-    index, cosines = nearest_rows(unit_rows(np.eye(3)), base, 2)
+    index, cosines = search(np.eye(3), np.repeat(np.eye(3), 4, axis=0), 2)
     assert index.tolist() == [[0, 1], [4, 5], [8, 9]]
     assert (cosines == 1).all()
 
 
 def test_nothing_to_search():
-    assert nearest_rows(np.zeros((2, 3)), np.zeros((0, 3)), 4)[0].shape == (2, 0)
-    assert nearest_rows(np.zeros((0, 3)), np.eye(3), 2)[0].shape == (0, 2)
+    vectors = unit_rows(np.eye(3))
+    none, two = np.array([], dtype=np.int64), np.arange(2)
+    assert nearest_rows(vectors, two, none, 4)[0].shape == (2, 0)
+    assert nearest_rows(vectors, none, two, 2)[0].shape == (0, 2)
+    assert nearest_rows(vectors, two, two, 0)[0].shape == (2, 0)
 
 
 def test_a_zero_row_is_near_nobody():
-    _, cosines = nearest_rows(unit_rows(np.zeros((1, 3))), unit_rows(np.eye(3)), 3)
+    _, cosines = search(np.zeros((1, 3)), np.eye(3), 3)
     assert (cosines == 0).all()
 
 
@@ -38,5 +95,5 @@ def test_settings_of_faiss_are_given_back():
     import faiss
 
     before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-    nearest_rows(unit_rows(np.eye(3)), unit_rows(np.eye(3)), 1)
+    search(np.eye(3), np.eye(3), 1)
     assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before

@@ -325,7 +325,7 @@ def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:
         if content is not None:
             shown.append({"sample_id": sample_id, "listed": sample_id in listed, "preview": preview(content)})
     return {
-        **report_tables.verdict(data.diagnostics.get("residual_verdict")),
+        **report_tables.verdict(data.diagnostics.get("residual_verdict"), data.dataset["classes"]),
         "computed": rows.height > 0,
         "flagged": len(ids),
         "ids": "\n".join(ids[:MAX_COPIED]),

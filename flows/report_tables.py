@@ -199,10 +199,11 @@ def _most_suggested(listed: pl.DataFrame) -> dict[str, tuple[str, int]]:
     return {row["label"]: (row["suggestion"], row["count"]) for row in pairs.iter_rows(named=True)}
 
 
-def verdict(found: Mapping[str, Any] | None) -> dict[str, Any]:
+def verdict(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, Any]:
     """Return headline, explanation and evidence of the unlearnable verdict.
 
-    Anything but the three known verdicts reads "cannot tell", with the reason where one is given.
+    Anything but the three known verdicts reads "cannot tell", with the reason where one is given. Classes, which
+    the diagnostic knows by their index, are called by their names.
     """
     if found is None:
         return {
@@ -215,7 +216,16 @@ def verdict(found: Mapping[str, Any] | None) -> dict[str, Any]:
     because = f"{reason[:1].upper()}{reason[1:]}." if reason else ""
     explanation = " ".join(part for part in (because, explanation) if part)
     rest = {key: value for key, value in found.items() if key not in ("verdict", "reason")}
+    if "views" in rest:
+        rest["views"] = {view: _with_names(line, classes) for view, line in rest["views"].items()}
     return {"headline": headline, "explanation": explanation, "evidence": evidence(rest)}
+
+
+def _with_names(line: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    return {
+        key: [classes[index] for index in value] if key == "strong_classes" else value
+        for key, value in line.items()
+    }
 
 
 def evidence(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -169,14 +169,15 @@ def _fit(
     layout: Layout,
     grams: list[Floats],
     groups: NDArray[np.int64],
+    number: int,
     fold: int,
     ridge: float,
 ) -> tuple[Floats, Floats, tuple[Floats, bool] | None]:
     """Fit on the other folds; return group sizes (G,), means (G, D), and the covariance's Cholesky factor.
 
-    The factor is None where the view does not vary within the groups.
+    `number` is G: the last of the groups may be empty. The factor is None where the view does not vary within
+    the groups.
     """
-    number = int(groups.max()) + 1
     sizes = np.zeros(number)
     sums = np.zeros((number, view.shape[1]))
     scatter = np.zeros_like(grams[0])
@@ -205,7 +206,7 @@ def _log_odds(view: NDArray[np.int8], layout: Layout, grams: list[Floats], ridge
     given = np.repeat(np.arange(len(layout.classes)), layout.bounds[:, -1] - layout.bounds[:, 0])
     out = np.zeros(len(view))
     for fold in range(FOLDS):
-        sizes, means, factor = _fit(view, layout, grams, given, fold, ridge)
+        sizes, means, factor = _fit(view, layout, grams, given, len(layout.classes), fold, ridge)
         if factor is None:
             continue
         weights = scipy.linalg.cho_solve(factor, means.T, check_finite=False)  # (D, K)
@@ -227,7 +228,7 @@ def _project(
     groups_seen = 2 * len(layout.classes)
     out = np.zeros(len(view))
     for fold in range(FOLDS):
-        sizes, means, factor = _fit(view, layout, grams, groups, fold, ridge)
+        sizes, means, factor = _fit(view, layout, grams, groups, groups_seen, fold, ridge)
         if factor is None:
             continue
         low, high = means[0:groups_seen:2], means[1:groups_seen:2]

@@ -128,7 +128,7 @@ def test_an_empty_worklist_says_which_kind_of_empty():
     ("word", "begins"), [("poisoned", "Yes: "), ("suspect", "Perhaps: "), ("clean", "No: ")]
 )
 def test_the_verdict_speaks_of_a_signal_not_of_an_attack(word, begins):
-    found = verdict({"verdict": word, "reason": "because", "D": 4.9})
+    found = verdict({"verdict": word, "reason": "because", "D": 4.9}, ["cat", "dog"])
     assert found["headline"].startswith(begins)
     assert "label-specific small signal" in found["headline"]
     assert found["explanation"].startswith("Because. ")
@@ -137,7 +137,15 @@ def test_the_verdict_speaks_of_a_signal_not_of_an_attack(word, begins):
 
 @pytest.mark.parametrize("found", [None, {"verdict": None, "reason": "too few"}, {"verdict": "maybe"}])
 def test_any_other_verdict_is_cannot_tell(found):
-    assert verdict(found)["headline"] == CANNOT_TELL
+    assert verdict(found, ["cat", "dog"])["headline"] == CANNOT_TELL
+
+
+def test_classes_of_the_verdict_are_called_by_name():
+    lines = {"mean": {"gap": 2.0, "strong_classes": [2, 0]}, "median": {"gap": 1.0, "strong_classes": []}}
+    found = verdict({"verdict": "poisoned", "views": lines}, ["cat", "dog", "owl"])
+    (table,) = found["evidence"]["tables"]
+    assert table["columns"] == ["views", "gap", "strong_classes"]
+    assert table["rows"] == [["mean", 2.0, ["owl", "cat"]], ["median", 1.0, []]]
 
 
 def test_evidence_separates_numbers_from_tables():

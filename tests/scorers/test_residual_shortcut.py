@@ -193,6 +193,16 @@ def test_blank_images_give_zero_everywhere():
     assert np.isfinite(score).all()
 
 
+def test_a_class_without_residual_is_scored_whichever_it_is():
+    rng = np.random.default_rng(0)
+    for flat in range(3):
+        labels = np.arange(300) % 3
+        images = rng.integers(100, 140, (300, 8, 8, 1)).astype(np.uint8)
+        images[labels == flat] = 120
+        images[labels == flat, 0, 0, 0] = np.arange(100)  # distinct, and nothing else
+        assert np.isfinite(residual_shortcut(images, labels)).all()
+
+
 def test_large_images_are_seen_through_their_centre(auroc, monkeypatch):
     monkeypatch.setattr("tracesift.scorers.unlearnable.residual_analysis.WINDOW", 400)  # quicker
     rng = np.random.default_rng(7)

@@ -7,6 +7,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tracesift.scorers.contract import diagnose, diagnostics, names
+from tracesift.scorers.unlearnable import residual_analysis
+from tracesift.scorers.unlearnable.residual_shortcut import residual_shortcut
 from tracesift.scorers.unlearnable.residual_verdict import residual_verdict
 
 
@@ -108,6 +110,29 @@ def test_row_order_leaves_no_trace(plain):
     images, labels = planted(*plain, 0.3), plain[1]
     order = np.random.default_rng(0).permutation(len(labels))
     assert residual_verdict(images[order], labels[order]) == residual_verdict(images, labels)
+
+
+def test_score_and_verdict_of_one_set_are_worked_out_once(plain, monkeypatch):
+    calls = []
+    work = residual_analysis._look
+    monkeypatch.setattr(
+        residual_analysis, "_look", lambda *given: calls.append(len(given[0])) or work(*given)
+    )
+    monkeypatch.setattr(residual_analysis, "_last", {})
+    images, labels = rounded(plain[0]), plain[1]
+    score = residual_shortcut(images, labels)
+    found = residual_verdict(images.copy(), labels.copy())  # of another seed: other arrays, the same content
+    assert len(calls) == 1
+    kept = (score.copy(), json.dumps(found))
+    score[:] = 0
+    found["views"].clear()
+    assert np.array_equal(residual_shortcut(images, labels), kept[0])  # nobody's hands on what is kept
+    assert json.dumps(residual_verdict(images, labels)) == kept[1]
+    assert len(calls) == 1
+    images[0, 0, 0, 0] ^= 1
+    residual_shortcut(images, labels)
+    residual_shortcut(images, np.roll(labels, 1))
+    assert len(calls) == 3  # other images, and other labels, are another set
 
 
 def test_it_is_a_diagnostic_of_plain_values(plain):

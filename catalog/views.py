@@ -18,6 +18,9 @@ from tracesift.catalog.files import write_parquet
 from tracesift.catalog.schema import FIELD_DTYPES
 
 _SQL_TYPES = {pl.Float32: "FLOAT", pl.Int32: "INTEGER", pl.Boolean: "BOOLEAN"}
+WORKSPACE_VARIABLE = "tracesift_workspace"
+"""DuckDB variable with which a plain client says where a moved or copied workspace is."""
+
 _EMPTY_SCORES = (
     "SELECT NULL::VARCHAR AS dataset_id, NULL::VARCHAR AS run_id, NULL::VARCHAR AS scorer, "
     "NULL::INTEGER AS scorer_version, NULL::VARCHAR AS params, NULL::VARCHAR AS sample_id, "
@@ -147,17 +150,21 @@ def _flag_join(flag: dict[str, Any], *, same: bool) -> str:
 def trajectories(workspace: Path) -> str:
     """Return the SELECT behind `trajectories`, reading this workspace's epoch files by absolute path.
 
+    A plain DuckDB client that opens a copy of the workspace elsewhere, or one that was moved and not written
+    since, says where it is: ``SET VARIABLE tracesift_workspace = '/elsewhere'``.
+
     Every file may hold another choice of fields, so columns are matched by name and typed here; the typed
     zero-row file of `place_schema_file` gives the ones that no run has recorded.
     """
     fields = ", ".join(
         f"CAST({name} AS {_SQL_TYPES[type(kind)]}) AS {name}" for name, kind in FIELD_DTYPES.items()
     )
-    folder = "".join(f"[{letter}]" if letter in "*[" else letter for letter in str(workspace))
-    files = literal(f"{folder}/signals/run=*/mode=*/epoch-*.parquet")
+    written = "".join(f"[{letter}]" if letter in "*[" else letter for letter in str(workspace))
+    folder = f"coalesce(getvariable('{WORKSPACE_VARIABLE}')::VARCHAR, {literal(written)})"
     return (
         f"SELECT run_id, epoch, mode, sample_id, {fields} "
-        f"FROM read_parquet({files}, union_by_name = true, hive_partitioning = false)"
+        f"FROM read_parquet({folder} || '/signals/run=*/mode=*/epoch-*.parquet', "
+        "union_by_name = true, hive_partitioning = false)"
     )
 
 

@@ -11,9 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tracesift.catalog.connection import literal
 from tracesift.catalog.files import canonical_json
 from tracesift.catalog.manifest import MANIFEST_FILE, Manifest, diff_manifests, read_manifest, verify_manifest
 from tracesift.catalog.schema import BadInput, FingerprintMismatch
+from tracesift.catalog.store import Catalog
+from tracesift.catalog.views import WORKSPACE_VARIABLE
 from tracesift.flows.work import Work
 
 REQUIRED = {
@@ -214,8 +217,7 @@ def examine(workspace: Path) -> list[dict[str, Any]]:
     """Return what this machine has, a row per thing: name, state (ok, missing, problem), found, and what needs it."""
     rows = [_python(), *(_installed(name, needed, required=True) for name, needed in REQUIRED.items())]
     rows += [_installed(name, needed, required=False) for name, needed in OPTIONAL.items()]
-    rows += [_faiss(), *_torch(), _disk(workspace)]
-    return rows
+    return [*rows, _faiss(), *_torch(), _disk(workspace), *_place(workspace)]
 
 
 def _row(name: str, state: str, found: str, needed: str, *, required: bool = False) -> dict[str, Any]:
@@ -278,6 +280,30 @@ def _torch() -> list[dict[str, Any]]:
     return [
         *rows,
         _row("gpu", "missing", "none that torch can use; everything runs on the CPU", "large models"),
+    ]
+
+
+def _place(workspace: Path) -> list[dict[str, Any]]:
+    """Return whether the workspace lies where its catalog was last written; nothing where there is none."""
+    needed = "trajectories in DuckDB clients of your own"
+    catalog = Catalog(workspace)
+    if not catalog.path.exists():
+        return []
+    try:
+        written = catalog.query("SELECT path FROM workspace").item()
+    except BadInput as error:
+        return [_row("workspace", "problem", str(error), "everything")]
+    here = str(catalog.workspace)
+    if written == here:
+        return [_row("workspace", "ok", here, needed)]
+    return [
+        _row(
+            "workspace",
+            "problem",
+            f"copied or moved from {written}; until the next command that writes, such as `tracesift score`, such a "
+            f"client says SET VARIABLE {WORKSPACE_VARIABLE} = {literal(here)}",
+            needed,
+        )
     ]
 
 

@@ -452,6 +452,20 @@ def test_a_moved_workspace_is_read_at_once_and_mended_by_the_next_write(catalog,
         assert con.sql("SELECT loss FROM trajectories").fetchall() == [(0.5,)]
 
 
+def test_a_plain_client_says_where_a_copied_workspace_is(catalog, tmp_path):
+    copy, other = tmp_path / "co'py", tmp_path / "other"
+    epoch_file(catalog.workspace, "r1", 0, {"loss": 0.5})
+    shutil.copytree(catalog.workspace, copy)
+    epoch_file(copy, "r2", 0, {"loss": 0.25})
+    catalog.workspace.rename(other)  # the copy's catalog names a folder that has gone
+    with duckdb.connect(str(copy / "catalog.duckdb"), read_only=True) as con:
+        with pytest.raises(duckdb.IOException, match="No files found"):
+            con.sql("SELECT loss FROM trajectories").fetchall()
+        for place, losses in ((copy, [(0.25,), (0.5,)]), (other, [(0.5,)])):
+            con.execute("SET VARIABLE tracesift_workspace = ?", [str(place)])
+            assert con.sql("SELECT loss FROM trajectories ORDER BY 1").fetchall() == losses
+
+
 def test_an_emptied_signals_folder_leaves_trajectories_empty(catalog):
     shutil.rmtree(catalog.workspace / "signals")
     assert catalog.query("FROM trajectories").height == 0

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
@@ -213,3 +214,23 @@ class TestDoctor:
         (row,) = [row for row in care.examine(care.Path("absent")) if row["name"] == "faiss"]
         assert row["state"] == "problem"
         assert "uninstall all but one" in row["found"]
+
+    def test_a_copied_workspace_says_how_to_read_it(self, home, capsys):
+        def place():
+            code, said = answer(capsys, "doctor", "--workspace", home / "w")
+            assert code == 0
+            return next(row for row in said["checks"] if row["name"] == "workspace")
+
+        row = place()
+        assert row["state"] == "problem"
+        statement = row["found"][row["found"].index("SET VARIABLE") :]
+        shutil.rmtree(home / "w" / "signals" / f"run={list_runs(home / 'w')[0]['run_id']}")
+        with duckdb.connect(str(home / "w" / "catalog.duckdb"), read_only=True) as con:
+            both = con.sql("SELECT count(DISTINCT run_id) FROM trajectories").fetchall()
+            assert both == [(2,)]  # the original's files
+            con.execute(statement)
+            assert con.sql("SELECT count(DISTINCT run_id) FROM trajectories").fetchall() == [(1,)]
+        Catalog(home / "w").check_writable()  # as every command does that writes
+        assert place()["state"] == "ok"
+        with duckdb.connect(str(home / "w" / "catalog.duckdb"), read_only=True) as con:
+            assert con.sql("SELECT count(DISTINCT run_id) FROM trajectories").fetchall() == [(1,)]

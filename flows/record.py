@@ -49,7 +49,7 @@ def record_seed(work: Work, training: Training, seed: int) -> str:
     with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
         # What it warns of is told below, once for all epochs.
         warnings.simplefilter("ignore", CoverageWarning)
-        run_id = record(work.dataset, work.path, config, report)
+        run_id = record(work.dataset, work.path, config, report, inputs=work.inputs)
     remember_run(work, run_id)
     _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
@@ -87,6 +87,7 @@ def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> st
                     name=name,
                     fold=fold,
                     folds=training.folds,
+                    inputs=work.inputs,
                     progress=report,
                 )
     return run_id
@@ -103,7 +104,8 @@ def join_folds(work: Work, training: Training, run_id: str) -> str:
 
 def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
     """Add the penultimate features of the recorded model to the recording."""
-    embed(work.dataset, work.path, run_id, device=device)
+    embed(work.dataset, work.path, run_id, device=device, inputs=work.inputs)
+    work.encodings = None
     return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
 
 

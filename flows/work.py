@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -21,8 +21,11 @@ from tracesift.catalog.store import Catalog
 from tracesift.flows.options import Reading
 from tracesift.flows.progress import say
 from tracesift.pipelines.bare import KIND, bare_dataset
-from tracesift.pipelines.dataset import Dataset, open_dataset
+from tracesift.pipelines.dataset import Dataset, Source, open_dataset
 from tracesift.pipelines.planting import plant_label_noise
+
+if TYPE_CHECKING:
+    from tracesift.pipelines.encode import Encodings
 
 LOCK_WAIT = 5.0
 """Seconds to wait for another command in the same workspace before naming it."""
@@ -37,6 +40,8 @@ class Work:
     """The dataset of this command, opened once."""
     content_vectors: np.ndarray | None = field(default=None, repr=False)
     """The content embedding of its samples, (N, D), made once."""
+    encodings: Encodings | None = field(default=None, repr=False)
+    """Its inputs as the models take them, made once; `embed_run`, the last to need them, lets them go."""
 
     @property
     def catalog(self) -> Catalog:
@@ -49,6 +54,15 @@ class Work:
         if self.opened is None:
             self.opened = reopen(self)
         return self.opened
+
+    @property
+    def inputs(self) -> Encodings:
+        """The encodings of the dataset, shared by the steps that train."""
+        from tracesift.pipelines.encode import Encodings  # torch, which `sql` and `why` do without
+
+        if self.encodings is None or self.encodings.dataset is not self.dataset:
+            self.encodings = Encodings(self.dataset)
+        return self.encodings
 
     def record(self, step: str, key: str) -> dict[str, Any] | None:
         """Return what `finish` wrote for this step and key, or None where it was never finished."""
@@ -133,9 +147,18 @@ def existing(path: Path) -> Work:
     return Work(path)
 
 
-def open_source(source: str, reading: Reading, plant_noise: float = 0.0, seed: int = 0) -> Dataset:
-    """Open what the user named, and plant noise where that was asked for."""
-    dataset = open_dataset(source, **reading.arguments())
+def open_source(
+    source: Source | Dataset, reading: Reading, plant_noise: float = 0.0, seed: int = 0
+) -> Dataset:
+    """Open what the user named or handed over, and plant noise where that was asked for."""
+    if not isinstance(source, Dataset):
+        dataset = open_dataset(source, **reading.arguments())
+    elif reading == Reading():
+        dataset = source
+    else:
+        raise BadInput(
+            f"{source.name} is open already: how it is read was said to open_dataset, leave out reading="
+        )
     return plant_label_noise(dataset, plant_noise, seed=seed) if plant_noise else dataset
 
 
@@ -166,9 +189,8 @@ def reopen(work: Work) -> Dataset:
             f"{work.path} holds no dataset; run `tracesift ingest SOURCE --workspace {work.path}` first"
         )
     where = known["details"].get("location", {"source": "", "options": {}})
-    handed_over = where["source"].startswith("<")
-    if known["kind"] == KIND or handed_over:
-        if handed_over:
+    if known["kind"] == KIND or was_handed_over(known):
+        if was_handed_over(known):
             say(
                 f"{known['name']} was handed over in Python ({where['source']}): known here by ids and labels, "
                 "without content"
@@ -186,6 +208,11 @@ def reopen(work: Work) -> Dataset:
         )
     planted = (known["transform"] or {}).get("plant_label_noise")
     return plant_label_noise(dataset, **planted) if planted else dataset
+
+
+def was_handed_over(known: dict[str, Any]) -> bool:
+    """Tell whether a dataset of the catalog was an object in Python, which no other process can open again."""
+    return str(known["source"]).startswith("<")
 
 
 def _describe(holder: Path) -> str:

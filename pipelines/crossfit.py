@@ -21,7 +21,7 @@ import torch
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import choose_device, settled
-from tracesift.pipelines.encode import Encoded, encode
+from tracesift.pipelines.encode import Encodings, encode
 from tracesift.pipelines.loop import Learner, fit, probabilities
 from tracesift.pipelines.signals import add_array, read_array, read_run, run_folder, write_array
 from tracesift.pipelines.train import Plan, Progress, TrainConfig, plan
@@ -84,19 +84,14 @@ def crossfit(
     jobs = {"probs_oos": config, "probs_oos_weak": weak_config(dataset, config)}
     total = folds * len(jobs)
     done = 0
-    encoded: dict[tuple[Any, ...], Encoded] = {}  # the weak model mostly reads what the other did
+    inputs = Encodings(dataset)  # the weak model mostly reads what the other did
     for name, job in jobs.items():
         if has_folds(dataset, workspace, run_id, job, name=name, folds=folds):
             done += folds
             continue
-        recipe = _plan(dataset, job).model.recipe
-        kind = (recipe.encoding, recipe.largest_side, recipe.augmentation)
         for fold in range(folds):
             if not _fold_path(dataset, workspace, run_id, job, name, fold, folds).exists():
-                if kind not in encoded:
-                    encoded[kind] = encode(dataset, _plan(dataset, job).model)
-                shared = encoded[kind]
-                fit_fold(dataset, workspace, run_id, job, name=name, fold=fold, folds=folds, inputs=shared)
+                fit_fold(dataset, workspace, run_id, job, name=name, fold=fold, folds=folds, inputs=inputs)
             done += 1
             if progress is not None:
                 progress(done, total, f"{name}: fold {fold + 1} of {folds}")
@@ -126,7 +121,7 @@ def fit_fold(
     name: str,
     fold: int,
     folds: int,
-    inputs: Encoded | None = None,
+    inputs: Encodings | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train a fresh model without one fold and write that fold's probabilities, atomically; return the file.
@@ -138,7 +133,7 @@ def fit_fold(
     fold
         In 0..folds-1.
     inputs
-        The encoded dataset, where several folds share it.
+        The dataset's encodings, where several models share them.
     progress
         Called after every batch.
     """
@@ -150,7 +145,7 @@ def fit_fold(
     held = assign_folds(dataset, folds) == fold
     device = choose_device(config.device)
     with settled(config.seed * 1000 + fold, planned.threads):
-        encoded = (inputs or encode(dataset, planned.model)).to(device)
+        encoded = (encode(dataset, planned.model) if inputs is None else inputs.of(planned.model)).to(device)
         steps = planned.epochs * math.ceil((~held).sum() / planned.model.recipe.batch_size)
         module = planned.model.build(encoded.input_shape, dataset.num_classes)
         learner = Learner(module, planned.model.recipe, steps=steps, device=device)

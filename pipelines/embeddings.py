@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRecording
 from tracesift.pipelines.checkpoint import load_checkpoint
 from tracesift.pipelines.determinism import choose_device, settled
-from tracesift.pipelines.encode import Encoded, encode
+from tracesift.pipelines.encode import Encoded, Encodings, encode
 from tracesift.pipelines.encode_table import encode_table
 from tracesift.pipelines.encode_text import hashed_parts
 from tracesift.pipelines.loop import EVAL_BATCH
@@ -27,10 +27,13 @@ _SPREAD = 8
 _CHUNK = 8192
 
 
-def embed(dataset: Any, workspace: Path | str, run_id: str, *, device: str = "auto") -> None:
+def embed(
+    dataset: Any, workspace: Path | str, run_id: str, *, device: str = "auto", inputs: Encodings | None = None
+) -> None:
     """Add `embedding` (N, D) and `val_embedding` (M, D) of the run's model to the run, in eval mode.
 
-    Nothing happens where they are there. The model is the recorded one after its last epoch.
+    Nothing happens where they are there. The model is the recorded one after its last epoch; `inputs` are the
+    dataset's encodings, where several models share them.
 
     Raises
     ------
@@ -48,12 +51,12 @@ def embed(dataset: Any, workspace: Path | str, run_id: str, *, device: str = "au
     model = recorded_model(dataset, record)
     with settled(0, model.recipe.threads):
         where = choose_device(device)
-        inputs = encode(dataset, model).to(where)
-        module = load_module(dataset, workspace, run_id, model, inputs).to(where)
+        encoded = (encode(dataset, model) if inputs is None else inputs.of(model)).to(where)
+        module = load_module(dataset, workspace, run_id, model, encoded).to(where)
         for name, split in (("embedding", "train"), ("val_embedding", "val")):
             rows = dataset.rows(split)
             ids = dataset.samples["sample_id"].gather(rows).to_list()
-            values = features(module, inputs, torch.from_numpy(rows))
+            values = features(module, encoded, torch.from_numpy(rows))
             add_array(workspace, run_id, name, ids, values, made)
 
 

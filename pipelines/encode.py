@@ -50,6 +50,22 @@ class Rows:
         return Rows(self.values.to(device))
 
 
+class Encodings:
+    """The inputs of one dataset as models take them, each made when first asked for and shared by its readers."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self._made: dict[tuple[str, int], Encoded] = {}
+
+    def of(self, model: Model) -> Encoded:
+        """Return the inputs as `model` takes them; images are kept once, however they are augmented."""
+        key = (model.recipe.encoding + (model.argument or ""), model.recipe.largest_side)
+        if key not in self._made:
+            self._made[key] = encode(self.dataset, model)
+        made = self._made[key]
+        return made.augmented(model.recipe.augmentation) if isinstance(made, Pixels) else made
+
+
 def encode(dataset: Any, model: Model, *, fit: np.ndarray | None = None) -> Encoded:
     """Return the inputs of all samples as `model` takes them.
 

@@ -57,6 +57,10 @@ class Pixels:
         images = images.float().sub_(self.mean).div_(self.std)
         return images.contiguous(memory_format=torch.channels_last) if images.is_cuda else images
 
+    def augmented(self, augmentation: str) -> Pixels:
+        """Return the same images, not copied, with another augmentation."""
+        return Pixels(self.pixels, self.mean, self.std, augmentation)
+
     def to(self, device: torch.device) -> Pixels:
         """Return the images on `device`."""
         return Pixels(self.pixels.to(device), self.mean.to(device), self.std.to(device), self.augmentation)

@@ -274,8 +274,15 @@ class Recorder:
         if (self._tokens > 0).any():
             write_array(folder, "num_tokens", ids, self._tokens)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed recorder needs, tensors and plain values; to be taken between two epochs."""
+    def state_dict(self, *, copy: bool = True) -> dict[str, Any]:
+        """Return what a resumed recorder needs, tensors and plain values; to be taken between two epochs.
+
+        Parameters
+        ----------
+        copy
+            False: on the CPU the tensors are the recorder's own and change with it, which is enough where the
+            state is written at once.
+        """
         if self._buffers is not None and self._buffers.presented:
             raise BadInput("state_dict in the middle of an epoch: call end_epoch first, then checkpoint")
         return {
@@ -283,8 +290,8 @@ class Recorder:
             "epoch": self.epoch,
             "facts": {**self._facts, "coverage": [dict(entry) for entry in self._facts["coverage"]]},
             "tokens": torch.from_numpy(self._tokens.copy()),
-            "elr_kept": None if self._elr_kept is None else self._elr_kept.cpu().clone(),
-            "spans": {name: span.cpu().clone() for name, span in self._spans().items()},
+            "elr_kept": None if self._elr_kept is None else self._elr_kept.to("cpu", copy=copy),
+            "spans": {name: span.to("cpu", copy=copy) for name, span in self._spans().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

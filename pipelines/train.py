@@ -21,7 +21,7 @@ from torch import Tensor
 from tracesift.catalog.schema import SCALAR_FIELDS, BadInput
 from tracesift.pipelines.checkpoint import load_checkpoint, save_checkpoint
 from tracesift.pipelines.determinism import choose_device, rng_state, set_rng_state, settled
-from tracesift.pipelines.encode import Encoded, encode
+from tracesift.pipelines.encode import Encoded, Encodings, encode
 from tracesift.pipelines.loop import Learner, check_output, fit, predict
 from tracesift.pipelines.models.contract import Model, find
 from tracesift.pipelines.recorder import Recorder, fits_per_class
@@ -108,7 +108,14 @@ def plan(dataset: Any, config: TrainConfig) -> Plan:
     )
 
 
-def record(dataset: Any, workspace: Path | str, config: TrainConfig, progress: Progress | None = None) -> str:
+def record(
+    dataset: Any,
+    workspace: Path | str,
+    config: TrainConfig,
+    progress: Progress | None = None,
+    *,
+    inputs: Encodings | None = None,
+) -> str:
     """Train, record, and return the run's id; a run that is already whole is returned at once.
 
     Killed at any moment and called again, it continues after its last whole epoch and ends with the same
@@ -122,6 +129,8 @@ def record(dataset: Any, workspace: Path | str, config: TrainConfig, progress: P
         Folder that receives ``signals/run=<run_id>/``.
     progress
         Called after every batch.
+    inputs
+        The dataset's encodings, where several models share them.
     """
     planned = plan(dataset, config)
     forget_broken_arrays(workspace, planned.run_id)
@@ -131,7 +140,8 @@ def record(dataset: Any, workspace: Path | str, config: TrainConfig, progress: P
         # Finished once and damaged since: the checkpoint stands behind the last epoch and gives nothing back.
         drop_run(workspace, planned.run_id)
     with settled(config.seed, planned.threads):
-        _Recording(dataset, Path(workspace), config, planned, progress).run()
+        encoded = encode(dataset, planned.model) if inputs is None else inputs.of(planned.model)
+        _Recording(dataset, Path(workspace), config, planned, encoded, progress).run()
     return planned.run_id
 
 
@@ -139,14 +149,20 @@ class _Recording:
     """One run in the making: model, inputs and recorders."""
 
     def __init__(
-        self, dataset: Any, workspace: Path, config: TrainConfig, planned: Plan, progress: Progress | None
+        self,
+        dataset: Any,
+        workspace: Path,
+        config: TrainConfig,
+        planned: Plan,
+        encoded: Encoded,
+        progress: Progress | None,
     ) -> None:
         self.dataset, self.workspace, self.plan, self.seed = dataset, workspace, planned, config.seed
         self.progress = progress
         self.folder = run_folder(workspace, planned.run_id)
         self.device = choose_device(config.device)
         self.started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self.inputs: Encoded = encode(dataset, planned.model).to(self.device)
+        self.inputs = encoded.to(self.device)
         module = planned.model.build(self.inputs.input_shape, dataset.num_classes)
         self.learner = Learner(module, planned.model.recipe, steps=planned.steps, device=self.device)
         self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=self.device)
@@ -214,7 +230,9 @@ class _Recording:
                 "epoch": epoch,
                 "started_at": self.started_at,
                 "learner": self.learner.state_dict(),
-                "recorders": {mode: recorder.state_dict() for mode, recorder in self.recorders.items()},
+                "recorders": {
+                    mode: recorder.state_dict(copy=False) for mode, recorder in self.recorders.items()
+                },
                 "rng": rng_state(),
             },
         )
@@ -222,14 +240,16 @@ class _Recording:
     def _epoch_end(self, epoch: int) -> float | None:
         """Record the eval-mode pass; return the validation accuracy, None without validation samples."""
         recorder = self.recorders["epoch_end"]
-        last: list[Tensor] = []
         keep = epoch + 1 == self.plan.epochs and fits_per_class(self.dataset)
+        last = np.empty((len(self.train) if keep else 0, self.dataset.num_classes), dtype=np.float32)
+        at = 0
         for rows, logits in predict(self.learner, self.inputs, self.train):
             recorder.update(rows, logits, self.labels[rows.to(self.device, non_blocking=True)])
             if keep:
-                last.append(logits.softmax(1))
+                last[at : at + len(rows)] = logits.softmax(1).cpu().numpy()
+                at += len(rows)
         if keep:
-            write_array(self.folder, "probs_last", self._ids(self.train), torch.cat(last).cpu().numpy())
+            write_array(self.folder, "probs_last", self._ids(self.train), last)
         accuracy = self._validate(epoch)
         recorder.end_epoch(val_accuracy=accuracy)
         return accuracy

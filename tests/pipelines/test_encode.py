@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 
+from tracesift.pipelines import encode as encoding
 from tracesift.pipelines.encode import encode
 from tracesift.pipelines.encode_images import Pixels
 from tracesift.pipelines.encode_table import CLIP, MOST_LEVELS, encode_table
@@ -142,3 +143,19 @@ def test_evaluation_sees_no_augmentation(squares):
     rows = torch.arange(8)
     assert torch.equal(inputs.batch(rows), inputs.batch(rows))
     assert not torch.equal(inputs.batch(rows, torch.Generator().manual_seed(0)), inputs.batch(rows))
+
+
+def test_encodings_are_made_once_and_shared(squares, monkeypatch):
+    made = []
+    monkeypatch.setattr(encoding, "encode", lambda *given: made.append(given) or encode(*given))
+    shared = encoding.Encodings(squares)
+    cnn, linear = shared.of(find("small_cnn", "image")), shared.of(find("linear", "image"))
+    assert len(made) == 1
+    assert cnn.pixels is linear.pixels
+    rows = torch.from_numpy(squares.rows("train"))
+    for model, inputs in (("small_cnn", cnn), ("linear", linear)):
+        own = encode(squares, find(model, "image"))
+        assert inputs.augmentation == own.augmentation
+        assert torch.equal(inputs.batch(rows), own.batch(rows))
+        views = [part.batch(rows, torch.Generator().manual_seed(3)) for part in (inputs, own)]
+        assert torch.equal(*views)

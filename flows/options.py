@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
+
+if TYPE_CHECKING:  # the command line knows sources by their names, and starts without what opens them
+    from tracesift.pipelines.dataset import Dataset, Source
 
 Flat = Parameter(name="*")
 
@@ -167,10 +170,18 @@ class Choosing:
 
 @dataclass(frozen=True, kw_only=True)
 class CurateJob:
-    """Everything that `curate` needs to know; the parameters of a deployment."""
+    """Everything that `curate` needs to know; the parameters of a deployment.
 
-    source: str
-    """The dataset; `tracesift curate --help` lists the forms."""
+    Examples
+    --------
+    >>> job = CurateJob(source="reviews.parquet", reading=Reading(label="stars"), training=Training(epochs=3))
+    >>> job.workspace, job.choosing.keep
+    ('tracesift-work', 0.5)
+    """
+
+    source: Source | Dataset
+    """The dataset; `tracesift curate --help` lists the forms. In Python also the data themselves: a polars or pandas
+    frame, an Arrow table, a Hugging Face Dataset or DatasetDict, or what `open_dataset` returns."""
     workspace: str = "tracesift-work"
     """Folder of the results, as an absolute path where a worker runs it."""
     reading: Reading = field(default_factory=Reading)

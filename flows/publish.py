@@ -12,13 +12,14 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.files import write_bytes
+from tracesift.catalog.schema import BadInput
 from tracesift.flows.evaluate import compared
 from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.report import MAX_ITEMS, ReportData, render_report
 from tracesift.flows.report_tables import empty_reason
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import truth_of
-from tracesift.flows.work import Work
+from tracesift.flows.work import Work, was_handed_over
 from tracesift.flows.worklist import excerpt, worklist
 from tracesift.pipelines.bare import KIND
 from tracesift.scorers.contract import find
@@ -42,6 +43,11 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
     """
     known = work.catalog.newest_dataset()
     assert known is not None
+    if content and work.dataset.kind == KIND and was_handed_over(known):
+        raise BadInput(
+            f"{known['name']} was handed over in Python, so its thumbnails and texts cannot be shown from here: run "
+            "the same curate(CurateJob(...)) again, which trains nothing, or leave them out with --no-content"
+        )
     scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
     flags = newest_flags(work)
     listed = suspects(work, scores, flags)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -27,7 +27,19 @@ from tracesift.pipelines.sources.loaded import Loaded
 from tracesift.pipelines.sources.opening import load
 from tracesift.pipelines.sources.parts import gather
 
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+
 Inputs: TypeAlias = "np.ndarray | ImageFiles | list[str] | pl.DataFrame"
+
+Source: TypeAlias = (
+    "str | Path | pl.DataFrame | pd.DataFrame | pa.Table | datasets.Dataset | datasets.DatasetDict | "
+    "torch.utils.data.Dataset[Any]"
+)
+"""What `open_dataset` opens: a path or name, or the data themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,7 +131,7 @@ class Dataset:
 
 
 def open_dataset(
-    source: Any,
+    source: Source,
     *,
     name: str | None = None,
     label: str | None = None,

@@ -1,15 +1,21 @@
 """`curate` and the steps on a small table and a small text set: what they leave in the workspace and say."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import datasets
 import numpy as np
 import polars as pl
 import pytest
 
+from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.curate import print_worklist
+from tracesift.flows.curate import curate
 from tracesift.flows.ingest import ingest
+from tracesift.flows.options import CurateJob, Reading, Training
 from tracesift.flows.publish import suspects
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import open_dataset
@@ -107,6 +113,68 @@ def test_as_many_samples_are_worth_a_look_as_are_flagged(workspace):
     assert suspects(Work(workspace), scores, flags)["status"].to_list().count("worth a look") == 150
     few = flags.with_columns(flagged=pl.lit(None, dtype=pl.Boolean))
     assert suspects(Work(workspace), scores, few)["status"].to_list().count("worth a look") == 100
+
+
+@pytest.fixture(scope="module")
+def texts():
+    rng = np.random.default_rng(0)
+    words = {"a": "warm sun sand sea", "b": "snow ice frost cold"}
+    rows = [
+        {"id": f"t{at:03d}", "text": f"{at} " + " ".join(rng.choice(words["ab"[at % 2]].split(), 3)), "label": "ab"[at % 2]}
+        for at in range(100)
+    ]  # fmt: skip
+    rows[0]["label"] = "b"
+    return rows
+
+
+FORMS = {
+    "pandas": lambda rows: pytest.importorskip("pandas").DataFrame(rows),
+    "datasets": datasets.Dataset.from_list,
+    "opened": lambda rows: open_dataset(pl.DataFrame(rows), name="mine", id="id"),
+}
+
+
+@pytest.fixture(scope="module")
+def from_python(texts, tmp_path_factory):
+    """A workspace that `curate` made of a frame."""
+    job = CurateJob(
+        source=pl.DataFrame(texts), workspace=str(tmp_path_factory.mktemp("python") / "w"),
+        reading=Reading(id="id"), training=Training(epochs=2, folds=2, threads=1),
+    )  # fmt: skip
+    return job, curate(job)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_curate_takes_the_data_themselves(form, texts, from_python, tmp_path):
+    job, usual = from_python
+    reading = Reading() if form == "opened" else job.reading
+    made = curate(replace(job, source=FORMS[form](texts), reading=reading, workspace=str(tmp_path / "w")))
+    assert made["dataset"]["fingerprint"] == usual["dataset"]["fingerprint"]
+    assert made["flags"] == usual["flags"]
+    assert [row["sample_id"] for row in made["worklist"]] == [row["sample_id"] for row in usual["worklist"]]
+    assert {row["content"] for row in made["worklist"]} <= {row["text"] for row in texts}
+
+
+def test_an_opened_dataset_is_not_read_in_another_way(texts):
+    job = CurateJob(source=open_dataset(pl.DataFrame(texts)), reading=Reading(label="label"))
+    with pytest.raises(BadInput, match="is open already"):
+        curate(job)
+
+
+def test_a_report_of_data_handed_over_does_not_lose_its_content(from_python, texts, capsys):
+    job, summary = from_python
+    report, shown = Path(summary["report"]), summary["worklist"][0]["content"]
+    assert shown in report.read_text()
+    before = report.read_bytes()
+    assert call("report", "--workspace", job.workspace) == 2
+    said = capsys.readouterr().err
+    assert "handed over in Python" in said
+    assert "--no-content" in said
+    assert report.read_bytes() == before
+    assert call("report", "--no-content", "--workspace", job.workspace) == 0
+    assert shown not in report.read_text()
+    assert curate(job)["runs"] == summary["runs"]  # from Python it comes back, and nothing is trained
+    assert shown in report.read_text()
 
 
 def test_data_handed_over_in_python_can_be_selected_and_forgotten_from_the_command_line(tmp_path, capsys):

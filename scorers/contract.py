@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
+from tracesift.scorers.blocks import Asked, masked_where_unseen, score_in_blocks
 from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
 from tracesift.scorers.gather import View, gather, views_of
 
@@ -29,6 +30,8 @@ def scorer(
     mode: str | None,
     direction: str,
     combine: Literal["mean", "sum"] = "mean",
+    per_sample: bool = False,
+    once: Callable[..., Any] | None = None,
     reference: str,
     experimental: bool = False,
 ) -> Callable[[Function], Function]:
@@ -44,6 +47,12 @@ def scorer(
         What a high value says: one of ``hard easy suspicious clean keep outlier redundant``.
     combine
         How the values of several runs become one.
+    per_sample
+        True where a sample's score depends on no other sample. Such scorers run together, block of samples
+        after block, while a block's signals lie in the cache; see `tracesift.scorers.compiled`.
+    once
+        For a `per_sample` scorer that also reads validation samples: a function of those inputs, evaluated
+        once instead of in every block. The scorer gets the result in its keyword-only parameter `once`.
     reference
         Authors, venue and year.
     experimental
@@ -62,7 +71,7 @@ def scorer(
     def attach_facts(function: Function) -> Function:
         return attach(
             function, "scorer", version=version, mode=mode, direction=direction, combine=combine,
-            reference=reference, experimental=experimental,
+            per_sample=per_sample, once=once, reference=reference, experimental=experimental,
         )  # fmt: skip
 
     return attach_facts
@@ -76,7 +85,7 @@ def diagnostic(
     def attach_facts(function: Function) -> Function:
         return attach(
             function, "diagnostic", version=version, mode=mode, direction=None, combine=None,
-            reference=reference, experimental=experimental,
+            per_sample=False, once=None, reference=reference, experimental=experimental,
         )  # fmt: skip
 
     return attach_facts
@@ -167,15 +176,18 @@ def compute(
         if name not in asked:
             find(name)
             raise BadInput(f"settings were given for '{name}', which is not among the scorers asked for")
-    columns: dict[str, np.ndarray] = {}
-    view = views_of(signals)
-    for one in found:
-        values = np.asarray(_run(one, view, device, params.get(one.name), mode), dtype=np.float64)
-        for name, column in columns.items():
-            if len(column) != len(values):
-                raise BadInput(f"'{name}' has {len(column)} samples but '{one.name}' has {len(values)}")
-        columns[one.name] = values
-    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Float64()))
+    view, kept = views_of(signals), dict[tuple[int, str], np.ndarray]()
+    prepared = [_asked(one, view, device, params.get(one.name), mode, kept) for one in found]
+    together = [one for one in prepared if one.known.per_sample]
+    columns = dict(zip((one.known.name for one in together), score_in_blocks(together), strict=True))
+    for one in prepared:
+        if not one.known.per_sample:
+            columns[one.known.name] = np.asarray(_run(one), dtype=np.float64)
+    for name in asked[1:]:
+        if len(columns[name]) != len(columns[asked[0]]):
+            sizes = f"'{asked[0]}' has {len(columns[asked[0]])} samples but '{name}' has {len(columns[name])}"
+            raise BadInput(sizes)
+    return pl.DataFrame({name: columns[name] for name in asked}, schema=dict.fromkeys(asked, pl.Float64()))
 
 
 def diagnose(
@@ -187,7 +199,7 @@ def diagnose(
     mode: str | None = None,
 ) -> dict[str, Any]:
     """Run the diagnostic `name` on signals, as `compute` runs a scorer, and return its findings."""
-    result: dict[str, Any] = _run(find_diagnostic(name), views_of(signals), device, params, mode)
+    result: dict[str, Any] = _run(_asked(find_diagnostic(name), views_of(signals), device, params, mode, {}))
     return result
 
 
@@ -279,12 +291,24 @@ def _mode(known: Scorer, mode: str | None) -> str | None:
     return known.mode if known.mode is None or mode is None else mode
 
 
-def _run(known: Scorer, view: View, device: str, params: Mapping[str, Any] | None, mode: str | None) -> Any:
+def _asked(
+    known: Scorer,
+    view: View,
+    device: str,
+    params: Mapping[str, Any] | None,
+    mode: str | None,
+    kept: dict[tuple[int, str], np.ndarray],
+) -> Asked:
     settings = _settings(known, params)
-    given = gather(known, view(known, _mode(known, mode)))
+    given, seen = gather(known, view(known, _mode(known, mode)), kept)
     if known.takes_device:
         settings["device"] = _device(device)
-    return known.function(**given, **settings)
+    return Asked(known=known, given=given, seen=seen, settings=settings)
+
+
+def _run(one: Asked) -> Any:
+    given = {name: masked_where_unseen(name, array, one.seen) for name, array in one.given.items()}
+    return one.known.function(**given, **one.settings)
 
 
 def _device(device: str) -> str:

@@ -45,6 +45,10 @@ class Scorer:
     combine: str | None
     """How several runs become one value: mean or sum."""
     takes_device: bool
+    per_sample: bool
+    """Whether a sample's score depends on no other sample, so that blocks of samples can be scored apart."""
+    once: Callable[..., Any] | None
+    """A function of those inputs that do not run over samples, called once for all blocks."""
     summary: str
     """First line of the docstring."""
     function: Callable[..., Any]
@@ -61,6 +65,8 @@ def attach(function: Function, kind: Kind, **facts: Any) -> Function:
         if parameter.kind is parameter.KEYWORD_ONLY:
             if parameter.name == "device":
                 takes_device = True
+            elif parameter.name == "once" and facts["once"] is not None:
+                continue
             elif parameter.default is parameter.empty:
                 raise TypeError(f"{name}: setting '{parameter.name}' needs a default")
             else:

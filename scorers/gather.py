@@ -45,8 +45,23 @@ def views_of(signals: Any) -> View:
     return view
 
 
-def gather(known: Scorer, source: Mapping[str, Any]) -> dict[str, np.ndarray | None]:
-    """Return the arrays of a scorer's signature out of `source`, normalised and fitting together.
+def gather(
+    known: Scorer, source: Mapping[str, Any], normalised: dict[tuple[int, str], np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray | None], np.ndarray | None]:
+    """Return the arrays of a scorer's signature out of `source`, normalised and fitting together, and `seen`.
+
+    Parameters
+    ----------
+    normalised
+        What earlier scorers of the same call took, by source and name; added to.
+
+    Returns
+    -------
+    given
+        None for an optional signal that is absent.
+    seen : bool array of shape (T, N), or None
+        For a mapping of a user's own that holds it: where False, float signals are to be read as NaN. A
+        recording has NaN there already.
 
     Raises
     ------
@@ -55,30 +70,34 @@ def gather(known: Scorer, source: Mapping[str, Any]) -> dict[str, np.ndarray | N
     BadInput
         Wrong shapes, types or sizes.
     """
-    given = {name: _take(known, source, name) for name in (*known.inputs, *known.optional)}
+    kept = {} if normalised is None else normalised
+    given = {name: _take(known, source, name, kept) for name in (*known.inputs, *known.optional)}
     present = {name: array for name, array in given.items() if array is not None}
+    seen = None
     if isinstance(source, dict) and source.get("seen") is not None:
-        present["seen"] = normalise("seen", source["seen"])
-        check_sizes(present, owner=known.name)
-        # A recording has NaN there already; arrays of a user's own may hold anything.
-        return {name: _masked(name, array, present["seen"]) for name, array in given.items()}
+        seen = present["seen"] = _normalised(source, "seen", kept)
     check_sizes(present, owner=known.name)
-    return given
+    return given, seen
 
 
-def _take(known: Scorer, source: Mapping[str, Any], name: str) -> np.ndarray | None:
+def _take(
+    known: Scorer, source: Mapping[str, Any], name: str, kept: dict[tuple[int, str], np.ndarray]
+) -> np.ndarray | None:
     if name in source and source[name] is not None:
-        return normalise(name, source[name])
+        return _normalised(source, name, kept)
     if name in DERIVABLE and "probs" in source and "labels" in source:
-        return derive(name, normalise("probs", source["probs"]), normalise("labels", source["labels"]))
+        key = (id(source), name)
+        if key not in kept:
+            probs, labels = _normalised(source, "probs", kept), _normalised(source, "labels", kept)
+            kept[key] = derive(name, probs, labels)
+        return kept[key]
     if name in known.optional:
         return None
     raise MissingSignal(f"'{known.name}' needs the signal '{name}', which is absent; {SIGNALS[name].source}")
 
 
-def _masked(name: str, array: np.ndarray | None, seen: np.ndarray) -> np.ndarray | None:
-    """Put NaN where a float signal has a number for a presentation that did not take place."""
-    if array is None or SIGNALS[name].axes != "TN" or array.dtype.kind != "f":
-        return array
-    stray = ~seen & ~np.isnan(array)
-    return np.where(stray, np.nan, array) if stray.any() else array
+def _normalised(source: Mapping[str, Any], name: str, kept: dict[tuple[int, str], np.ndarray]) -> np.ndarray:
+    key = (id(source), name)
+    if key not in kept:
+        kept[key] = normalise(name, source[name])
+    return kept[key]

@@ -6,15 +6,17 @@ how samples are grouped into blocks or laid out in memory, as it would with NumP
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.arrays import Floats, Integers
+from tracesift.scorers.arrays import Floats
+from tracesift.scorers.compiled import loop
+
+ABSENT, WRONG, RIGHT = 0, 1, 2
+"""Outcomes of a presentation. Two bits, so that those which ever occurred can be kept by a bitwise or."""
 
 
-def mean_and_count(values: np.ndarray) -> tuple[Floats, Integers]:
+def mean_and_count(values: np.ndarray) -> tuple[Floats, Floats]:
     """Return the mean over presentations, NaN where there are none, and their number.
 
     Parameters
@@ -24,29 +26,72 @@ def mean_and_count(values: np.ndarray) -> tuple[Floats, Integers]:
 
     Returns
     -------
-    mean : float64 array of shape (N,)
-    count : int64 array of shape (N,)
+    mean, count : float64 arrays of shape (N,)
     """
-    total = np.zeros(values.shape[1])
-    count = np.zeros(values.shape[1], dtype=np.int64)
-    for row in values:  # (N,)
-        there = ~np.isnan(row)
-        np.add(total, row, out=total, where=there)
-        count += there
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return total / count, count
+    return mean_around(values, np.zeros(values.shape[1]), 1)
 
 
 def mean_square_around(values: np.ndarray, centre: np.ndarray) -> Floats:
     """Return the mean over presentations of (values - centre)^2, of shape (N,)."""
-    total = np.zeros(values.shape[1])
-    count = np.zeros(values.shape[1], dtype=np.int64)
-    for row in values:
-        there = ~np.isnan(row)
-        np.add(total, (row - centre) ** 2, out=total, where=there)
-        count += there
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return total / count
+    return mean_around(values, centre, 2)[0]
+
+
+@loop
+def mean_around(values: np.ndarray, centre: np.ndarray, power: int) -> tuple[Floats, Floats]:
+    """Return the mean over presentations of (values - centre)^power, power 1 or 2, and their number.
+
+    Every presentation is first taken to be there, because sums without conditions run at the speed of
+    memory; a sample whose sum comes out as NaN is added up again, without those that are not.
+    """
+    epochs, samples = values.shape
+    mean, count = np.zeros(samples), np.full(samples, np.float64(epochs))
+    for t in range(epochs):
+        if power == 1:
+            for i in range(samples):
+                mean[i] += np.float64(values[t, i]) - centre[i]
+        else:
+            for i in range(samples):
+                mean[i] += (np.float64(values[t, i]) - centre[i]) ** 2
+    for i in range(samples):
+        if mean[i] != mean[i]:
+            mean[i] = count[i] = 0.0
+            for t in range(epochs):
+                off = np.float64(values[t, i]) - centre[i]
+                if off == off:
+                    mean[i] += off if power == 1 else off * off
+                    count[i] += 1.0
+    for i in range(samples):
+        mean[i] /= count[i]
+    return mean, count
+
+
+@loop
+def outcomes(
+    correct: np.ndarray, seen: np.ndarray | None = None, loss: np.ndarray | None = None
+) -> np.ndarray:
+    """Return what each presentation came to: ABSENT, WRONG or RIGHT, uint8 of shape (T, N).
+
+    Parameters
+    ----------
+    correct : bool array of shape (T, N)
+    seen : bool array of shape (T, N), optional
+        Everything was presented where it is absent.
+    loss : array of shape (T, N), optional
+        A presentation whose loss is NaN was not predicted right, whatever an argmax over NaN says.
+    """
+    epochs, samples = correct.shape
+    outcome = np.empty((epochs, samples), np.uint8)
+    for t in range(epochs):
+        for i in range(samples):
+            outcome[t, i] = np.uint8(correct[t, i]) + np.uint8(1)
+        if loss is not None:
+            for i in range(samples):
+                if loss[t, i] != loss[t, i]:
+                    outcome[t, i] = WRONG
+        if seen is not None:
+            for i in range(samples):
+                outcome[t, i] *= np.uint8(seen[t, i])
+    return outcome
 
 
 def first_epochs(signal: np.ndarray, count: int | None, *, setting: str) -> np.ndarray:
@@ -59,26 +104,3 @@ def first_epochs(signal: np.ndarray, count: int | None, *, setting: str) -> np.n
     if not 1 <= count <= len(signal):
         raise BadInput(f"{setting} is {count}, but the recording has epochs 1 to {len(signal)}")
     return signal[:count]
-
-
-def presented(
-    correct: np.ndarray, seen: np.ndarray | None, loss: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield, epoch after epoch, which samples were presented and which of those were right.
-
-    Parameters
-    ----------
-    correct : bool array of shape (T, N)
-    seen : bool array of shape (T, N), optional
-        Everything was presented where it is absent.
-    loss : array of shape (T, N), optional
-        A presentation whose loss is NaN was not predicted right, whatever an argmax over NaN says.
-
-    Yields
-    ------
-    there, right : bool arrays of shape (N,)
-    """
-    for t, row in enumerate(correct):
-        there = np.ones(len(row), dtype=bool) if seen is None else seen[t]
-        right = there & row
-        yield there, (right if loss is None else right & ~np.isnan(loss[t]))

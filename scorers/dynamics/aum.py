@@ -17,6 +17,7 @@ from tracesift.scorers.presentations import mean_and_count
 @scorer(
     mode="in_training",
     direction="clean",
+    per_sample=True,
     reference="Pleiss et al., Identifying mislabeled data using the area under the margin, NeurIPS 2020",
 )
 def aum(margin: np.ndarray) -> np.ndarray:

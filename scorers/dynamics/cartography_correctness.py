@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import first_epochs, presented
+from tracesift.scorers.presentations import ABSENT, RIGHT, first_epochs, outcomes
 
 
 @scorer(
     mode="in_training",
     direction="easy",
+    per_sample=True,
     reference="Swayamdipta et al., Dataset cartography, EMNLP 2020",
 )
 def cartography_correctness(
@@ -42,10 +44,18 @@ def cartography_correctness(
     [2.0, 0.0]
     """
     correct = first_epochs(correct, burn_out, setting="cartography_correctness: burn_out")
-    count = np.zeros(correct.shape[1])
-    shown = np.zeros(correct.shape[1], dtype=bool)
-    for there, right in presented(correct, seen):
-        count += right
-        shown |= there
-    count[~shown] = np.nan
+    return _right(outcomes(correct, seen if seen is None else seen[: len(correct)]))
+
+
+@loop
+def _right(outcome: np.ndarray) -> np.ndarray:
+    epochs, samples = outcome.shape
+    count, ever = np.zeros(samples), np.zeros(samples, np.uint8)
+    for t in range(epochs):
+        for i in range(samples):
+            count[i] += outcome[t, i] == RIGHT
+            ever[i] |= outcome[t, i]
+    for i in range(samples):
+        if ever[i] == ABSENT:
+            count[i] = np.nan
     return count

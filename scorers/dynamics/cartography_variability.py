@@ -11,6 +11,7 @@ from tracesift.scorers.presentations import first_epochs, mean_and_count, mean_s
 @scorer(
     mode="in_training",
     direction="keep",
+    per_sample=True,
     reference="Swayamdipta et al., Dataset cartography, EMNLP 2020",
 )
 def cartography_variability(

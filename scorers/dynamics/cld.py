@@ -7,20 +7,46 @@ initial weights. Where losses are missing we correlate over the differences that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
+
+
+def validation_differences(val_loss: np.ndarray, val_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return g_c[t] = v_c[t+1] - v_c[t], of shape (T - 1, C), and how far rounding may put each class off.
+
+    v_c[t] is the mean validation loss of class c after epoch t + 1; NaN where the class has none.
+    """
+    classes = 1 + int(val_labels.max(initial=0))
+    v = np.full((len(val_loss), classes), np.nan)
+    for t, row in enumerate(val_loss):
+        there = ~np.isnan(row)
+        count = np.bincount(val_labels[there], minlength=classes)
+        total = np.bincount(val_labels[there], weights=row[there], minlength=classes)
+        np.divide(total, count, out=v[t], where=count > 0)
+    with np.errstate(invalid="ignore"):  # the difference of two infinite losses is no observation
+        g = np.diff(v, axis=0)
+    largest = np.abs(np.where(np.isfinite(v), v, 0.0)).max(axis=0, initial=0.0)
+    return np.where(np.isfinite(g), g, np.nan), 2 * float(np.finfo(val_loss.dtype).eps) * largest
 
 
 @scorer(
     mode="epoch_end",
     direction="keep",
+    per_sample=True,
+    once=validation_differences,
     reference="Nagaraj, Ravikumar, Roy, Coresets from trajectories, TMLR 2025",
 )
-def cld(loss: np.ndarray, labels: np.ndarray, val_loss: np.ndarray, val_labels: np.ndarray) -> np.ndarray:
+def cld(
+    loss: np.ndarray,
+    labels: np.ndarray,
+    val_loss: np.ndarray,
+    val_labels: np.ndarray,
+    *,
+    once: tuple[np.ndarray, np.ndarray] | None = None,
+) -> np.ndarray:
     """Correlate each sample's loss differences with those of its class's validation loss; high is to keep.
 
     Parameters
@@ -31,6 +57,8 @@ def cld(loss: np.ndarray, labels: np.ndarray, val_loss: np.ndarray, val_labels: 
     val_loss : array of shape (T, M)
         Loss of the validation samples after the same epochs.
     val_labels : array of shape (M,)
+    once
+        What `validation_differences` returns for the validation arrays; computed from them where None.
 
     Returns
     -------
@@ -53,56 +81,89 @@ def cld(loss: np.ndarray, labels: np.ndarray, val_loss: np.ndarray, val_labels: 
     >>> cld(loss, np.array([0, 0]), loss[:, :1], np.array([0])).round(3).tolist()
     [1.0, -0.994]
     """
+    if len(loss) < 3:
+        raise BadInput(f"cld needs losses of at least 3 epochs, got {len(loss)}; record more epochs")
+    g, rounding_g = once if once is not None else validation_differences(val_loss, val_labels)
+    known = labels < g.shape[1]
+    classes = np.where(known, labels, 0)
+    rounding = 2 * float(np.finfo(loss.dtype).eps)
+    score = _correlate(loss, classes, g, rounding_g, rounding)
+    apart = np.flatnonzero(np.isinf(score))
+    if apart.size:
+        some = np.ascontiguousarray(loss[:, apart])
+        score[apart] = _correlate_with_care(some, classes[apart], g, rounding_g, rounding)
+    if not known.all():
+        score[~known] = np.nan
+    return score
+
+
+@loop
+def _correlate(
+    loss: np.ndarray, labels: np.ndarray, g: np.ndarray, rounding_g: np.ndarray, rounding: float
+) -> np.ndarray:
+    """Return the correlation of d[t] and g_y[t]; `rounding` is that of a difference of losses near 1.
+
+    Every difference is first taken to be there, in short loops over few arrays that the compiler turns into
+    vector instructions. Infinity for a sample where one is missing, or where rounding might be all that varies.
+    """
     epochs, samples = loss.shape
-    if epochs < 3:
-        raise BadInput(f"cld needs losses of at least 3 epochs, got {epochs}; record more epochs")
-    classes = 1 + int(max(labels.max(initial=0), val_labels.max(initial=0)))
-    validation = _class_means(val_loss, val_labels, classes)  # v, (T, C)
-    n, sum_d, sum_g = np.zeros((3, samples))
-    for d, g, there in _differences(loss, validation, labels):
-        n += there
-        sum_d += np.where(there, d, 0.0)
-        sum_g += np.where(there, g, 0.0)
-    mean_d, mean_g = sum_d / np.maximum(n, 1), sum_g / np.maximum(n, 1)
-    dd, gg, dg = np.zeros((3, samples))
-    for d, g, there in _differences(loss, validation, labels):
-        d, g = np.where(there, d - mean_d, 0.0), np.where(there, g - mean_g, 0.0)
-        dd += d * d
-        gg += g * g
-        dg += d * g
-    # A constant series of differences varies by rounding alone, seldom by exactly zero.
-    flat_d = dd <= n * _rounding(loss, loss.dtype) ** 2
-    flat_g = gg <= n * _rounding(validation, val_loss.dtype)[labels] ** 2
-    flat = flat_d | flat_g
-    score = np.where(flat, 0.0, dg / np.where(flat, 1.0, np.sqrt(dd) * np.sqrt(gg)))
-    return np.where(n < 2, np.nan, np.clip(score, -1.0, 1.0))
+    centred, gg = np.empty(g.shape), np.empty(g.shape[1])
+    for c in range(g.shape[1]):
+        centred[:, c] = g[:, c] - g[:, c].mean()
+        gg[c] = (centred[:, c] ** 2).sum()
+    mean, e, h = np.empty(samples), np.empty(samples), np.empty(samples)
+    for i in range(samples):
+        mean[i] = (np.float64(loss[epochs - 1, i]) - np.float64(loss[0, i])) / (epochs - 1)
+    dd, dg = np.zeros(samples), np.zeros(samples)
+    for t in range(epochs - 1):
+        for i in range(samples):
+            e[i] = np.float64(loss[t + 1, i]) - np.float64(loss[t, i]) - mean[i]
+        for i in range(samples):
+            dd[i] += e[i] * e[i]
+        for i in range(samples):
+            h[i] = centred[t, labels[i]]
+        for i in range(samples):
+            dg[i] += e[i] * h[i]
+    score = np.empty(samples)
+    n = epochs - 1.0
+    for i in range(samples):
+        c = labels[i]
+        r = dg[i] / (np.sqrt(dd[i]) * np.sqrt(gg[c]))
+        # no loss is larger than the first one plus all changes, by Cauchy and Schwarz at most this
+        largest = abs(loss[0, i]) + np.sqrt(n * (dd[i] + n * mean[i] * mean[i]))
+        if dd[i] > n * (rounding * largest) ** 2 and gg[c] > n * rounding_g[c] ** 2 and r == r:
+            score[i] = min(1.0, max(-1.0, r))
+        else:
+            score[i] = np.inf
+    return score
 
 
-def _differences(
-    loss: np.ndarray, validation: np.ndarray, labels: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield d[t], g_y[t] and where both exist, each of shape (N,)."""
-    for t in range(len(loss) - 1):
-        with np.errstate(invalid="ignore"):  # the difference of two infinite losses is no observation
-            d = np.subtract(loss[t + 1], loss[t], dtype=np.float64)
-            g = (validation[t + 1] - validation[t])[labels]
-        yield d, g, np.isfinite(d) & np.isfinite(g)
-
-
-def _rounding(series: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return, per column, how far a difference of two of its values may be off by their rounding."""
-    largest = np.zeros(series.shape[1])
-    for row in series:
-        np.fmax(largest, np.where(np.isfinite(row), np.abs(row), 0.0), out=largest)
-    return 2 * float(np.finfo(dtype).eps) * largest
-
-
-def _class_means(val_loss: np.ndarray, val_labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return v_c[t], of shape (T, C); NaN where a class has no loss at an epoch."""
-    means = np.full((len(val_loss), classes), np.nan)
-    for t, row in enumerate(val_loss):
-        there = ~np.isnan(row)
-        count = np.bincount(val_labels[there], minlength=classes)
-        total = np.bincount(val_labels[there], weights=row[there], minlength=classes)
-        np.divide(total, count, out=means[t], where=count > 0)
-    return means
+@loop
+def _correlate_with_care(
+    loss: np.ndarray, labels: np.ndarray, g: np.ndarray, rounding_g: np.ndarray, rounding: float
+) -> np.ndarray:
+    """Return the same over those t at which both differences exist; 0 where one of the series is constant."""
+    epochs, samples = loss.shape
+    score = np.empty(samples)
+    for i in range(samples):
+        n, mean_d, mean_g, dd, gg, dg, largest = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for centred in range(2):
+            for t in range(epochs - 1):
+                d, h = np.float64(loss[t + 1, i]) - np.float64(loss[t, i]), g[t, labels[i]]
+                if not (np.isfinite(d) and np.isfinite(h)):
+                    continue
+                if centred:
+                    d, h = d - mean_d, h - mean_g
+                    dd, gg, dg = dd + d * d, gg + h * h, dg + d * h
+                else:
+                    n, mean_d, mean_g = n + 1.0, mean_d + d, mean_g + h
+            if not centred:
+                mean_d, mean_g = mean_d / n, mean_g / n
+        for t in range(epochs):
+            if np.isfinite(loss[t, i]):
+                largest = max(largest, abs(np.float64(loss[t, i])))
+        # a constant series of differences varies by rounding alone, seldom by exactly zero
+        flat = dd <= n * (rounding * largest) ** 2 or gg <= n * rounding_g[labels[i]] ** 2
+        r = 0.0 if flat else dg / (np.sqrt(dd) * np.sqrt(gg))
+        score[i] = min(1.0, max(-1.0, r)) if n >= 2 else np.nan
+    return score

@@ -17,6 +17,7 @@ from tracesift.scorers.presentations import first_epochs, mean_and_count
 @scorer(
     mode="epoch_end",
     direction="hard",
+    per_sample=True,
     reference="Paul, Ganguli, Dziugaite, Deep learning on a data diet, NeurIPS 2021",
 )
 def el2n(error_norm: np.ndarray, *, checkpoint: int | None = None, aggregate: str = "at") -> np.ndarray:

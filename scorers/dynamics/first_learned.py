@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import presented
+from tracesift.scorers.presentations import RIGHT, WRONG, outcomes
 
 
 @scorer(
     mode="in_training",
     direction="hard",
+    per_sample=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def first_learned(correct: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
@@ -37,10 +39,18 @@ def first_learned(correct: np.ndarray, seen: np.ndarray | None = None) -> np.nda
     >>> first_learned(np.array([[0, 1, 0], [1, 0, 0]], dtype=bool)).tolist()
     [1.0, 0.0, nan]
     """
-    first = np.full(correct.shape[1], np.nan)
-    presentations = np.zeros(correct.shape[1], dtype=np.int64)
-    for there, right in presented(correct, seen):
-        new = right & np.isnan(first)
-        first[new] = presentations[new]
-        presentations += there
-    return first
+    return _first_right(outcomes(correct, seen))
+
+
+@loop
+def _first_right(outcome: np.ndarray) -> np.ndarray:
+    epochs, samples = outcome.shape
+    wrong, right = np.zeros(samples), np.zeros(samples, np.uint8)  # wrong ones before the first right one
+    for t in range(epochs):
+        for i in range(samples):
+            right[i] |= outcome[t, i] == RIGHT
+            wrong[i] += (right[i] == 0) & (outcome[t, i] == WRONG)
+    for i in range(samples):
+        if right[i] == 0:
+            wrong[i] = np.nan
+    return wrong

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import first_epochs, presented
+from tracesift.scorers.presentations import ABSENT, RIGHT, WRONG, first_epochs, outcomes
 
 NEVER_LEARNED = ("epochs", "inf", "zero", "const")
 
@@ -20,6 +21,7 @@ NEVER_LEARNED = ("epochs", "inf", "zero", "const")
     mode="in_training",
     direction="hard",
     combine="sum",
+    per_sample=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def forgetting_events(
@@ -76,17 +78,26 @@ def forgetting_events(
     if never_learned not in NEVER_LEARNED:
         raise BadInput(f"forgetting_events: never_learned is one of {', '.join(NEVER_LEARNED)}")
     correct = first_epochs(correct, epochs, setting="forgetting_events: epochs")
-    samples = correct.shape[1]
-    events = np.zeros(samples)
-    before = np.zeros(samples, dtype=bool)  # right at the last presentation
-    learned = np.zeros(samples, dtype=bool)
-    shown = np.zeros(samples, dtype=bool)
-    for there, right in presented(correct, seen, loss):
-        events += there & before & ~right
-        before = np.where(there, right, before)
-        learned |= right
-        shown |= there
+    window = slice(len(correct))
+    outcome = outcomes(
+        correct, seen if seen is None else seen[window], loss if loss is None else loss[window]
+    )
+    events, ever = _events(outcome)
     never = {"epochs": len(correct), "inf": np.inf, "zero": 0.0, "const": const}[never_learned]
-    events[~learned] = never
-    events[~shown] = np.nan
-    return events
+    return np.where(ever == ABSENT, np.nan, np.where(ever == WRONG, never, events))
+
+
+@loop
+def _events(outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of events, and the outcomes that ever occurred, each of shape (N,)."""
+    epochs, samples = outcome.shape
+    events = np.zeros(samples, np.int32)
+    before, ever = np.zeros(samples, np.uint8), np.zeros(samples, np.uint8)
+    for t in range(epochs):
+        for i in range(samples):
+            events[i] += (before[i] == RIGHT) & (outcome[t, i] == WRONG)
+        for i in range(samples):
+            before[i] = before[i] if outcome[t, i] == ABSENT else outcome[t, i]
+        for i in range(samples):
+            ever[i] |= outcome[t, i]
+    return events, ever

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
 
 
-@scorer(mode="in_training", direction="suspicious", reference="baseline")
+@scorer(mode="in_training", direction="suspicious", per_sample=True, reference="baseline")
 def last_loss(loss: np.ndarray) -> np.ndarray:
     """Return the loss of the last recorded presentation; high is suspicious.
 
@@ -26,7 +27,16 @@ def last_loss(loss: np.ndarray) -> np.ndarray:
     >>> last_loss(np.array([[0.5, 2.0], [0.25, np.nan]])).tolist()
     [0.25, 2.0]
     """
-    last = np.full(loss.shape[1], np.nan)
-    for row in loss:
-        np.copyto(last, row, where=~np.isnan(row))
+    return _last(loss)
+
+
+@loop
+def _last(loss: np.ndarray) -> np.ndarray:
+    epochs, samples = loss.shape
+    last = np.full(samples, np.nan)
+    for t in range(epochs):
+        for i in range(samples):
+            x = np.float64(loss[t, i])
+            if x == x:
+                last[i] = x
     return last

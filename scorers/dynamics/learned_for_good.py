@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import presented
+from tracesift.scorers.presentations import ABSENT, WRONG, outcomes
 
 
 @scorer(
     mode="in_training",
     direction="hard",
+    per_sample=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def learned_for_good(correct: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
@@ -38,11 +40,19 @@ def learned_for_good(correct: np.ndarray, seen: np.ndarray | None = None) -> np.
     >>> learned_for_good(np.array([[0, 1, 1], [1, 0, 1]], dtype=bool)).tolist()
     [1.0, 2.0, 0.0]
     """
-    last_wrong = np.zeros(correct.shape[1])
-    presentations = np.zeros(correct.shape[1], dtype=np.int64)
-    for there, right in presented(correct, seen):
-        presentations += there
-        wrong = there & ~right
-        last_wrong[wrong] = presentations[wrong]
-    last_wrong[presentations == 0] = np.nan
-    return last_wrong
+    return _last_wrong(outcomes(correct, seen))
+
+
+@loop
+def _last_wrong(outcome: np.ndarray) -> np.ndarray:
+    epochs, samples = outcome.shape
+    last, presentations = np.zeros(samples), np.zeros(samples)
+    for t in range(epochs):
+        for i in range(samples):
+            presentations[i] += outcome[t, i] != ABSENT
+            if outcome[t, i] == WRONG:
+                last[i] = presentations[i]
+    for i in range(samples):
+        if presentations[i] == 0:
+            last[i] = np.nan
+    return last

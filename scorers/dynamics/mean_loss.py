@@ -11,6 +11,7 @@ from tracesift.scorers.presentations import mean_and_count
 @scorer(
     mode="in_training",
     direction="suspicious",
+    per_sample=True,
     reference="baseline; Jiang et al., Benchmarking noisy label detection methods, 2025",
 )
 def mean_loss(loss: np.ndarray) -> np.ndarray:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import presented
+from tracesift.scorers.presentations import ABSENT, RIGHT, WRONG, outcomes
 
 
 @scorer(
     mode="epoch_end",
     direction="suspicious",
+    per_sample=True,
     reference="Yuan, Feng, Liu, Late stopping, ICCV 2023",
 )
 def fkl(correct: np.ndarray, seen: np.ndarray | None = None, *, k: int = 3) -> np.ndarray:
@@ -47,14 +49,22 @@ def fkl(correct: np.ndarray, seen: np.ndarray | None = None, *, k: int = 3) -> n
     """
     if k < 1:
         raise BadInput(f"fkl: k is a number of epochs, at least 1, got {k}")
-    epochs, samples = correct.shape
+    return _first_stretch(outcomes(correct, seen), k)
+
+
+@loop
+def _first_stretch(outcome: np.ndarray, k: int) -> np.ndarray:
+    epochs, samples = outcome.shape
     first = np.full(samples, epochs + 1.0)
-    running = np.zeros(samples, dtype=np.int64)  # length of the present stretch
-    shown = np.zeros(samples, dtype=bool)
-    for t, (there, right) in enumerate(presented(correct, seen)):
-        running[right] += 1
-        running[there & ~right] = 0
-        first[right & (running >= k) & (first > epochs)] = t + 1
-        shown |= there
-    first[~shown] = np.nan
+    stretch, ever = np.zeros(samples, np.int32), np.zeros(samples, np.uint8)
+    for t in range(epochs):
+        for i in range(samples):
+            now = outcome[t, i]
+            stretch[i] = (stretch[i] + (now == RIGHT)) * (now != WRONG)
+            if (now == RIGHT) & (stretch[i] >= k) & (first[i] > epochs):
+                first[i] = t + 1
+            ever[i] |= now
+    for i in range(samples):
+        if ever[i] == ABSENT:
+            first[i] = np.nan
     return first

@@ -1,0 +1,126 @@
+"""Scorers that look at each sample alone, run together: block of samples after block, each read once.
+
+A block's signals are copied side by side, small enough for the cache, and every scorer reads them there.
+Blocks go to as many threads as there are processors; a value depends neither on the block nor on the thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracesift.catalog.schema import SIGNALS, BadInput
+from tracesift.scorers.discovery import Scorer
+
+BLOCK_BYTES = 1 << 20
+"""What the signals of a block take together; a processor's own cache holds one to two mebibytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One scorer, with its settings and the whole arrays that it reads."""
+
+    known: Scorer
+    given: Mapping[str, np.ndarray | None]
+    seen: np.ndarray | None
+    """Where False, a float signal is made NaN."""
+    settings: Mapping[str, Any]
+
+
+def score_in_blocks(asked: Sequence[Asked], *, threads: int | None = None) -> list[np.ndarray]:
+    """Run `per_sample` scorers over the same samples, and return one float64 array (N,) for each.
+
+    Parameters
+    ----------
+    asked
+        What to run.
+    threads
+        As many as there are processors where None.
+
+    Raises
+    ------
+    BadInput
+        Two of them have signals of different numbers of samples.
+    """
+    if not asked:
+        return []
+    arrays = {id(array): (name, array) for one in asked for name, array in _over_samples(one)}
+    samples = _common_length(asked)
+    once = [_once(one) for one in asked]
+    results = [np.empty(samples) for _ in asked]
+    step = _block_length(sum(array.nbytes for _, array in arrays.values()), samples)
+    memory = threading.local()
+
+    def score(start: int) -> None:
+        rows = slice(start, start + step)
+        # what a thread has touched before is filled again; the last block has another shape
+        block: dict[int, np.ndarray] = {}
+        if start + step <= samples:
+            block = memory.block = getattr(memory, "block", block)
+        for key, (name, array) in arrays.items():
+            part = array[(slice(None),) * SIGNALS[name].axes.index("N") + (rows,)]
+            if key in block:
+                np.copyto(block[key], part)
+            else:
+                block[key] = np.array(part, order="C")
+        for one, more, result in zip(asked, once, results, strict=True):
+            seen = None if one.seen is None else block[id(one.seen)]
+            given = {
+                name: masked_where_unseen(name, block.get(id(array), array), seen)
+                for name, array in one.given.items()
+            }
+            result[rows] = one.known.function(**given, **one.settings, **more)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for _ in pool.map(score, range(0, max(samples, 1), step)):
+            pass
+    return results
+
+
+def masked_where_unseen(name: str, signal: np.ndarray | None, seen: np.ndarray | None) -> np.ndarray | None:
+    """Put NaN where a float signal over epochs has a number for a presentation that did not take place.
+
+    A recording has NaN there already; arrays of a user's own may hold anything.
+    """
+    if signal is None or seen is None or SIGNALS[name].axes != "TN" or signal.dtype.kind != "f":
+        return signal
+    stray = ~seen & ~np.isnan(signal)
+    return np.where(stray, np.nan, signal).astype(signal.dtype) if stray.any() else signal
+
+
+def _over_samples(one: Asked) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays that have an axis N, with their names."""
+    for name, array in {**one.given, "seen": one.seen}.items():
+        if array is not None and "N" in SIGNALS[name].axes:
+            yield name, array
+
+
+def _common_length(asked: Sequence[Asked]) -> int:
+    lengths = {
+        one.known.name: array.shape[SIGNALS[name].axes.index("N")]
+        for one in asked
+        for name, array in _over_samples(one)
+    }
+    first, samples = next(iter(lengths.items()))
+    for name, length in lengths.items():
+        if length != samples:
+            raise BadInput(f"'{first}' has {samples} samples but '{name}' has {length}")
+    return samples
+
+
+def _once(one: Asked) -> dict[str, Any]:
+    if one.known.once is None:
+        return {}
+    return {"once": one.known.once(*(a for name, a in one.given.items() if "N" not in SIGNALS[name].axes))}
+
+
+def _block_length(size: int, samples: int) -> int:
+    """Return how many samples fill a block, a multiple of 64 so that rows start where cache lines do."""
+    each = max(1.0, size / max(samples, 1))
+    return max(64, int(BLOCK_BYTES / each) // 64 * 64)

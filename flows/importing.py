@@ -20,7 +20,7 @@ from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.ingest import ingest
 from tracesift.flows.options import Reading
 from tracesift.flows.progress import say, watched
-from tracesift.flows.record import remember_run
+from tracesift.flows.recordings import remember_run
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.bare import from_recording
 from tracesift.pipelines.dataset import Dataset

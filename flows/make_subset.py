@@ -21,11 +21,10 @@ from tracesift.catalog.manifest import (
 )
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
-from tracesift.flows.progress import say
+from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.dataset import Dataset
-from tracesift.pipelines.embeddings import content_embedding
 from tracesift.selectors.contract import columns_needed, find, select
 
 VERSION = 2
@@ -51,11 +50,13 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     if done is not None and _still_there(work, done["subsets"]):
         return done
     params = _unscored(work, job.choosing.selector)
-    made = [
-        *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed, params=params),
-        *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
-        *forget_ready(work, requested, seed=seed),
-    ]
+    with watched("select"):
+        made = [
+            *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed, params=params),
+            *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
+            *forget_ready(work, requested, seed=seed),
+        ]
+    work.content_vectors = None  # the report does without
     return work.finish("subsets", key, {"subsets": made})
 
 
@@ -110,6 +111,7 @@ def pruned(
         A count, a share of all training samples (so that it means the same whatever is flagged), or None for a
         selector that decides by itself.
     """
+    stage(name)
     params = dict(params or {})
     frame = training_frame(work, where)
     facts = find(selector)
@@ -169,6 +171,7 @@ def denoised(
     params: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Drop, relabel or down-weight what `label_noise` flags; the controls drop the same number at random."""
+    stage(name)
     settings = {"max_drop": max_drop, **(params or {})}
     frame = training_frame(work, where)
     members = select("denoise", frame.filter("eligible"), budget=None, seed=seed, **settings)
@@ -189,6 +192,7 @@ def forget_ready(
     asked_by: str | None = None,
 ) -> list[dict[str, Any]]:
     """Make forget / retain / neighbor / holdout from a request, or from what is flagged where there is none."""
+    stage(name)
     everything = training_frame(work)
     settings = dict(params or {})
     if requested is not None:
@@ -288,6 +292,8 @@ def controls(
     frame = training_frame(work, where)
     made = []
     for control in ("random", "random_balanced"):
+        called = f"{name}-{control.replace('_', '-')}"
+        stage(called)
         pool = frame.filter("eligible").select("sample_id", "label")
         chosen = select(control, pool, budget=kept, seed=seed)
         members = pl.concat([chosen, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
@@ -296,7 +302,7 @@ def controls(
             role=renamed, weight=pl.when(renamed == "drop").then(pl.lit(0.0)).otherwise(pl.lit(1.0))
         )
         block = _block(control, {}, seed=seed, budget=kept, where=where)
-        made.append(put(work, f"{name}-{control.replace('_', '-')}", members, block, (), control_of=name))
+        made.append(put(work, called, members, block, (), control_of=name))
     return made
 
 
@@ -410,14 +416,24 @@ def _holdout(work: Work) -> pl.DataFrame:
 
 
 def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
-    """Return the content embedding of a frame's rows, (N, D), made once and kept in memory; None without content."""
+    """Return the content embedding of a frame's rows, (N, D), made once and kept in memory; None without content.
+
+    No subset asks for validation samples, so theirs are not kept; a frame of all others is answered without a copy.
+    """
     if work.dataset.kind == KIND:
         return None
     if work.content_vectors is None:
-        work.content_vectors = content_embedding(work.dataset)
-    rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
+        from tracesift.pipelines.embeddings import content_embedding  # loads torch, which few selections need
+
+        work.content_vectors = content_embedding(work.dataset, rows=_outside_val(work).to_numpy())
+    ids = work.dataset.samples["sample_id"].gather(_outside_val(work))
+    rows = ids.search_sorted(frame["sample_id"]).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
     return work.content_vectors if whole else work.content_vectors[rows]
+
+
+def _outside_val(work: Work) -> pl.Series:
+    return (work.dataset.samples["split"] != "val").arg_true()
 
 
 def _flag_scores(work: Work) -> list[str]:

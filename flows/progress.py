@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +25,15 @@ Report = Callable[[float, float, str], None]
 LINE_EVERY = 15.0
 """Seconds between two lines where nobody watches a terminal."""
 
+STAGE_EVERY = 5.0
+"""The same between two stages of a step that are announced by name alone."""
+
+_stage: ContextVar[Callable[[str], None] | None] = ContextVar("stage", default=None)
+"""Who shows the stages of the running step."""
+
+_beside: ContextVar[Console | None] = ContextVar("beside", default=None)
+"""The console of the bar that is shown, which lines must not tear."""
+
 listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
 """Who takes the lines instead of stderr; the Prefect flow writes them into its log."""
 
@@ -33,7 +43,8 @@ def say(message: str) -> None:
     if (heard := listener.get()) is not None:
         heard(message)
         return
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    console = _beside.get() or Console(stderr=True)
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -52,16 +63,36 @@ def watched(title: str) -> Iterator[Report]:
                     task, completed=done, total=total, description=f"{title}: {what}" if what else title
                 )
 
-            yield move
+            with (
+                _set(_beside, bar.console),
+                _set(_stage, lambda what: bar.update(task, description=f"{title}: {what}")),
+            ):
+                yield move
         return
     last = [time.monotonic()]
 
-    def report(done: float, total: float, what: str) -> None:
-        if time.monotonic() - last[0] >= LINE_EVERY:
+    def line(text: str, every: float) -> None:
+        if time.monotonic() - last[0] >= every:
             last[0] = time.monotonic()
-            say(f"{title}: {done:.1f} of {total:g} {what}".rstrip())
+            say(f"{title}: {text}".rstrip())
 
-    yield report
+    with _set(_stage, lambda what: line(what, STAGE_EVERY)):
+        yield lambda done, total, what: line(f"{done:.1f} of {total:g} {what}", LINE_EVERY)
+
+
+@contextmanager
+def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    before = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(before)
+
+
+def stage(what: str) -> None:
+    """Say what the running step does now: one of its subsets, a part of the report. Quick stages stay unsaid."""
+    if (show := _stage.get()) is not None:
+        show(what)
 
 
 def duration(seconds: float) -> str:

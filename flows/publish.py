@@ -13,8 +13,9 @@ import polars as pl
 
 from tracesift.catalog.files import write_bytes
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.evaluate import compared
+from tracesift.flows.compared import compared
 from tracesift.flows.make_subset import recorded_subsets
+from tracesift.flows.progress import stage, watched
 from tracesift.flows.report import MAX_ITEMS, ReportData, render_report
 from tracesift.flows.report_tables import empty_reason
 from tracesift.flows.score import diagnostics_of
@@ -33,6 +34,7 @@ LEAST_CONFLICTS = 100
 """At most as many samples are worth a look as are flagged, and this many where few are."""
 
 
+@watched("report")
 def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
     """Write the report and return the summary that the command line prints.
 
@@ -48,6 +50,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
             f"{known['name']} was handed over in Python, so its thumbnails and texts cannot be shown from here: run "
             "the same curate(CurateJob(...)) again, which trains nothing, or leave them out with --no-content"
         )
+    stage("worklist")
     scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
     flags = newest_flags(work)
     listed = suspects(work, scores, flags)
@@ -56,7 +59,9 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         "SELECT sample_id, split, label, label_true FROM samples WHERE dataset_id = ? ORDER BY sample_row",
         (known["dataset_id"],),
     )
+    stage("known labels")
     truth = truth_of(replace(work.dataset, samples=labels), scores, flags)
+    stage("subsets")
     subsets = recorded_subsets(work)
     evaluations = work.catalog.query(
         "SELECT e.subset, s.control_of, e.seed, e.metric, e.value, e.num_train, "
@@ -69,6 +74,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN)]
     ).unique()
     rows = work.dataset.samples["sample_id"].search_sorted(shown).to_list()
+    stage("samples to show")
     content = content and work.dataset.kind != KIND  # a recording that came without its data has none
     data = ReportData(
         title=f"{known['name']}: which samples to train on, fix and forget",
@@ -90,6 +96,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         scorers=_scorers(work),
         truth=truth,
     )  # fmt: skip
+    stage("figures and page")
     path = work.path / "report.html"
     write_bytes(path, render_report(data).encode())
     return {

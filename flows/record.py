@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
 from tracesift.flows.progress import duration, say, watched
+from tracesift.flows.recordings import remember_run
 from tracesift.flows.work import Work
 from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
 from tracesift.pipelines.dataset import Dataset
@@ -17,7 +17,7 @@ from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
 from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
-from tracesift.pipelines.signals import list_runs, read_run, run_folder
+from tracesift.pipelines.signals import read_run, run_folder
 from tracesift.pipelines.train import TrainConfig, plan, record
 
 
@@ -109,35 +109,6 @@ def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
     return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
 
 
-def adopt_recordings(work: Work) -> None:
-    """Put recordings into the catalog that a user's own loop wrote into the workspace, oldest first."""
-    known = set(work.catalog.query("SELECT run_id FROM runs")["run_id"])
-    found = [run for run in list_runs(work.path) if run["run_id"] not in known]
-    for run in sorted(found, key=lambda run: (run.get("finished_at") or "", run["run_id"])):
-        if run["dataset"]["fingerprint"] == work.dataset.fingerprint:
-            remember_run(work, run["run_id"])
-
-
-def newest_runs(work: Work) -> list[str]:
-    """Return the newest recording together with those that differ from it by their seed alone."""
-    newest = work.catalog.query(
-        "SELECT run_id, model, config FROM runs WHERE dataset_id = ? AND kind NOT IN ('combined', 'import-scores') "
-        "AND status != 'collected' ORDER BY seq DESC",
-        (work.dataset.dataset_id,),
-    ).to_dicts()
-    if not newest:
-        raise BadInput(
-            f"{work.path} holds no recording; run `tracesift record --workspace {work.path}` first"
-        )
-
-    def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        config = json.loads(row["config"] or "{}")
-        config.pop("seed", None)
-        return row["model"], config
-
-    return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))
-
-
 def _tell_expected(work: Work, training: Training, config: TrainConfig) -> None:
     """Say how long the training will take, from a few batches timed here and now, before it starts."""
     expected = estimate(work.dataset, config, folds=training.folds)
@@ -146,24 +117,4 @@ def _tell_expected(work: Work, training: Training, config: TrainConfig) -> None:
         f"{expected.model}, {expected.epochs} epochs: about {duration(recording * training.seeds)} to record"
         + (f" and {duration(expected.crossfit_seconds)} to cross-fit" if training.folds else "")
         + f", {expected.bytes * training.seeds / 1e6:.0f} MB on disk"
-    )
-
-
-def remember_run(work: Work, run_id: str) -> None:
-    """Put a recording's own record into the catalog."""
-    run = read_run(work.path, run_id)
-    known = {
-        name: value for name, value in run.items() if name not in ("files", "schema", "coverage", "machine")
-    }
-    machine = dict(run.get("machine") or {})
-    columns = {name: machine.pop(name, None) for name in ("device", "threads", "cpu_capability", "wheels")}
-    work.catalog.put_run(
-        {
-            **known,
-            **columns,
-            "machine": machine,
-            "code_version": (columns["wheels"] or {}).get("tracesift"),
-            "dataset_id": work.dataset.dataset_id,
-            "status": "done",
-        }
     )

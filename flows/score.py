@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import polars as pl
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
-from tracesift.flows.progress import say, watched
+from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import Signals, load_signals, read_run
 from tracesift.scorers.contract import (
@@ -227,6 +227,7 @@ def _cannot_tell(frame: pl.DataFrame, reason: str) -> pl.DataFrame:
     return frame.select("sample_id", flagged=pl.lit(None, dtype=pl.Boolean), reason=pl.lit(reason))
 
 
+@watched("flag")
 def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     """Apply the flag rules to the newest scores; return the count of yes, no and cannot tell for each."""
     signals = load_signals(work.path, scored["runs"][0])
@@ -236,12 +237,14 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     frame = frame.join(reviewed, on="sample_id", how="left")
     verdict = diagnostics_of(work).get("residual_verdict")
     witnessed = "aum" in frame.columns or "mean_loss" in frame.columns
-    rules = {
-        "label_noise": label_noise(frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
-        "unlearnable": unlearnable(frame, verdict=verdict),
+    rules: dict[str, Callable[[], pl.DataFrame]] = {
+        "label_noise": lambda: label_noise(frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
+        "unlearnable": lambda: unlearnable(frame, verdict=verdict),
     }
     counts = {}
-    for name, flags in rules.items():
+    for name, rule in rules.items():
+        stage(name)
+        flags = rule()
         work.catalog.put_flags(scored["run_id"], work.dataset.dataset_id, name, flags)
         counts[name] = {
             "yes": int((flags["flagged"] == True).sum()),  # noqa: E712

@@ -98,7 +98,7 @@ def score(
         A setting of a scorer, as scorer.key=value (key=value where one scorer is named); may be given several times.
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
-    from tracesift.flows.record import adopt_recordings
+    from tracesift.flows.recordings import adopt_recordings
     from tracesift.flows.score import flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
@@ -147,7 +147,7 @@ def answer(result: dict[str, Any], common: Common) -> None:
 
 
 def _newest(work: Any) -> list[str]:
-    from tracesift.flows.record import newest_runs
+    from tracesift.flows.recordings import newest_runs
 
     return newest_runs(work)
 

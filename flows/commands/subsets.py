@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Training, checked_seed
 from tracesift.flows.parameters import check_types, settings
+from tracesift.flows.progress import watched
 from tracesift.flows.show import print_json, print_table
 
 Repeated = Parameter(negative="")
@@ -73,7 +74,7 @@ def select(
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
         )
-    with work.locked():
+    with work.locked(), watched("select"):
         if selector == "denoise":
             drop = chosen.pop("max_drop", facts.defaults["max_drop"])
             made = denoised(work, max_drop=drop, seed=seed, name=called, where=where, params=chosen)
@@ -132,7 +133,7 @@ def forget(
     check_types(find("forget_ready").function, chosen)
     ids = read_ids(file) if file is not None else requested_ids(work, where=where, label=class_, group=group)
     source = str(file or where or class_ or group)
-    with work.locked():
+    with work.locked(), watched("forget"):
         made = forget_ready(work, ids, seed=seed, name=name, params=chosen, asked_by=source)
     if common.json:
         print_json({**made[0], "controls": made[1:]})
@@ -156,7 +157,8 @@ def evaluate(
     steps
         Optimiser steps of each training; by default as many as the recipe takes on all training samples.
     """
-    from tracesift.flows.evaluate import cells, check_test, compared, evaluate_cell
+    from tracesift.flows.compared import compared
+    from tracesift.flows.evaluate import cells, check_test, evaluate_cell
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)

@@ -1,0 +1,59 @@
+"""Recordings in the catalog: taken in as they come to be, and the newest found again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.work import Work
+from tracesift.pipelines.signals import list_runs, read_run
+
+
+def remember_run(work: Work, run_id: str) -> None:
+    """Put a recording's own record into the catalog."""
+    run = read_run(work.path, run_id)
+    known = {
+        name: value for name, value in run.items() if name not in ("files", "schema", "coverage", "machine")
+    }
+    machine = dict(run.get("machine") or {})
+    columns = {name: machine.pop(name, None) for name in ("device", "threads", "cpu_capability", "wheels")}
+    work.catalog.put_run(
+        {
+            **known,
+            **columns,
+            "machine": machine,
+            "code_version": (columns["wheels"] or {}).get("tracesift"),
+            "dataset_id": work.dataset.dataset_id,
+            "status": "done",
+        }
+    )
+
+
+def adopt_recordings(work: Work) -> None:
+    """Put recordings into the catalog that a user's own loop wrote into the workspace, oldest first."""
+    known = set(work.catalog.query("SELECT run_id FROM runs")["run_id"])
+    found = [run for run in list_runs(work.path) if run["run_id"] not in known]
+    for run in sorted(found, key=lambda run: (run.get("finished_at") or "", run["run_id"])):
+        if run["dataset"]["fingerprint"] == work.dataset.fingerprint:
+            remember_run(work, run["run_id"])
+
+
+def newest_runs(work: Work) -> list[str]:
+    """Return the newest recording together with those that differ from it by their seed alone."""
+    newest = work.catalog.query(
+        "SELECT run_id, model, config FROM runs WHERE dataset_id = ? AND kind NOT IN ('combined', 'import-scores') "
+        "AND status != 'collected' ORDER BY seq DESC",
+        (work.dataset.dataset_id,),
+    ).to_dicts()
+    if not newest:
+        raise BadInput(
+            f"{work.path} holds no recording; run `tracesift record --workspace {work.path}` first"
+        )
+
+    def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        config = json.loads(row["config"] or "{}")
+        config.pop("seed", None)
+        return row["model"], config
+
+    return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))

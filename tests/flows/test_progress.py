@@ -1,0 +1,93 @@
+"""Signs of life: sparse lines where stderr is a file, a bar that lines do not tear on a terminal."""
+
+import io
+import sys
+
+import pytest
+
+from tracesift.flows import progress
+from tracesift.flows.cli import run
+from tracesift.flows.progress import listener, say, stage, watched
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A list whose one number is the time."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_stages_are_named_once_they_take_their_time(clock, capsys):
+    with watched("select"):
+        stage("pruned")
+        clock[0] += 6
+        stage("pruned-random")
+        clock[0] += 1
+        stage("pruned-random-balanced")
+        clock[0] += 5
+        stage("denoised")
+    out, err = capsys.readouterr()
+    assert err.splitlines() == ["select: pruned-random", "select: denoised"]
+    assert out == ""
+
+
+def test_counts_come_every_quarter_of_a_minute(clock, capsys):
+    with watched("record, seed 0") as report:
+        for step in range(40):
+            clock[0] += 1
+            report(step, 40, "epoch 1")
+    assert capsys.readouterr().err.splitlines() == [
+        "record, seed 0: 14.0 of 40 epoch 1", "record, seed 0: 29.0 of 40 epoch 1",
+    ]  # fmt: skip
+
+
+def test_a_stage_outside_of_any_step_is_nobodys(capsys):
+    stage("pruned")
+    with watched("select"):
+        pass
+    stage("pruned")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_stages_go_to_whoever_listens(clock, capsys):
+    heard = []
+    before = listener.set(heard.append)
+    try:
+        with watched("report"):
+            clock[0] += 60
+            stage("worklist")
+    finally:
+        listener.reset(before)
+    assert heard == ["report: worklist"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_beside_a_bar_stands_on_a_line_of_its_own(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with watched("select"):
+        stage("denoised")
+        say("3 of 48 are [kept] unjudged")
+    shown = screen.getvalue()
+    assert "\n3 of 48 are [kept] unjudged\n" in "\n" + shown.replace("\r\x1b[2K", "\n").replace("\r", "")
+    assert "select: denoised" in shown
+
+
+def test_every_subset_and_part_of_the_report_gives_a_sign(place, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "STAGE_EVERY", 0.0)
+    words = ["curate", "good.csv", "--keep", "0.4", "--epochs", "3", "--folds", "2", "--threads", "1"]
+    assert run([*words, "--workspace", "w"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if line.startswith(("flag: ", "select: ", "report: "))]
+    assert said[:3] == ["flag: label_noise", "flag: unlearnable", "select: pruned"]
+    subsets = ["pruned", "denoised", "forget-ready"]
+    controls = [f"{name}{ending}" for name in subsets for ending in ("", "-random", "-random-balanced")]
+    assert [line.removeprefix("select: ") for line in said if line.startswith("select")] == controls
+    assert said[-1] == "report: figures and page"

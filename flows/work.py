@@ -39,7 +39,7 @@ class Work:
     opened: Dataset | None = field(default=None, repr=False)
     """The dataset of this command, opened once."""
     content_vectors: np.ndarray | None = field(default=None, repr=False)
-    """The content embedding of its samples, (N, D), made once."""
+    """The content embedding of its samples outside val, (N, D), made once."""
     encodings: Encodings | None = field(default=None, repr=False)
     """Its inputs as the models take them, made once; `embed_run`, the last to need them, lets them go."""
 

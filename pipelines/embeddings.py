@@ -114,8 +114,10 @@ def features(module: nn.Module, inputs: Encoded, rows: Tensor) -> np.ndarray:
     return torch.cat(parts).numpy() if parts else np.zeros((0, 1), dtype=np.float32)
 
 
-def content_embedding(dataset: Any, *, seed: int = 0) -> np.ndarray:
+def content_embedding(dataset: Any, *, seed: int = 0, rows: np.ndarray | None = None) -> np.ndarray:
     """Return one unit vector per sample of all splits from its content alone, float32 (len(dataset), D).
+
+    With `rows` (n,), ascending, only theirs are kept, (n, D); what a sample's vector is depends on all the same.
 
     For near-duplicate search: no model, no training. Images are averaged down to gray squares of 16 pixels
     and centred, so that brightness does not count; texts are hashed n-grams (tf-idf), projected to 256 dimensions by
@@ -123,16 +125,20 @@ def content_embedding(dataset: Any, *, seed: int = 0) -> np.ndarray:
     an empty text) is a zero vector, alike to nothing.
     """
     if dataset.kind == "image":
-        vectors = _gray_squares(dataset.inputs)
+        vectors = _taken(_gray_squares(dataset.inputs), rows)
     elif dataset.kind == "text":
-        vectors = _projected(dataset.inputs, seed)
+        vectors = _projected(dataset.inputs, seed, rows)
     else:
-        vectors = encode_table(dataset.inputs, dataset.rows("train"))
+        vectors = _taken(encode_table(dataset.inputs, dataset.rows("train")), rows)
     for at in range(0, len(vectors), _CHUNK):
         part = vectors[at : at + _CHUNK]
         norms = np.linalg.norm(part, axis=1, keepdims=True)
         part /= np.where(norms > 1e-12, norms, 1.0)
     return vectors
+
+
+def _taken(vectors: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    return vectors if rows is None else vectors[rows]
 
 
 def _gray_squares(images: Any) -> np.ndarray:
@@ -145,7 +151,7 @@ def _gray_squares(images: Any) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def _projected(texts: Any, seed: int) -> np.ndarray:
+def _projected(texts: Any, seed: int, rows: np.ndarray | None) -> np.ndarray:
     """Return tf-idf weighted n-grams, each thrown onto 8 of 256 dimensions with a sign by a hash of its own."""
     parts = list(hashed_parts(texts))
     frequency = np.zeros(parts[0].shape[1], dtype=np.int64)
@@ -153,15 +159,18 @@ def _projected(texts: Any, seed: int) -> np.ndarray:
         frequency += np.bincount(part.indices, minlength=len(frequency))
     idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
     projection = _projection(frequency > 0, seed)
-    vectors = np.zeros((len(texts), CONTENT_SIZE), dtype=np.float32)
-    at = 0
+    wanted = np.arange(len(texts)) if rows is None else rows
+    vectors = np.zeros((len(wanted), CONTENT_SIZE), dtype=np.float32)
+    begin = at = 0
     for part in parts:
         weights = ((1 + np.log(part.data.astype(np.float64))) * idf[part.indices]).astype(np.float32)
         bags = sparse.csr_matrix((weights, part.indices, part.indptr), shape=part.shape)
-        for first in range(0, bags.shape[0], _CHUNK):
-            rows = (bags[first : first + _CHUNK] @ projection).toarray()
-            vectors[at : at + len(rows)] = rows
-            at += len(rows)
+        here = wanted[np.searchsorted(wanted, begin) : np.searchsorted(wanted, begin + part.shape[0])] - begin
+        for first in range(0, len(here), _CHUNK):
+            made = (bags[here[first : first + _CHUNK]] @ projection).toarray()
+            vectors[at : at + len(made)] = made
+            at += len(made)
+        begin += part.shape[0]
     return vectors
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from tracesift.catalog.schema import BadInput
 
-QUERIES, ROWS = 1024, 16384
-"""How many queries meet how many rows at a time: 16 MB of float32 at 256 dimensions."""
+QUERIES, ROWS = 1024, 8192
+"""How many queries meet how many rows at a time: 8 MB of float32 at 256 dimensions."""
 UNSURE = 64
 """How many queries are measured against all rows of a block at a time, where ties are many."""
 SPARE = 16
@@ -126,8 +126,9 @@ def _merged(
         cosines[which, :width] = np.take_along_axis(measured, order, axis=1)
 
     rough, candidates = block.search(queries.astype(np.float32), asked)
-    every = np.arange(len(queries))
-    put(every, candidates, np.einsum("qd,qcd->qc", queries, rows[candidates]).round(DIGITS))
+    better = np.flatnonzero(rough[:, 0] >= best[1][:, -1] - SLACK)  # seldom many after the first blocks
+    near = np.einsum("qd,qcd->qc", queries[better], rows[candidates[better]]).round(DIGITS)
+    put(better, candidates[better], near)
     if asked < len(rows):
         # What was not returned is no nearer than the last candidate; where that can still be one of the k,
         # all rows of the block are measured.

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tracesift.catalog.schema import BadInput, FingerprintMismatch
+from tracesift.pipelines import embeddings, encode_text
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.embeddings import content_embedding, embed, features, load_module, recorded_model
 from tracesift.pipelines.encode import encode
@@ -111,3 +112,14 @@ def recorded_model_of(dataset):
     from tracesift.pipelines.models.contract import find
 
     return find("auto", dataset.kind)
+
+
+@pytest.mark.parametrize("kind", ["sentences", "squares", "blobs"])
+def test_content_of_some_rows_is_that_of_all(kind, request, monkeypatch):
+    dataset = request.getfixturevalue(kind)
+    rows = np.array([0, 3, 4, 57, 90, len(dataset) - 1])
+    whole = content_embedding(dataset)
+    monkeypatch.setattr(encode_text, "_CHUNK", 40)  # the blocks that text is hashed in change nothing
+    monkeypatch.setattr(embeddings, "_CHUNK", 16)
+    np.testing.assert_array_equal(content_embedding(dataset, rows=rows), whole[rows])
+    np.testing.assert_array_equal(content_embedding(dataset), whole)

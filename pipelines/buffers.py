@@ -18,6 +18,7 @@ from torch import Tensor
 from tracesift.catalog.schema import FIELD_DTYPES
 from tracesift.pipelines import gather
 from tracesift.pipelines.gather import NEVER
+from tracesift.pipelines.record_on_cpu import BatchLoop
 from tracesift.pipelines.scalars import scalars
 
 ELR_BETA = 0.7
@@ -80,6 +81,12 @@ class Buffers:
             name: torch.full((self.spare + 1, num_classes), starts[name], device=device) for name in spans
         }
         self.reset()
+        self.loop: BatchLoop | None = None
+        if device.type == "cpu":
+            self.loop = BatchLoop(
+                self._table, self._names, lookup=self._lookup, labels=self._labels, claims=self._claims,
+                latest=self._latest, counters=self._counters, spans=self.spans, beta=ELR_BETA,
+            )  # fmt: skip
 
     def reset(self) -> None:
         """Forget the epoch; what spans epochs stays."""
@@ -94,6 +101,10 @@ class Buffers:
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Scatter one batch: rows (B,) int64, logits (B, K), labels (B,) integers."""
         rows, labels, logits = (part.to(self.device, non_blocking=True) for part in (rows, labels, logits))
+        if self.loop is not None:
+            self.loop.add(rows, logits, labels, self.presented)
+            self._presented(rows)
+            return
         positions, target, latest = self._place(rows)
         self._count("label_outside", (labels < 0) | (labels >= logits.shape[1]))
         self._count("relabelled", (positions < self.spare) & (labels != self._labels[positions]))
@@ -146,6 +157,10 @@ class Buffers:
     def _count(self, name: str, what: Tensor) -> None:
         self._counters[COUNTERS.index(name)] += what.sum()
 
+    def _presented(self, rows: Tensor) -> None:
+        self.presented += len(rows)
+        self._largest_batch = max(self._largest_batch, len(rows))
+
     def _place(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return each sample's position; the slot to write to, the spare one unless it is seen first now; and
         whether it is the last of its sample in this batch.
@@ -160,8 +175,7 @@ class Buffers:
         self._claims.scatter_reduce_(0, positions, order, "amin")
         self._latest.scatter_reduce_(0, positions, order, "amax")
         self._columns["presentations"].index_add_(0, positions, torch.ones_like(positions, dtype=torch.int32))
-        self.presented += len(rows)
-        self._largest_batch = max(self._largest_batch, len(rows))
+        self._presented(rows)
         target = torch.where(self._claims[positions] == order, positions, self.spare)
         return positions, target, self._latest[positions] == order
 

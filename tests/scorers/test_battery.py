@@ -18,7 +18,7 @@ from tracesift.scorers.discovery import FOLDER
 
 torch.set_num_threads(1)
 
-RELATIVE = {"loss_gmm"}
+RELATIVE = {"loss_gmm", "preferred_label_posterior", "wrong_label_posterior"}
 """Scorers of dynamics/ and noise/ that by definition compare a sample with the others."""
 
 FORBIDDEN = {"threshold", "fraction", "budget"}

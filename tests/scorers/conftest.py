@@ -43,7 +43,7 @@ def signals_of(logits, labels, val_logits, val_labels):
 def random_signals():
     """Random logits without structure; embeddings and images carry the labels a little."""
 
-    def make(*, epochs=7, samples=80, classes=4, validation=30, seed=0):
+    def make(*, epochs=12, samples=80, classes=4, validation=30, seed=0):
         rng = np.random.default_rng(seed)
         labels = rng.permutation(np.arange(samples) % classes)
         val_labels = rng.permutation(np.arange(validation) % classes)

@@ -13,9 +13,9 @@ TOGETHER = [name for name in names() if find(name).per_sample]
 @pytest.fixture(scope="module")
 def signals(random_signals):
     """400 samples, of which many presentations are missing and some losses are infinite."""
-    made = random_signals(samples=400, epochs=9)
+    made = random_signals(samples=400, epochs=13)
     rng = np.random.default_rng(3)
-    seen = rng.random((9, 400)) > 0.3
+    seen = rng.random((13, 400)) > 0.1
     seen[:, 7] = False
     for name, array in made.items():
         if SIGNALS[name].axes == "TN" and array.dtype == np.float64:

@@ -1,0 +1,63 @@
+"""Spread within sliding windows of consecutive epochs, which the scores of dynamic uncertainty share.
+
+A window with a presentation missing is no window: it is left out, not bridged.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tracesift.catalog.schema import BadInput
+from tracesift.scorers.compiled import loop
+
+
+def check_window(epochs: int, window: int, *, scorer: str, least: int = 2) -> None:
+    """Raise where a window of that many epochs does not fit into the recording."""
+    if not least <= window <= epochs:
+        raise BadInput(
+            f"{scorer}: a window of {window} epochs does not fit, it has {least} to {epochs} of them here; "
+            "pass a shorter window= or record more epochs"
+        )
+
+
+@loop
+def window_spreads(q: np.ndarray, window: int, weight: float) -> np.ndarray:
+    """Return the mean over windows of s (1 - weight m), with the mean m and the spread s within.
+
+    Parameters
+    ----------
+    q : array of shape (T, N)
+        NaN where a sample was not presented.
+    window
+        Epochs of a window, J.
+    weight
+        0 for the spread alone, 1 for uncertainty times difficulty.
+
+    Returns
+    -------
+    float64 array of shape (N,)
+        s is the unbiased standard deviation (ddof 1); NaN for a sample without a whole window.
+    """
+    epochs, samples = q.shape
+    total, count = np.zeros(samples), np.zeros(samples)
+    mean, square = np.empty(samples), np.empty(samples)
+    for w in range(epochs - window + 1):
+        mean[:] = 0.0
+        square[:] = 0.0
+        for t in range(w, w + window):
+            for i in range(samples):
+                mean[i] += np.float64(q[t, i])
+        for i in range(samples):
+            mean[i] /= window
+        for t in range(w, w + window):
+            for i in range(samples):
+                off = np.float64(q[t, i]) - mean[i]
+                square[i] += off * off
+        for i in range(samples):
+            s = np.sqrt(square[i] / (window - 1))
+            if s == s:
+                total[i] += s * (1.0 - weight * mean[i])
+                count[i] += 1.0
+    for i in range(samples):
+        total[i] /= count[i]
+    return total

@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from tracesift.catalog.nearest_rows import UnitRows, nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.group_weights import group_names, retain_weights
-from tracesift.selectors.nearest import UnitRows, nearest_rows, unit_rows
 from tracesift.selectors.ranking import seeded_keys
 
 NEAR_DUPLICATE = 0.98

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.group_weights import group_names, retain_weights
-from tracesift.selectors.nearest import nearest_rows, unit_rows
 
 TRAINED = ("forget", "retain", "neighbor")
 

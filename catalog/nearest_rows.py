@@ -1,8 +1,9 @@
 """Exact nearest neighbours by cosine: faiss finds candidates, float64 decides.
 
-One thread and blocks of queries and of rows: after a multi-threaded search a forked child hangs, N x N never
-fits, and neither does a second copy of the rows. faiss multiplies matrices only above a size of its own
-choosing and is twenty times slower below; we ask it to always do so.
+Blocks of queries and of rows: N x N never fits, and neither does a second copy of the rows. Blocks of queries go
+to as many threads as there are processors; faiss itself gets one thread in each, because a child forked after
+its own threads have run hangs. faiss multiplies matrices only above a size of its own choosing and is twenty
+times slower below; we ask it to always do so.
 faiss works in float32, whose last bits depend on the machine; candidates are therefore measured again in
 float64 and rounded, and ties go to the smaller index. A query whose last candidate could still tie is
 measured against the whole block, so the answer is the same everywhere and whatever the blocks.
@@ -10,7 +11,9 @@ measured against the whole block, so the answer is the same everywhere and whate
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +26,8 @@ QUERIES, ROWS = 1024, 8192
 """How many queries meet how many rows at a time: 8 MB of float32 at 256 dimensions."""
 UNSURE = 64
 """How many queries are measured against all rows of a block at a time, where ties are many."""
+MEASURED = 1 << 22
+"""How many numbers of candidates are gathered at a time: 32 MB of float64 for each thread."""
 SPARE = 16
 """Candidates beyond the k asked for, so that most ties are decided at the first asking."""
 DIGITS = 6
@@ -56,7 +61,7 @@ def unit_rows(embedding: np.ndarray) -> UnitRows:
 
 
 def nearest_rows(
-    vectors: UnitRows, queries: np.ndarray, base: np.ndarray, k: int
+    vectors: UnitRows, queries: np.ndarray, base: np.ndarray, k: int, *, threads: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest of the `base` rows for every row in `queries`, and their cosines.
 
@@ -70,6 +75,8 @@ def nearest_rows(
         Rows of `vectors` to find them among, ascending.
     k : int
         At most B are returned.
+    threads : int, optional
+        As many as there are processors where None; they leave no trace in the result.
 
     Returns
     -------
@@ -87,17 +94,21 @@ def nearest_rows(
     cosines = np.full((queries.size, found), -np.inf)
     if found == 0 or queries.size == 0:
         return index, cosines
-    with _settled_faiss() as faiss:
+    with _settled_faiss() as faiss, _one_thread_each(faiss, threads) as pool:
         for first in range(0, base.size, ROWS):
             rows = vectors.at(base[first : first + ROWS])
             block = faiss.IndexFlatIP(rows.shape[1])
             block.add(rows.astype(np.float32))
-            for start in range(0, queries.size, QUERIES):
+
+            def search(start: int, block: Any = block, rows: np.ndarray = rows, first: int = first) -> None:
                 these = slice(start, start + QUERIES)
                 best = index[these], cosines[these]
                 index[these], cosines[these] = _merged(
                     block, vectors.at(queries[these]), rows, first, best, filled=min(first, found)
                 )
+
+            for _ in pool.map(search, range(0, queries.size, QUERIES)):
+                pass
     return index, cosines
 
 
@@ -127,8 +138,11 @@ def _merged(
 
     rough, candidates = block.search(queries.astype(np.float32), asked)
     better = np.flatnonzero(rough[:, 0] >= best[1][:, -1] - SLACK)  # seldom many after the first blocks
-    near = np.einsum("qd,qcd->qc", queries[better], rows[candidates[better]]).round(DIGITS)
-    put(better, candidates[better], near)
+    step = max(1, MEASURED // (asked * rows.shape[1]))
+    for start in range(0, better.size, step):
+        which = better[start : start + step]
+        near = np.einsum("qd,qcd->qc", queries[which], rows[candidates[which]]).round(DIGITS)
+        put(which, candidates[which], near)
     if asked < len(rows):
         # What was not returned is no nearer than the last candidate; where that can still be one of the k,
         # all rows of the block are measured.
@@ -149,6 +163,11 @@ def _first(positions: np.ndarray, cosines: np.ndarray, k: int) -> np.ndarray:
         few = np.argpartition(keys, k - 1, axis=1)[:, :k]
         return np.take_along_axis(few, np.argsort(np.take_along_axis(keys, few, axis=1), axis=1), axis=1)
     return np.argsort(keys, axis=1)[:, :k]
+
+
+def _one_thread_each(faiss: Any, threads: int | None) -> ThreadPoolExecutor:
+    """Return a pool in whose threads faiss starts none of its own: the number holds for the calling thread only."""
+    return ThreadPoolExecutor(threads or os.cpu_count(), initializer=faiss.omp_set_num_threads, initargs=(1,))
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tracesift.selectors import nearest
-from tracesift.selectors.nearest import nearest_rows, unit_rows
+from tracesift.catalog import nearest_rows as module
+from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
 
 
 def search(queries, base, k):
@@ -42,13 +42,27 @@ def test_blocks_change_nothing_even_where_hundreds_tie(monkeypatch, queries_at_o
     base = rng.integers(-1, 2, size=(400, 4)).astype(dtype)  # 81 different rows: every search ends in ties
     base[rng.permutation(400)[:60]] = base[0]  # more copies than candidates are asked for
     queries = np.concatenate([base[:20], np.zeros((1, 4), dtype)])
-    monkeypatch.setattr(nearest, "QUERIES", queries_at_once)
-    monkeypatch.setattr(nearest, "ROWS", rows_at_once)
-    monkeypatch.setattr(nearest, "UNSURE", 3)
+    monkeypatch.setattr(module, "QUERIES", queries_at_once)
+    monkeypatch.setattr(module, "ROWS", rows_at_once)
+    monkeypatch.setattr(module, "UNSURE", 3)
     index, cosines = search(queries, base, 5)
     assert np.array_equal(index, brute_force(queries, base, 5))
     assert index[20].tolist() == [0, 1, 2, 3, 4]
     assert (cosines[20] == 0).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_change_nothing(monkeypatch, threads):
+    rng = np.random.default_rng(3)
+    base = rng.integers(-1, 2, size=(300, 5)).astype(np.float32)
+    vectors, everyone = unit_rows(base), np.arange(300)
+    whole = nearest_rows(vectors, everyone, everyone, 4, threads=1)
+    monkeypatch.setattr(module, "QUERIES", 16)
+    monkeypatch.setattr(module, "MEASURED", 100)
+    for got, expected in zip(
+        nearest_rows(vectors, everyone, everyone, 4, threads=threads), whole, strict=True
+    ):
+        assert np.array_equal(got, expected)
 
 
 def test_a_mapped_file_serves_and_is_not_changed(tmp_path):

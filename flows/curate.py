@@ -6,32 +6,31 @@ finds what is already done in the workspace's own records, so a second run train
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.evaluate import SEEDS, cells, check_test, evaluate_cell
+from tracesift.flows.evaluate import cells, check_test, evaluate_cell
+from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_steps, forecast
 from tracesift.flows.ingest import ingest
 from tracesift.flows.make_subset import check_known, make_subsets, read_ids
 from tracesift.flows.options import CurateJob
+from tracesift.flows.progress import LINE_EVERY, duration, say
 from tracesift.flows.publish import publish
 from tracesift.flows.record import (
     check_training,
     cross_fit_fold,
     embed_run,
+    is_begun,
     join_folds,
     record_seed,
-    train_config,
 )
 from tracesift.flows.score import flag, score
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
-from tracesift.pipelines.estimate import estimate as estimated
 from tracesift.selectors import contract as selectors
-
-CURATED = ("pruned", "denoised")
-"""Subsets of `curate` that are worth a retraining; unlearning is what a forget-ready one is for."""
 
 
 class RunStep(Protocol):
@@ -62,6 +61,10 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     with work.locked():
         run_step(ingest, work, dataset)
         tell(dataset)
+        if not is_begun(work, job.training):
+            expected = forecast(dataset, job)
+            say(expected.sentence())
+            run_step = revising(run_step, expected)
         runs = [
             run_step(record_seed, work, job.training, seed, label=f"seed {seed}")
             for seed in job.training.each_seed
@@ -77,6 +80,22 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
         for cell in cells(work, job.training, CURATED) if job.evaluate else ():
             run_step(evaluate_cell, work, job.training, cell, label=cell.label)
         return run_step(publish, work, job.content)
+
+
+def revising(run_step: RunStep, expected: Forecast) -> RunStep:
+    """Return a `run_step` that says after each step how long the others will take, by how long it took."""
+    outlook = Outlook(expected)
+
+    def run(step: Callable[..., Any], /, *arguments: Any, label: str = "") -> Any:
+        began = time.monotonic()
+        result = run_step(step, *arguments, label=label)
+        taken = time.monotonic() - began
+        left = outlook.finished(step.__name__, taken)
+        if taken >= LINE_EVERY and left >= LEAST_LEFT:
+            say(f"about {duration(left)} left, going by the steps that are done")
+        return result
+
+    return run
 
 
 def check(job: CurateJob, dataset: Dataset) -> None:
@@ -99,23 +118,15 @@ def estimate(job: CurateJob) -> dict[str, Any]:
     dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
     check(job, dataset)
     tell(dataset)
-    expected = estimated(dataset, train_config(job.training, job.training.seed), folds=job.training.folds)
-    once = expected.train_seconds + expected.epoch_end_seconds
-    steps = [
-        {"step": f"record {expected.model}, {expected.epochs} epochs, {job.training.seeds} seed(s)",
-         "minutes": (expected.encode_seconds + once * job.training.seeds) / 60},
-        {"step": f"cross-fit {job.training.folds} folds", "minutes": expected.crossfit_seconds / 60},
-    ]  # fmt: skip
-    if job.evaluate:
-        trainings = (1 + 3 * len(CURATED)) * max(SEEDS, job.training.seeds)
-        steps.append(
-            {"step": f"evaluate: {trainings} trainings", "minutes": expected.train_seconds * trainings / 60}
-        )
+    expected = forecast(dataset, job)
+    least, most = expected.range
     return {
         "dataset": dataset.name,
         "samples": len(dataset),
         "model": expected.model,
-        "steps": steps,
-        "minutes": sum(step["minutes"] for step in steps),
-        "megabytes": expected.bytes * job.training.seeds / 1e6,
+        "steps": as_steps(expected),
+        "minutes": expected.seconds() / 60,
+        "minutes_least": least / 60,
+        "minutes_most": most / 60,
+        "megabytes": expected.bytes / 1e6,
     }

@@ -44,8 +44,6 @@ def check_training(dataset: Dataset, training: Training) -> None:
 def record_seed(work: Work, training: Training, seed: int) -> str:
     """Train with one seed and record every sample at every epoch; a finished recording is returned at once."""
     config = train_config(training, seed)
-    if seed == training.seed and not run_folder(work.path, plan(work.dataset, config).run_id).exists():
-        _tell_expected(work, training, config)
     with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
         # What it warns of is told below, once for all epochs.
         warnings.simplefilter("ignore", CoverageWarning)
@@ -109,12 +107,21 @@ def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
     return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
 
 
-def _tell_expected(work: Work, training: Training, config: TrainConfig) -> None:
+def is_begun(work: Work, training: Training) -> bool:
+    """Tell whether the first recording is there or was begun: then what is left to do is another question."""
+    return run_folder(work.path, plan(work.dataset, train_config(training, training.seed)).run_id).exists()
+
+
+def tell_expected(work: Work, training: Training) -> None:
     """Say how long the training will take, from a few batches timed here and now, before it starts."""
-    expected = estimate(work.dataset, config, folds=training.folds)
-    recording = expected.encode_seconds + expected.train_seconds + expected.epoch_end_seconds
+    if is_begun(work, training):
+        return
+    expected = estimate(work.dataset, train_config(training, training.seed), folds=training.folds)
+    recording = expected.encode_seconds + training.seeds * expected.recording_seconds
+    folds = (
+        f" and {duration(expected.busy * expected.crossfit_seconds)} to cross-fit" if training.folds else ""
+    )
     say(
-        f"{expected.model}, {expected.epochs} epochs: about {duration(recording * training.seeds)} to record"
-        + (f" and {duration(expected.crossfit_seconds)} to cross-fit" if training.folds else "")
-        + f", {expected.bytes * training.seeds / 1e6:.0f} MB on disk"
+        f"{expected.model}, {expected.epochs} epochs: about {duration(expected.busy * recording)} to record{folds}, "
+        f"{expected.bytes * training.seeds / 1e6:.0f} MB on disk"
     )

@@ -91,8 +91,9 @@ def _dry_run(job: CurateJob, *, as_json: bool) -> int:
     steps = [{"step": step["step"], "about": duration(60 * step["minutes"])} for step in expected["steps"]]
     print_table(steps, title=f"What would run on {expected['dataset']}")
     console().print(
-        f"\nabout {duration(60 * expected['minutes'])} of training and {expected['megabytes']:.0f} MB, if the machine "
-        "stays as busy as now; nothing was written",
+        f"\nabout {duration(60 * expected['minutes'])} ({duration(60 * expected['minutes_least'])} to "
+        f"{duration(60 * expected['minutes_most'])}) and {expected['megabytes']:.0f} MB, if the machine stays as busy "
+        "as now; nothing was written",
         soft_wrap=True,
     )
     return 0

@@ -48,12 +48,13 @@ def ingest(
 
 def record(*, common: Common = Common(), training: Training = Training()) -> int:
     """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped."""
-    from tracesift.flows.record import check_training, cross_fit_fold, join_folds, record_seed
+    from tracesift.flows.record import check_training, cross_fit_fold, join_folds, record_seed, tell_expected
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
     check_training(work.dataset, training)
     with work.locked():
+        tell_expected(work, training)
         runs = [record_seed(work, training, seed) for seed in training.each_seed]
         for fold in range(training.folds):
             cross_fit_fold(work, training, runs[0], fold)

@@ -81,6 +81,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+ROW_GROUP = 262_144
+"""Rows that a Parquet file holds, and is read, together."""
+
+
 def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     """Write `frame` atomically; the same rows and schema give the same bytes with the same polars build.
 
@@ -93,5 +97,9 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
     statistics = {"min": bounds, "max": bounds, "distinct_count": False, "null_count": True}
     with replacing(path) as temporary:
         frame.rechunk().write_parquet(
-            temporary, compression="zstd", compression_level=3, statistics=statistics, row_group_size=262_144
+            temporary,
+            compression="zstd",
+            compression_level=3,
+            statistics=statistics,
+            row_group_size=ROW_GROUP,
         )

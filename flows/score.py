@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from tracesift.scorers.contract import (
     names,
 )
 from tracesift.scorers.noise.second_label import second_label
-from tracesift.selectors.flags.label_noise import label_noise
+from tracesift.selectors.flags.label_noise import judge_labels
 from tracesift.selectors.flags.unlearnable import unlearnable
 
 NO_WITNESS = "cannot tell: the rule needs aum or mean_loss, from a recording made in training"
@@ -49,8 +48,8 @@ class WithImages:
 
     def in_mode(self, mode: str | None) -> Mapping[str, Any]:
         """Return the arrays of one mode; columns are still read lazily."""
-        there = self.signals.in_mode(mode or self.modes[0])
-        return there if self.images is None else ChainMap({"images": self.images}, there)  # type: ignore[arg-type]
+        beside = None if self.images is None else {"images": self.images}
+        return self.signals.in_mode(mode or self.modes[0], beside)
 
 
 def score(
@@ -227,6 +226,13 @@ def _cannot_tell(frame: pl.DataFrame, reason: str) -> pl.DataFrame:
     return frame.select("sample_id", flagged=pl.lit(None, dtype=pl.Boolean), reason=pl.lit(reason))
 
 
+def _judged(work: Work, run_id: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Apply the rule of `label_noise`, and keep what it found in the dataset as a whole as a diagnostic."""
+    answers, findings = judge_labels(frame)
+    work.catalog.put_diagnostic(work.dataset.dataset_id, run_id, "label_noise", findings)
+    return answers
+
+
 @watched("flag")
 def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     """Apply the flag rules to the newest scores; return the count of yes, no and cannot tell for each."""
@@ -238,7 +244,7 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     verdict = diagnostics_of(work).get("residual_verdict")
     witnessed = "aum" in frame.columns or "mean_loss" in frame.columns
     rules: dict[str, Callable[[], pl.DataFrame]] = {
-        "label_noise": lambda: label_noise(frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
+        "label_noise": lambda: _judged(work, scored["run_id"], frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
         "unlearnable": lambda: unlearnable(frame, verdict=verdict),
     }
     counts = {}

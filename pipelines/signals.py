@@ -11,6 +11,7 @@ beside its place and renamed, so a reader sees a whole file or none.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.files import digest, replacing, sha256, write_json, write_parquet
+from tracesift.catalog.files import ROW_GROUP, digest, replacing, sha256, write_json, write_parquet
 from tracesift.catalog.schema import (
     FIELD_DTYPES,
     MODES,
@@ -126,6 +127,12 @@ def read_array(folder: Path, name: str) -> tuple[list[str], np.ndarray]:
         )
     with np.load(path, allow_pickle=False) as stored:
         return [sample_id.decode() for sample_id in stored["sample_ids"]], stored["values"]
+
+
+def _ids_digest(folder: Path, name: str) -> str:
+    """Return a hash of an array's ids, without making a string of each."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
+        return hashlib.sha256(stored["sample_ids"].tobytes()).hexdigest()
 
 
 def drop_epochs(workspace: Path | str, run_id: str, start: int, *, modes: Sequence[str] = MODES) -> None:
@@ -298,21 +305,45 @@ class Signals:
         """Validation samples in ascending order, the rows of every array over M."""
         return read_array(self.folder, "val_labels")[0]
 
-    def in_mode(self, mode: str) -> ModeSignals:
-        """Return the arrays recorded in `mode`, with those that belong to no mode."""
+    @cached_property
+    def ids_digest(self) -> str:
+        """The hash that the ids of every array over N have."""
+        return _ids_digest(self.folder, "labels")
+
+    @cached_property
+    def val_ids_digest(self) -> str:
+        """The hash that the ids of every array over M have."""
+        return _ids_digest(self.folder, "val_labels")
+
+    def in_mode(self, mode: str, beside: Mapping[str, np.ndarray] | None = None) -> ModeSignals:
+        """Return the arrays recorded in `mode`, with those that belong to no mode, and any to put `beside`."""
         if mode not in self.modes:
             raise BadInput(f"run {self.run['run_id']} holds {', '.join(self.modes)}, not {mode!r}")
-        return ModeSignals(self, mode)
+        return ModeSignals(self, mode, beside or {})
 
 
 class ModeSignals(Mapping[str, np.ndarray]):
     """The vocabulary's arrays of one mode; each is read from disk at its first use and kept."""
 
-    def __init__(self, signals: Signals, mode: str) -> None:
+    def __init__(self, signals: Signals, mode: str, beside: Mapping[str, np.ndarray]) -> None:
         self.signals = signals
         self.mode = mode
-        self._loaded: dict[str, np.ndarray] = {}
-        self._names = tuple(self._recorded())
+        self.loaded: dict[str, np.ndarray] = dict(beside)
+        self._names = (*self._recorded(), *beside)
+        self._slab: SlabSignals | None = None
+
+    @property
+    def slabs(self) -> list[slice]:
+        """The training samples in parts that can be read one at a time, as the files hold them."""
+        first = epoch_path(self.signals.folder, self.mode, 0)
+        samples = pl.scan_parquet(first).select(pl.len()).collect().item()
+        return [slice(start, min(start + ROW_GROUP, samples)) for start in range(0, samples, ROW_GROUP)]
+
+    def rows(self, slab: slice) -> SlabSignals:
+        """Return the signals of one of the `slabs` alone; the last one asked for is kept."""
+        if self._slab is None or self._slab.slab != slab:
+            self._slab = SlabSignals(self, slab)
+        return self._slab
 
     def _recorded(self) -> Iterator[str]:
         wanted = self.signals.fields
@@ -327,9 +358,12 @@ class ModeSignals(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._loaded:
-            self._loaded[name] = self._read(name)
-        return self._loaded[name]
+        if name not in self.loaded:
+            self.loaded[name] = self._read(name)
+        return self.loaded[name]
+
+    def __contains__(self, name: object) -> bool:  # what stands in Mapping would read the array to find out
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -339,15 +373,52 @@ class ModeSignals(Mapping[str, np.ndarray]):
 
     def _read(self, name: str) -> np.ndarray:
         if name in PER_EPOCH or name == "val_loss":
-            validation = name == "val_loss"
-            column = "loss" if validation else name
-            paths = [
-                epoch_path(self.signals.folder, self.mode, epoch, validation=validation)
-                for epoch in range(self.signals.run["epochs"])
-            ]
-            return np.stack([pl.read_parquet(path, columns=[column])[column].to_numpy() for path in paths])
-        ids, values = read_array(self.signals.folder, name)
-        expected = self.signals.val_sample_ids if SIGNALS[name].axes[0] == "M" else self.signals.sample_ids
-        if ids != expected:
+            return self.read_epochs(name)
+        validation = SIGNALS[name].axes[0] == "M"
+        expected = self.signals.val_ids_digest if validation else self.signals.ids_digest
+        if _ids_digest(self.signals.folder, name) != expected:
             raise IncompleteRecording(f"{name}.npz of run {self.signals.run['run_id']} covers other samples")
-        return values
+        return read_array(self.signals.folder, name)[1]
+
+    def read_epochs(self, name: str, slab: slice | None = None) -> np.ndarray:
+        """Return a signal over epochs, of all samples or of those of a slab."""
+        validation = name == "val_loss"
+        column = "loss" if validation else name
+        part = slice(0, None) if slab is None else slab
+        length = None if part.stop is None else part.stop - part.start
+        rows = []
+        for epoch in range(self.signals.run["epochs"]):
+            path = epoch_path(self.signals.folder, self.mode, epoch, validation=validation)
+            frame = pl.scan_parquet(path).select(column).slice(part.start, length).collect()
+            rows.append(frame[column].to_numpy())
+        return np.stack(rows)
+
+
+class SlabSignals(Mapping[str, np.ndarray]):
+    """The signals of consecutive training samples; what is over epochs is read for these alone."""
+
+    def __init__(self, whole: ModeSignals, slab: slice) -> None:
+        self.slab = slab
+        self._whole = whole
+        self._read: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        axes = SIGNALS[name].axes if name in SIGNALS else ""
+        if "N" not in axes:
+            return self._whole[name]
+        if name not in self._whole:
+            raise KeyError(name)
+        if axes != "TN" or name in self._whole.loaded:
+            return self._whole[name][(slice(None),) * axes.index("N") + (self.slab,)]
+        if name not in self._read:
+            self._read[name] = self._whole.read_epochs(name, self.slab)
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._whole
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole)
+
+    def __len__(self) -> int:
+        return len(self._whole)

@@ -33,13 +33,17 @@ class Asked:
     settings: Mapping[str, Any]
 
 
-def score_in_blocks(asked: Sequence[Asked], *, threads: int | None = None) -> list[np.ndarray]:
+def score_in_blocks(
+    asked: Sequence[Asked], once: dict[str, Any], *, threads: int | None = None
+) -> list[np.ndarray]:
     """Run `per_sample` scorers over the same samples, and return one float64 array (N,) for each.
 
     Parameters
     ----------
     asked
         What to run.
+    once
+        By scorer, what its `Scorer.once` returned for an earlier slab of the same recording; added to.
     threads
         As many as there are processors where None.
 
@@ -48,11 +52,12 @@ def score_in_blocks(asked: Sequence[Asked], *, threads: int | None = None) -> li
     BadInput
         Two of them have signals of different numbers of samples.
     """
-    if not asked:
-        return []
     arrays = {id(array): (name, array) for one in asked for name, array in _over_samples(one)}
     samples = _common_length(asked)
-    once = [_once(one) for one in asked]
+    for one in asked:
+        if one.known.once is not None and one.known.name not in once:
+            fixed = (array for name, array in one.given.items() if "N" not in SIGNALS[name].axes)
+            once[one.known.name] = one.known.once(*fixed)
     results = [np.empty(samples) for _ in asked]
     step = _block_length(sum(array.nbytes for _, array in arrays.values()), samples)
     memory = threading.local()
@@ -69,13 +74,14 @@ def score_in_blocks(asked: Sequence[Asked], *, threads: int | None = None) -> li
                 np.copyto(block[key], part)
             else:
                 block[key] = np.array(part, order="C")
-        for one, more, result in zip(asked, once, results, strict=True):
+        for one, result in zip(asked, results, strict=True):
             seen = None if one.seen is None else block[id(one.seen)]
             given = {
                 name: masked_where_unseen(name, block.get(id(array), array), seen)
                 for name, array in one.given.items()
             }
-            result[rows] = one.known.function(**given, **one.settings, **more)
+            shared = {"once": once[one.known.name]} if one.known.name in once else {}
+            result[rows] = one.known.function(**given, **one.settings, **shared)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for _ in pool.map(score, range(0, max(samples, 1), step)):
@@ -112,12 +118,6 @@ def _common_length(asked: Sequence[Asked]) -> int:
         if length != samples:
             raise BadInput(f"'{first}' has {samples} samples but '{name}' has {length}")
     return samples
-
-
-def _once(one: Asked) -> dict[str, Any]:
-    if one.known.once is None:
-        return {}
-    return {"once": one.known.once(*(a for name, a in one.given.items() if "N" not in SIGNALS[name].axes))}
 
 
 def _block_length(size: int, samples: int) -> int:

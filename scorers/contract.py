@@ -21,7 +21,7 @@ import polars as pl
 from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
 from tracesift.scorers.blocks import Asked, masked_where_unseen, score_in_blocks
 from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
-from tracesift.scorers.gather import View, gather, views_of
+from tracesift.scorers.gather import View, gather, slabs_of, views_of
 
 
 def scorer(
@@ -176,18 +176,36 @@ def compute(
         if name not in asked:
             find(name)
             raise BadInput(f"settings were given for '{name}', which is not among the scorers asked for")
-    view, kept = views_of(signals), dict[tuple[int, str], np.ndarray]()
-    prepared = [_asked(one, view, device, params.get(one.name), mode, kept) for one in found]
-    together = [one for one in prepared if one.known.per_sample]
-    columns = dict(zip((one.known.name for one in together), score_in_blocks(together), strict=True))
-    for one in prepared:
-        if not one.known.per_sample:
-            columns[one.known.name] = np.asarray(_run(one), dtype=np.float64)
+    view = views_of(signals)
+    together = [one for one in found if one.per_sample]
+    columns = _compute_together(together, view, params, mode) if together else {}
+    kept: dict[tuple[int, str], np.ndarray] = {}
+    for one in found:
+        if not one.per_sample:
+            values = _run(_asked(one, view(one, _mode(one, mode)), params.get(one.name), kept, device))
+            columns[one.name] = pl.Series(one.name, np.asarray(values, dtype=np.float64))
     for name in asked[1:]:
         if len(columns[name]) != len(columns[asked[0]]):
             sizes = f"'{asked[0]}' has {len(columns[asked[0]])} samples but '{name}' has {len(columns[name])}"
             raise BadInput(sizes)
-    return pl.DataFrame({name: columns[name] for name in asked}, schema=dict.fromkeys(asked, pl.Float64()))
+    return pl.DataFrame([columns[name] for name in asked])
+
+
+def _compute_together(
+    together: Sequence[Scorer], view: View, params: Mapping[str, Mapping[str, Any]], mode: str | None
+) -> dict[str, pl.Series]:
+    """Run `per_sample` scorers, over one slab of a recording after another where it is read in slabs."""
+    sources = [view(one, _mode(one, mode)) for one in together]
+    slabs: dict[str, list[pl.Series]] = {one.name: [] for one in together}
+    once: dict[str, Any] = {}
+    for parts in zip(*(slabs_of(source) for source in sources), strict=True):
+        kept: dict[tuple[int, str], np.ndarray] = {}
+        asked = [
+            _asked(one, part, params.get(one.name), kept) for one, part in zip(together, parts, strict=True)
+        ]
+        for one, values in zip(together, score_in_blocks(asked, once), strict=True):
+            slabs[one.name].append(pl.Series(one.name, values))
+    return {name: pl.concat(values, rechunk=False) for name, values in slabs.items()}
 
 
 def diagnose(
@@ -199,7 +217,10 @@ def diagnose(
     mode: str | None = None,
 ) -> dict[str, Any]:
     """Run the diagnostic `name` on signals, as `compute` runs a scorer, and return its findings."""
-    result: dict[str, Any] = _run(_asked(find_diagnostic(name), views_of(signals), device, params, mode, {}))
+    known = find_diagnostic(name)
+    result: dict[str, Any] = _run(
+        _asked(known, views_of(signals)(known, _mode(known, mode)), params, {}, device)
+    )
     return result
 
 
@@ -293,14 +314,13 @@ def _mode(known: Scorer, mode: str | None) -> str | None:
 
 def _asked(
     known: Scorer,
-    view: View,
-    device: str,
+    source: Mapping[str, Any],
     params: Mapping[str, Any] | None,
-    mode: str | None,
     kept: dict[tuple[int, str], np.ndarray],
+    device: str = "cpu",
 ) -> Asked:
     settings = _settings(known, params)
-    given, seen = gather(known, view(known, _mode(known, mode)), kept)
+    given, seen = gather(known, source, kept)
     if known.takes_device:
         settings["device"] = _device(device)
     return Asked(known=known, given=given, seen=seen, settings=settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,19 @@ def views_of(signals: Any) -> View:
         return opened[mode]
 
     return view
+
+
+def slabs_of(source: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the source in parts of consecutive samples; a mapping that cannot be cut is one part.
+
+    A recording on disk has ``slabs``, slices over the samples, and ``rows(slab)``, the signals of these alone.
+    """
+    slabs = getattr(source, "slabs", None)
+    if slabs is None:
+        yield source
+        return
+    for slab in slabs:
+        yield source.rows(slab)  # type: ignore[attr-defined]
 
 
 def gather(

@@ -8,6 +8,7 @@ import pytest
 
 from tracesift.catalog.schema import BadInput, IncompleteRecording
 from tracesift.pipelines import signals
+from tracesift.scorers.contract import compute
 
 IDS = pl.Series("sample_id", ["a", "b", "ü"])
 
@@ -139,3 +140,48 @@ def test_runs_are_listed_and_dropped(tmp_path):
     assert set(written["files"]) == {f"mode=in_training/epoch-000{n}.parquet" for n in (0, 1)} | {
         "labels.npz"
     }
+
+
+def test_a_recording_is_scored_slab_after_slab_to_the_same_bytes(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    ids = pl.Series("sample_id", [f"{i:04d}" for i in range(700)])
+    loss = rng.random((5, 700), dtype=np.float32)
+    loss[2, 100:300] = np.nan
+    for epoch in range(5):
+        columns = {"loss": loss[epoch], "correct": loss[epoch] < 0.5, "seen": ~np.isnan(loss[epoch])}
+        signals.write_epoch(tmp_path, "r1", "epoch_end", epoch, ids, columns)
+        validation = {"loss": loss[epoch, :40], "seen": np.ones(40, dtype=bool)}
+        signals.write_epoch(tmp_path, "r1", "epoch_end", epoch, ids[:40], validation, validation=True)
+    folder = signals.run_folder(tmp_path, "r1")
+    labels = rng.integers(0, 3, 700)
+    signals.write_array(folder, "labels", ids.to_list(), labels)
+    signals.write_array(folder, "val_labels", ids[:40].to_list(), labels[:40])
+    signals.finish_run(
+        tmp_path,
+        "r1",
+        {"kind": "recorded", "modes": ["epoch_end"], "epochs": 5, "fields": ["loss", "correct"]},
+    )
+    asked = ["cld", "fkl", "mean_loss", "loss_gmm"]
+    whole = compute(
+        asked,
+        {
+            "loss": loss, "correct": loss < 0.5, "seen": ~np.isnan(loss), "labels": labels,
+            "val_loss": loss[:, :40], "val_labels": labels[:40],
+        },
+    )  # fmt: skip
+    monkeypatch.setattr(signals, "ROW_GROUP", 256)
+    reads = []
+    read_epochs = signals.ModeSignals.read_epochs
+    monkeypatch.setattr(
+        signals.ModeSignals,
+        "read_epochs",
+        lambda self, name, slab=None: reads.append((name, slab)) or read_epochs(self, name, slab),
+    )
+    in_slabs = compute(asked, signals.load_signals(tmp_path, "r1"), mode="epoch_end")
+    assert in_slabs.equals(whole, null_equal=True)
+    assert [slab for name, slab in reads if name == "correct"] == [
+        slice(0, 256),
+        slice(256, 512),
+        slice(512, 700),
+    ]
+    assert [name for name, _ in reads].count("val_loss") == 1

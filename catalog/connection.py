@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +62,23 @@ def records(
     con.execute(sql, list(parameters))
     names = [column[0] for column in con.description or ()]
     return [dict(zip(names, row, strict=True)) for row in con.fetchall()]
+
+
+def interruptible(con: duckdb.DuckDBPyConnection, ask: Callable[[], _T]) -> _T:
+    """Return what `ask` returns of a query on `con`, and let Ctrl-C stop it at once.
+
+    DuckDB 2.0.0 with several threads often hears of the signal only when a query has ended, and so may a Python
+    thread that waits without an end; so the query runs beside this thread, which looks up now and then.
+    """
+    with futures.ThreadPoolExecutor(max_workers=1) as beside:
+        answer = beside.submit(ask)
+        try:
+            while not futures.wait([answer], timeout=0.1).done:
+                pass
+        except KeyboardInterrupt:
+            con.interrupt()
+            raise
+        return answer.result()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import duckdb
 import polars as pl
 
 from tracesift.catalog import explain, scores, views
-from tracesift.catalog.connection import CATALOG_FILE, literal, reading, rows, writing
+from tracesift.catalog.connection import CATALOG_FILE, interruptible, literal, reading, rows, writing
 from tracesift.catalog.copying import copied
 from tracesift.catalog.creation import create
 from tracesift.catalog.files import canonical_json, replacing
@@ -288,7 +288,7 @@ class Catalog:
                 found = con.extract_statements(sql)
                 _check_statements([statement.type.name for statement in found])
                 given = params if isinstance(params, Mapping) else list(params)
-                answer: pl.DataFrame = con.sql(sql, params=given or None).pl()
+                answer: pl.DataFrame = interruptible(con, lambda: con.sql(sql, params=given or None).pl())
             except duckdb.InterruptException:
                 raise
             except (duckdb.Error, pl.exceptions.PolarsError) as error:

@@ -79,6 +79,9 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:
         app = program()
+        if not arguments or arguments[0].startswith("-"):
+            for name in COMMANDS:
+                app[name]  # loads it, so that the overview says what it does
         arguments, tables = take_config(app, arguments)
         if tables:
             app.config = (Dict(tables, source="--config"),)

@@ -1,0 +1,306 @@
+"""The command line as a program: exit codes, one JSON document, options from a file, dry runs and help."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.manifest import read_manifest
+from tracesift.catalog.store import Catalog
+from tracesift.flows import cli, score
+from tracesift.flows.cli import COMMANDS, program, run
+from tracesift.flows.config_file import _options
+
+FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")
+SCRIPT = str(Path(sys.executable).with_name("tracesift"))
+
+
+@pytest.fixture
+def told(capsys):
+    """A function: run a command in this process, and return exit code, stdout and stderr."""
+
+    def call(*words):
+        capsys.readouterr()
+        code = run([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+# --- one JSON document
+
+ONE_OF_EACH = {
+    "doctor": [], "scorers": [], "selectors": [],
+    "ingest": ["good.csv"], "record": [*FEW], "embed": [], "score": [], "report": [],
+    "curate": ["good.csv", *FEW], "import": ["own.npz"], "select": ["ccs", "--keep", "0.3"],
+    "forget": ["ids.txt"], "evaluate": ["ccs", "--epochs", "1", "--threads", "1"],
+    "review export": [], "review import": ["review.csv"], "sql": ["SELECT * FROM sample_scores LIMIT 3"],
+    "why": ["s001"], "verify": ["w/manifests/ccs"], "diff": ["pruned", "denoised"], "gc": ["--keep", "1"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(made, tmp_path_factory):
+    """A working directory for all commands, one after the other: a table, a curated workspace, small files."""
+    folder = tmp_path_factory.mktemp("bench")
+    shutil.copy(made / "good.csv", folder)
+    shutil.copytree(made / "base", folder / "w")
+    table = pl.read_csv(folder / "good.csv")
+    ids, labels = (np.array(table[name].to_list()) for name in ("id", "label"))
+    np.savez(
+        folder / "own.npz",
+        sample_ids=ids,
+        labels=labels,
+        classes=np.array(["x", "y"]),
+        logits=np.random.default_rng(0).normal(size=(2, len(ids), 2)).astype(np.float32),
+    )
+    trained = Catalog(folder / "w").query("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY 1")
+    (folder / "review.csv").write_text(f"sample_id,verified_label\n{trained['sample_id'][0]},x\n")
+    (folder / "ids.txt").write_text("\n".join(trained["sample_id"][:2]))
+    return folder
+
+
+def test_every_command_is_tried_here():
+    assert {name.split()[0] for name in ONE_OF_EACH} == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_json_is_one_document_on_stdout(name, bench, monkeypatch, told):
+    monkeypatch.chdir(bench)
+    code, out, err = told(*name.split(), *ONE_OF_EACH[name], "--workspace", "w", "--json")
+    assert code == 0, err
+    assert json.loads(out)  # refuses anything before or behind the one document
+    assert "NaN" not in out
+    for line in err.splitlines():
+        assert not line.startswith(("{", "[", '"'))
+
+
+def test_a_dry_run_is_one_document_too_and_writes_nothing(made, tmp_path, monkeypatch, told, state):
+    shutil.copy(made / "good.csv", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = told("curate", "good.csv", "--workspace", "w", "--dry-run", "--evaluate", "--json", *FEW)
+    assert code == 0
+    assert {"steps", "minutes", "megabytes"} <= json.loads(out).keys()
+    assert [path.name for path in tmp_path.iterdir()] == ["good.csv"]
+    code, out, _ = told("curate", "good.csv", "--workspace", "w", "--dry-run", *FEW)
+    assert "nothing was written" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["good.csv"]
+    before = state(made / "base")
+    assert told("curate", "good.csv", "--workspace", made / "base", "--dry-run", *FEW)[0] == 0
+    code, out, _ = told("gc", "--keep", "1", "--dry-run", "--json", "--workspace", made / "base")
+    assert json.loads(out)["dry_run"] is True
+    assert state(made / "base") == before
+
+
+# --- exit codes
+
+
+def test_wrong_usage_and_bad_input_are_2(told):
+    for words in (["sql"], ["curate", "--nope"], ["curate", "no-such.csv"], ["nope"]):
+        code, out, err = told(*words)
+        assert (code, out) == (2, "")
+        assert err.startswith("tracesift: ")
+        assert err.count("\n") == 1
+
+
+def test_a_failure_of_ours_is_1_in_one_line_and_debug_shows_where(place, monkeypatch, told):
+    def broken(*_):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(score, "flag", broken)
+    code, out, err = told("score", "--workspace", "w")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == "tracesift failed: ZeroDivisionError: of ours (--debug shows where)"
+    assert "Traceback" not in err
+    with pytest.raises(ZeroDivisionError):
+        run(["--debug", "score", "--workspace", "w"])
+
+
+def test_a_manifest_that_does_not_match_is_1(place, told):
+    members = Path("w/manifests/pruned/members.parquet")
+    members.write_bytes(members.read_bytes()[:-1] + b"?")
+    code, out, _ = told("verify", "w/manifests/pruned", "--json", "--workspace", "w")
+    assert code == 1
+    assert json.loads(out)["matches"] is False
+
+
+def test_ctrl_c_is_130_and_leaves_the_workspace_whole(place, made, monkeypatch, told, state):
+    kept = score.label_noise
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(score, "label_noise", interrupted)
+    words = ("curate", "good.csv", "--workspace", "fresh", *FEW)
+    code, out, err = told(*words)
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "stopped; run the same command again to go on where it was"
+    assert not Path("fresh/.holder.json").exists()
+    assert not [*Path("fresh").rglob(".tmp-*")]
+    epochs = {path: path.stat().st_mtime_ns for path in Path("fresh/signals").rglob("epoch-0*.parquet")}
+    assert epochs
+    monkeypatch.setattr(score, "label_noise", kept)
+    assert told(*words)[0] == 0
+    assert {
+        path: path.stat().st_mtime_ns for path in epochs
+    } == epochs  # it went on, and trained nothing again
+    for name in ("pruned", "denoised", "forget-ready"):
+        ours, theirs = (
+            read_manifest(root / "manifests" / name / "manifest.json")
+            for root in (Path("fresh"), made / "base")
+        )
+        assert ours.fingerprint == theirs.fingerprint
+
+
+def test_ctrl_c_while_a_query_runs(place):
+    """DuckDB hears of the signal itself."""
+    query = "SELECT sum(range * range % 7) FROM range(1000000000000)"
+    running = subprocess.Popen(
+        [SCRIPT, "sql", query, "--workspace", "w"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    time.sleep(4)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (130, ""), err
+    assert err == "stopped; run the same command again to go on where it was\n"
+
+
+def test_a_reader_that_leaves_early_is_no_failure(place):
+    command = f"{SCRIPT} sql 'FROM trajectories' --csv --workspace w | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("run_id,epoch,mode,sample_id")
+
+
+# --- options from a file
+
+
+@pytest.fixture
+def config(place):
+    """A function: write options.toml."""
+    return Path("options.toml").write_text
+
+
+def chosen(name):
+    return read_manifest(f"w/manifests/{name}/manifest.json").selector
+
+
+def test_the_command_line_beats_the_file(config, told):
+    config('[select]\nkeep = 0.5\nname = "from-file"\nseed = 4\nparam = ["strata=7", "per_class=true"]\n')
+    words = ("select", "ccs", "--workspace", "w", "--config", "options.toml")
+    assert told(*words)[0] == 0
+    assert (chosen("from-file").budget, chosen("from-file").seed) == (0.5, 4)
+    assert chosen("from-file").params["strata"] == 7
+    assert chosen("from-file").params["per_class"] is True
+    assert told(*words, "--keep", "0.25", "--name", "other")[0] == 0
+    assert (chosen("other").budget, chosen("other").seed) == (0.25, 4)
+    assert told("--config=options.toml", *words[:-2], "--name", "third")[0] == 0  # wherever it stands
+    assert chosen("third").budget == 0.5
+
+
+def test_curate_reads_the_tables_of_its_steps(config, told, monkeypatch):
+    config(
+        '[ingest]\nlabel = "label"\nfeatures = ["a", "b"]\n[record]\nepochs = 2\nfolds = 0\nthreads = 1\n'
+        '[select]\nkeep = 0.25\n[curate]\nmax_drop = 0.01\nworkspace = "other"\nforget = "ids.txt"\njson = true\n'
+    )
+    Path("ids.txt").write_text("s001")
+    monkeypatch.setattr("tracesift.flows.curate.curate", lambda job: jobs.append(job) or {})
+    jobs = []
+    assert told("curate", "good.csv", "--config", "options.toml", "--epochs", "4") == (0, "{}\n", "")
+    (job,) = jobs
+    assert (job.training.epochs, job.training.folds, job.training.threads) == (4, 0, 1)
+    assert (job.choosing.keep, job.choosing.max_drop) == (0.25, 0.01)
+    assert (job.reading.label, job.reading.features) == ("label", ("a", "b"))
+    assert (job.workspace, job.forget) == ("other", "ids.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[select]\nkep = 0.3", "[select] has no option kep (did you mean 'keep'?)"),
+        ("[curate]\nmax-dorp = 0.3", "[curate] has no option max-dorp (did you mean 'max-drop'?)"),
+        ("[curat]\nkeep = 0.3", "[curat] is no command (did you mean 'curate'?)"),
+        ("[review.export]\ncuont = 3", "[review.export] has no option cuont (did you mean 'count'?)"),
+        ("keep = 0.3", "keep stands in no table"),
+        ("select = 0.3", "select"),
+        ('[select]\nkeep = "many"', "unable to convert"),
+        ("[select]\nkeep = 1.5", "--keep 1.5"),
+        ("[select]\nkeep = [0.3", "is not TOML"),
+        ('[select]\nconfig = "more.toml"', "has no option config"),
+    ],
+)
+def test_a_file_that_says_what_no_command_takes(text, says, config, told, state):
+    before = state(Path("w"))
+    config(text)
+    size = [] if "keep =" in text else ["--keep", "0.3"]
+    code, out, err = told("select", "ccs", *size, "--workspace", "w", "--config", "options.toml")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert says in err
+    assert state(Path("w")) == before
+
+
+def test_options_of_a_command_with_parts(config, told):
+    config("[review.export]\ncount = 1\n[review.import]\n")
+    assert told("review", "export", "--workspace", "w", "--config", "options.toml")[0] == 0
+    assert len(pl.read_csv("w/review.csv")) <= 1
+
+
+# --- help and version
+
+
+def paths(app=None, before=()):
+    """Every command and part of a command."""
+    app = program() if app is None else app
+    for name in app:
+        if not name.startswith("-"):
+            yield (*before, name), app[name]
+            yield from paths(app[name], (*before, name))
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), [*paths()], ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_help_names_every_option(words, command, tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    for ask in ("--help", "-h"):
+        code, out, err = told(*words, ask)
+        assert (code, err) == (0, "")
+        assert f"tracesift {' '.join(words)}" in out
+        parts = [name for name in command if not name.startswith("-")]
+        for option in () if parts else _options(command):
+            assert f"--{option} " in out, option
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], []])
+def test_the_overview_says_what_each_command_does(words, told):
+    code, out, err = told(*words)
+    assert (code, err) == (0, "")
+    for name in COMMANDS:
+        (line,) = [line for line in out.splitlines() if line.startswith(f"│ {name} ")]
+        assert len(line.split()) > 5, line
+
+
+def test_version(told):
+    assert told("--version") == (0, f"{version('tracesift')}\n", "")
+
+
+def test_the_script_calls_run(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tracesift", "--version"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 0

@@ -383,7 +383,14 @@ def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
         label_noise=pl.when(wrong).then(pl.lit(value=True)).otherwise("label_noise"),
         suggestion=pl.when(wrong).then("verified_label").otherwise("suggestion"),
         confidence=pl.when(wrong).then(1.0).otherwise("confidence"),
+        preferred_label_posterior=pl.when(wrong).then(1.0).otherwise(_preferred(frame)),
     ).drop("verified_label")
+
+
+def _preferred(frame: pl.DataFrame) -> pl.Expr:
+    """Return the probability that the suggestion is right, null where it was not scored."""
+    known = "preferred_label_posterior" in frame.columns
+    return pl.col("preferred_label_posterior") if known else pl.lit(None, pl.Float64)
 
 
 def _is_flagged() -> pl.Expr:

@@ -108,7 +108,7 @@ def render_report(data: ReportData) -> str:
         "flag_rows": report_tables.flag_rows(data.flags),
         "unlearnable": _unlearnable(data, frozenset(shown["sample_id"])),
         "diagnostics": {
-            name: report_tables.evidence(found)
+            name: report_tables.evidence(report_tables.with_class_names(found, data.dataset["classes"]))
             for name, found in data.diagnostics.items()
             if name != "residual_verdict"
         },
@@ -185,7 +185,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        anchor=charts.anchor, in_workspace=in_workspace, number=number, prose=prose, readable=readable
+        anchor=charts.anchor,
+        chance=report_tables.chance,
+        in_workspace=in_workspace,
+        number=number,
+        prose=prose,
+        readable=readable,
     )
     return environment
 

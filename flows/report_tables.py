@@ -228,6 +228,36 @@ def _with_names(line: Mapping[str, Any], classes: Sequence[str]) -> dict[str, An
     }
 
 
+def with_class_names(found: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return a diagnostic with the indices in its table `classes` written as the names of the classes.
+
+    Examples
+    --------
+    >>> with_class_names({"rate": 0.1, "classes": [{"class": 1, "anchors": 9, "most_often": 0}]}, ["cat", "dog"])
+    {'rate': 0.1, 'classes': [{'class': 'dog', 'anchors': 9, 'most_often': 'cat'}]}
+    """
+    if "classes" not in found:
+        return dict(found)
+    rows = [
+        {key: classes[value] if key in ("class", "most_often") else value for key, value in row.items()}
+        for row in found["classes"]
+    ]
+    return {**found, "classes": rows}
+
+
+def chance(probability: float) -> str:
+    """Return an estimated probability in per cent; it is never written as certain.
+
+    Examples
+    --------
+    >>> chance(0.874), chance(0.9996), chance(0.0)
+    ('87 %', '> 99 %', '< 1 %')
+    """
+    if probability >= 0.995:
+        return "> 99 %"
+    return f"{100 * probability:.0f} %" if probability >= 0.005 else "< 1 %"
+
+
 def evidence(found: Mapping[str, Any]) -> dict[str, Any]:
     """Split a diagnostic into single numbers and tables, so that nested results can be read.
 

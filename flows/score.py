@@ -244,7 +244,9 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     verdict = diagnostics_of(work).get("residual_verdict")
     witnessed = "aum" in frame.columns or "mean_loss" in frame.columns
     rules: dict[str, Callable[[], pl.DataFrame]] = {
-        "label_noise": lambda: _judged(work, scored["run_id"], frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
+        "label_noise": lambda: (
+            _judged(work, scored["run_id"], frame) if witnessed else _cannot_tell(frame, NO_WITNESS)
+        ),
         "unlearnable": lambda: unlearnable(frame, verdict=verdict),
     }
     counts = {}

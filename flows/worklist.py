@@ -280,7 +280,7 @@ def export_review(listed: pl.DataFrame, content: Mapping[str, Any] | None, path:
         shown = None if content is None else content.get(row["sample_id"])
         cells = {**row, "content": _cell(shown, path, row), "verified_label": ""}
         if cells["confidence"] is not None:
-            cells["confidence"] = f"{cells['confidence']:.4f}"
+            cells["confidence"] = f"{min(cells['confidence'], 0.9999):.4f}"  # an estimate is never certain
         writer.writerow([guard(cells.get(column)) for column in REVIEW_COLUMNS])
     write_bytes(path, b"\xef\xbb\xbf" + buffer.getvalue().encode())
     return path

@@ -1,9 +1,9 @@
 """Turn label-noise flags into a cleaned set: relabel, drop, or give less weight.
 
-One decision in three forms. In mode `auto` a flagged sample whose wrongness is near certain and that has a
-suggestion gets the suggested label; of the others the worst are dropped, at most `max_drop` of all samples;
-the rest stay with a weight that falls with the confidence of the flag. A null flag (cannot tell) is never
-acted upon.
+One decision in three forms. A wrong label does not make the suggestion right, so in mode `auto` a flagged sample
+gets the suggested label only where that is near certain to be the true one; of the others the worst are dropped,
+at most `max_drop` of all samples; the rest stay with a weight that falls with the confidence of the flag. A null
+flag (cannot tell) is never acted upon.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Decision:
 
 
 @selector(
-    version=1,
+    version=2,
     budget=False,
-    columns=("flag", "confidence", "suggestion"),
+    columns=("flag", "confidence", "suggestion", "certainty"),
     reference="ours; dropping, relabelling and reweighting from one flag",
 )
 def denoise(
@@ -55,6 +55,7 @@ def denoise(
     flag: str = "label_noise",
     confidence: str = "confidence",
     suggestion: str = "suggestion",
+    certainty: str = "preferred_label_posterior",
 ) -> pl.DataFrame:
     """Drop, relabel or down-weight the samples that are flagged as mislabeled; keep all others.
 
@@ -66,12 +67,14 @@ def denoise(
     max_drop : float
         Most that may be dropped, as a share in [0, 1] of all samples; the most confident flags go first.
     relabel_confidence : float
-        Least confidence for a new label.
+        Least probability that the suggestion is the true label. Only mode `relabel` takes the confidence of the
+        flag where the frame has no column `certainty`; mode `auto` does not relabel without it.
     min_weight : float
         Least weight; otherwise it is 1 - confidence.
-    flag, confidence, suggestion : str
-        Columns: a Boolean (null = cannot tell), the probability that the label is wrong, and the label to use
-        instead (may be absent, except in mode `relabel`).
+    flag, confidence, suggestion, certainty : str
+        Columns: a Boolean (null = cannot tell), the probability that the label is wrong, the label to use
+        instead (may be absent, except in mode `relabel`), and the probability that this one is right (may be
+        absent).
 
     Returns
     -------
@@ -83,45 +86,61 @@ def denoise(
     --------
     >>> frame = pl.DataFrame(
     ...     {"sample_id": list("abcd"), "label": list("xxyy"), "label_noise": [True, False, None, False],
-    ...      "confidence": [0.99, 0.0, None, 0.0], "suggestion": ["y", None, None, None]}
+    ...      "confidence": [0.99, 0.0, None, 0.0], "suggestion": ["y", None, None, None],
+    ...      "preferred_label_posterior": [0.98, 0.0, 0.4, 0.0]}
     ... )
     >>> denoise(frame).select("role", "new_label").row(0)
     ('relabel', 'y')
     """
     _check(frame, mode, max_drop, relabel_confidence, min_weight, flag, confidence, suggestion)
-    wanted = [name for name in ("sample_id", "label", flag, confidence, suggestion) if name in frame.columns]
+    sureness = certainty if certainty in frame.columns else confidence if mode == "relabel" else None
+    wanted = ["sample_id", "label", flag, confidence, suggestion, certainty]
+    wanted = [name for name in wanted if name in frame.columns]
     frame = frame.select(list(dict.fromkeys(wanted)))  # so that no other column can collide with ours
     known = set(frame["label"].unique())
     rows = frame.with_row_index("row").filter(pl.col(flag).fill_null(value=False))
     rows = rows.with_columns(
         pl.col(confidence).cast(pl.Float64).fill_nan(None).alias("sure"),
         (pl.col(suggestion) if suggestion in frame.columns else pl.lit(None, pl.String)).alias("instead"),
+        (pl.col(sureness) if sureness else pl.lit(None)).cast(pl.Float64).fill_nan(None).alias("right"),
     ).sort(["sure", "sample_id"], descending=[True, False], nulls_last=True)
     left = Counter(frame["label"].to_list())
     decisions: dict[int, Decision] = {}
     for step in STEPS[mode]:
         limit = int(exact_share(max_drop) * frame.height) if step == "drop" else frame.height
-        for row, label, sure, instead in rows.select("row", "label", "sure", "instead").iter_rows():
+        for row, label, sure, instead, right in rows.select(
+            "row", "label", "sure", "instead", "right"
+        ).iter_rows():
             if row in decisions or limit == 0:
                 continue
-            good = instead in known and instead != label and sure is not None and sure >= relabel_confidence
+            good = instead in known and instead != label and right is not None and right >= relabel_confidence
             if step == "reweight" or (left[label] > 1 and (step == "drop" or good)):
-                decisions[row] = _decide(step, sure, instead, min_weight)
+                decisions[row] = _decide(step, sure, instead, right, min_weight)
                 left[label] -= step != "reweight"
                 limit -= 1
     return _result(frame, rows, decisions, flag, mode, max_drop)
 
 
-def _decide(step: str, sure: float | None, instead: str | None, min_weight: float) -> Decision:
-    said = "confidence unknown" if sure is None else f"confidence {sure:.3f}"
+def _decide(
+    step: str, sure: float | None, instead: str | None, right: float | None, min_weight: float
+) -> Decision:
+    said = "confidence unknown" if sure is None else f"confidence {_below_one(sure)}"
     if step == "relabel":
         return Decision(
-            role="relabel", weight=1.0, new_label=instead, why=f"{said}; label becomes '{instead}'"
-        )
+            role="relabel", weight=1.0, new_label=instead,
+            why=f"{said}; label becomes '{instead}', right with a probability of {_below_one(right)}",
+        )  # fmt: skip
     if step == "drop":
         return Decision(role="drop", weight=0.0, new_label=None, why=f"{said}; dropped")
     weight = round(max(min_weight, 1 - sure), 6) if sure is not None else max(min_weight, UNKNOWN_WEIGHT)
     return Decision(role="keep", weight=weight, new_label=None, why=f"{said}; kept with weight {weight:g}")
+
+
+def _below_one(probability: float | None) -> str:
+    """Write a probability with three decimals; only a person's word (1.0) is certain."""
+    if probability is None:
+        return "unknown"
+    return "over 0.999" if 0.9995 <= probability < 1 else f"{probability:.3f}"
 
 
 def _result(

@@ -1,19 +1,22 @@
 """Flag: the given label is probably wrong. Three answers per sample: yes, no, cannot tell.
 
-The rule in one sentence: *a label is called wrong when two witnesses reject it, the network that trained on
-it (its margin lies in a separate low group) and networks that never saw it (they are as sure of another class
-as they usually are of that class); nothing speaks against it when both accept it; otherwise we cannot tell.*
+The rule in one sentence: *a label is called wrong when networks that never saw the sample prefer another class and
+the label is wrong with a probability of at least 0.8, by the better of two estimates; nothing speaks against it when
+the network that trained on it and those that never saw it both accept it; otherwise we cannot tell.*
 
-The low group must exist: a mixture of one to three Gaussians, its number of components by BIC, whose lowest
-part is apart from the next (Ashman's D >= 2) and mostly rejected by the second witness (>= 80 %, and at least
-50 points more often than the rest). Hard data, overlapping classes and pure noise do not pass, and then
-nothing is flagged. Nor is anything said of a class that the second witness cannot recognise, nor of one that
-would be flagged by more than half.
+The first estimate is `wrong_label_posterior`: cross-fitted probabilities and how often labels are wrong where models
+are surest. The second is the probability of belonging to a separate low group of training margins. That group must
+exist: a mixture of one to three Gaussians, its number of components by BIC, whose lowest part is apart from the next
+(Ashman's D >= 2) and mostly rejected by the cross-fitted networks (>= 80 %, and at least 50 points more often than
+the rest). Both are silent, and then nothing is flagged, on hard data, overlapping classes and pure noise. Nor is
+anything said of a class that the cross-fitted networks cannot recognise, nor of one that would be flagged by more
+than half.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +28,8 @@ from tracesift.selectors.flags.witness import Witness, cross_fitted, in_sample, 
 
 SMALLEST_LOSS = 1e-3
 """Keeps the logarithm finite for a sample that was fitted perfectly."""
+SUREST = 0.999999
+"""An estimate is never certain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,20 +41,14 @@ class Dynamics:
     accepted: np.ndarray
     """(N,) bool: on average over training the label was preferred."""
 
-    def as_score(self, value: float | None) -> float | None:
-        """Return `value` in the column's own units."""
-        if value is None or self.column == "aum":
-            return value
-        return float(np.exp(-value) - SMALLEST_LOSS)
-
 
 @flag(
-    version=1,
+    version=2,
     columns=(
-        "aum", "mean_loss", "oos_margin", "oos_pred",
+        "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
     ),
-    reference="ours, from Pleiss et al. 2020 (margin), Li et al. 2020 (mixture), Northcutt et al. 2021",
+    reference="ours, from Pleiss et al. 2020 (margin), Li et al. 2020 (mixture), Liu and Tao 2016 (anchors)",
 )  # fmt: skip
 def label_noise(
     frame: pl.DataFrame,
@@ -66,26 +65,26 @@ def label_noise(
         `sample_id`, `label`, and the evidence. First witness: `aum` (mean logit margin in training, low =
         suspicious) or `mean_loss`; with both, `mean_loss` is used where only it shows a low group. Second
         witness: `oos_margin` (cross-fitted P[label] minus the largest other) with `oos_pred` (label name).
-        Without these two the evidence is in-sample only and the terms are stricter. Optional:
-        `elr_target_disagreement`, `loss_gmm` (asked in-sample only), `split` (only `train` is judged),
-        `verified` (a person confirmed the label), `suggestion`. A missing number means not observed: that
-        sample is answered with null.
+        Beside these two, `wrong_label_posterior`. Without them the evidence is in-sample only and the terms are
+        stricter. Optional: `elr_target_disagreement`, `loss_gmm` (asked in-sample only), `split` (only `train` is
+        judged), `verified` (a person confirmed the label), `suggestion`. A missing number means not observed:
+        that sample is answered with null.
     min_class : int
         Labels carried by fewer samples are not judged.
     probability : float, optional
-        Least probability of belonging to the low group; 0.9, in-sample 0.99.
+        Least probability that a label is wrong; 0.8, in-sample 0.99.
     separation : float, optional
         Least Ashman's D between the low group and the rest; 2, in-sample 3.
 
     Returns
     -------
     polars.DataFrame
-        Sorted by `sample_id`: `flagged` (bool or null), `score` (`aum` or `mean_loss`), `threshold` (its cut,
-        null without a low group), `reason`, `suggestion` (the class preferred to the label, else null),
-        `confidence` (estimated probability that the label is wrong: that of the low group, lowered but never
-        raised by the likelihood ratio of the second witness's answer; null where it cannot be estimated) and
-        `suspicion` (mean share of the samples that look cleaner, over the witnesses: an order for a worklist,
-        no probability).
+        Sorted by `sample_id`: `flagged` (bool or null), `score` (the confidence), `threshold` (`probability`),
+        `reason`, `suggestion` (the class preferred to the label, else null), `confidence` (estimated probability
+        that the label is wrong: `wrong_label_posterior`, or that of the low group, lowered but never raised by
+        the likelihood ratio of the second witness's answer, whichever is higher; a posterior below one half is a
+        lower estimate that says nothing; null where there is no estimate) and `suspicion` (mean share of the
+        samples that look cleaner, over the witnesses: an order for a worklist, no probability).
 
     Raises
     ------
@@ -95,13 +94,38 @@ def label_noise(
     References
     ----------
     Pleiss et al. 2020, section 3 (area under the margin); Li et al. 2020, section 3.1 (mixture over the
-    losses); Northcutt et al. 2021, section 3.1 (per-class confidence out of sample); Ashman et al. 1994 (D).
+    losses); Liu and Tao 2016, section 4 (anchors); Ashman et al. 1994 (D).
 
     Examples
     --------
     >>> frame = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "y"], "aum": [1.0, -2.0]})
     >>> label_noise(frame).select("flagged", "reason").row(0)
     (None, 'cannot tell: fewer than 10 samples carry this label')
+    """
+    return judge_labels(frame, min_class=min_class, probability=probability, separation=separation)[0]
+
+
+def judge_labels(
+    frame: pl.DataFrame,
+    *,
+    min_class: int = 10,
+    probability: float | None = None,
+    separation: float | None = None,
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Return what `label_noise` answers, and what it found in the dataset as a whole.
+
+    Parameters
+    ----------
+    frame, min_class, probability, separation
+        As for `label_noise`.
+
+    Returns
+    -------
+    answers : polars.DataFrame
+    findings : dict
+        `training_dynamics`, whether they show a separate low group; `second_witness`, who was asked beside the
+        training network; `needed_probability`; `expected_right`, how many of the flagged labels are probably
+        right after all.
     """
     frame = _checked(frame)
     in_train = (frame["split"] == "train").to_numpy()
@@ -112,17 +136,28 @@ def label_noise(
         else:
             witness = in_sample(frame, dynamics.accepted, min_class)
         judged = np.isfinite(dynamics.values) & witness.observed & in_train
-        least = probability if probability is not None else (0.9 if witness.out_of_sample else 0.99)
+        least = probability if probability is not None else (0.8 if witness.out_of_sample else 0.99)
         apart = separation if separation is not None else (2.0 if witness.out_of_sample else 3.0)
         usable = judged & (witness.mute == "")
-        group = find_low_group(dynamics.values, witness, usable, probability=least, separation=apart)
-        wrong = witness.surely & (group.probability >= least)
-        choices.append((dynamics, _without_flooded(frame, witness, judged, wrong), group, judged, wrong))
-    dynamics, witness, group, judged, wrong = next(
-        (choice for choice in choices if choice[2].found), choices[0]
-    )
-    answers = _answers(frame, dynamics, witness, group, judged, wrong)
-    return _explained(frame, answers, dynamics, witness, group)
+        group = find_low_group(dynamics.values, witness, usable, separation=apart)
+        choices.append((dynamics, witness, group, judged))
+    dynamics, witness, group, judged = next((choice for choice in choices if choice[2].found), choices[0])
+    low = _low_confidence(witness, group, judged & (witness.mute == ""))
+    posterior = _posterior(frame, witness)
+    confidence = np.minimum(np.fmax(low, posterior), SUREST)
+    rejects = witness.rejects if witness.out_of_sample else witness.surely
+    wrong = rejects & (confidence >= least)
+    witness = _without_flooded(frame, witness, judged, wrong)
+    by_group = np.isnan(posterior) | (low > posterior)
+    answers = _answers(frame, dynamics, witness, group, judged, wrong, confidence)
+    answers = answers.with_columns(by_group=pl.Series(by_group))
+    findings = {
+        "training_dynamics": f"{dynamics.column}: {group.note}",
+        "second_witness": witness.name,
+        "needed_probability": least,
+        "expected_right": round(float((1 - confidence)[judged & (witness.mute == "") & wrong].sum()), 1),
+    }
+    return _explained(frame, answers, dynamics, witness, least), findings
 
 
 def _checked(frame: pl.DataFrame) -> pl.DataFrame:
@@ -174,6 +209,7 @@ def _answers(
     group: LowGroup,
     judged: np.ndarray,
     wrong: np.ndarray,
+    confidence: np.ndarray,
 ) -> pl.DataFrame:
     """Return `flagged`, `why` (a key of the reasons), `confidence` and `suspicion`, in the frame's order."""
     verified, speaks = frame["verified"].to_numpy(), judged & (witness.mute == "")
@@ -187,13 +223,12 @@ def _answers(
         ["verified", "unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness"],
         default="weak",
     )
-    confidence = np.where(speaks, _confidence(witness, group, speaks), np.nan)
     cleaner = [_share_above(values, judged) for values in (dynamics.values, -witness.doubt)]
     flagged = pl.when(pl.col("why") == "wrong").then(statement=True)
     return pl.DataFrame(
         {
             "why": why,
-            "confidence": np.where(verified, 0.0, confidence).round(6),
+            "confidence": np.where(verified, 0.0, np.where(speaks, confidence, np.nan)).round(6),
             "suspicion": np.mean(cleaner, axis=0).round(6),
         }
     ).with_columns(
@@ -201,7 +236,15 @@ def _answers(
     )
 
 
-def _confidence(witness: Witness, group: LowGroup, speaks: np.ndarray) -> np.ndarray:
+def _posterior(frame: pl.DataFrame, witness: Witness) -> np.ndarray:
+    """Return `wrong_label_posterior` where it says something, else NaN."""
+    if "wrong_label_posterior" not in frame.columns or not witness.out_of_sample:
+        return np.full(frame.height, np.nan)
+    posterior = numbers(frame, "wrong_label_posterior")
+    return np.where(posterior >= 0.5, posterior, np.nan)
+
+
+def _low_confidence(witness: Witness, group: LowGroup, speaks: np.ndarray) -> np.ndarray:
     """Lower the low-group probability by what the second witness says.
 
     Its likelihood ratio is capped at 1: hard but right samples trouble both witnesses, so their agreement is
@@ -231,42 +274,52 @@ def _share_above(values: np.ndarray, judged: np.ndarray) -> np.ndarray:
 
 
 def _explained(
-    frame: pl.DataFrame, answers: pl.DataFrame, dynamics: Dynamics, witness: Witness, group: LowGroup
+    frame: pl.DataFrame,
+    answers: pl.DataFrame,
+    dynamics: Dynamics,
+    witness: Witness,
+    least: float,
 ) -> pl.DataFrame:
-    """Write the reasons, with the numbers that decided, and give the columns their final form."""
-    column, cut, middle = dynamics.column, dynamics.as_score(group.cut), dynamics.as_score(group.middle)
-    below, above = ("<", ">=") if column == "aum" else (">", "<=")
+    """Write the reasons, each with the numbers of its sample alone, and give the columns their final form."""
+    column = dynamics.column
     value = pl.format("{} {}", pl.lit(column), pl.col(column).round_sig_figs(4))
     if witness.out_of_sample:
         said = pl.format(
-            "{} prefer '{}' (margin {})", pl.lit(witness.name), "oos_pred", pl.col("oos_margin").round(3)
+            "{} prefer '{}' (by {})", pl.lit(witness.name), "oos_pred", (-pl.col("oos_margin")).round(3)
         )
         preferred: pl.Expr = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
     else:
         said, preferred = pl.lit(f"rejected by {witness.name}"), pl.lit(None, pl.String)
-    edge = f"{above} {middle:.4g}" if middle is not None else "is on the accepted side"
     alone = "is suspicious" if witness.out_of_sample else "is in-sample"
-    note, verdict = group.note, f"{below} {cut or 0:.4g}, and {{}}"
+    sure = pl.when(pl.col("confidence") >= 0.995).then(pl.lit("more than 99 %"))
+    chance = sure.otherwise(pl.format("{} %", (100 * pl.col("confidence")).round(0).cast(pl.Int64)))
+    grouped = pl.when("by_group").then(pl.format("in training its {} lies in a separate low group", value))
+    how = grouped.otherwise(pl.lit("labels of this dataset are wrong often enough for that"))
+    estimated = pl.when(pl.col("confidence").fill_nan(None) >= 0.005).then(
+        pl.format("; wrong with a probability of {}", chance)
+    )
+    unsure = estimated.otherwise(pl.lit(""))
     sentences = {
         "verified": pl.lit("label verified by a person"),
         "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
-        "mute": pl.format("cannot tell: {}", pl.Series(witness.mute, dtype=pl.String)),
-        "wrong": pl.format(f"label probably wrong: {{}} {verdict}; {note}", value, said),
-        "confirmed": pl.format(f"nothing against the label: {{}} {edge}, accepted by {witness.name}", value),
-        "only_witness": pl.format(f"cannot tell: {{}}, but {{}} is unsuspicious; {note}", said, value),
-        "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}; {note}", value),
-        "weak": pl.format(f"cannot tell: {{}} and {{}}, not clearly enough; {note}", value, said),
+        "mute": pl.format("cannot tell: {}", pl.Series(witness.mute.tolist(), dtype=pl.String)),
+        "wrong": pl.format("label probably wrong, with a probability of {}: {}, and {}", chance, said, how),
+        "confirmed": pl.format(f"nothing against the label: {{}} is clean, accepted by {witness.name}", value),
+        "only_witness": pl.format("cannot tell: {}, but {} is unsuspicious{}", said, value, unsure),
+        "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}{{}}", value, unsure),
+        "weak": pl.format("cannot tell: {} and {}, not clearly enough{}", value, said, unsure),
     }  # fmt: skip
     reason: pl.Expr = pl.coalesce(pl.when(pl.col("why") == key).then(text) for key, text in sentences.items())
     suggested = pl.when(pl.col("suggestion") != pl.col("label")).then("suggestion")
     frame = frame.drop(answers.columns, strict=False)  # columns of an earlier answer
+    confidence = pl.col("confidence").fill_nan(None)
     return pl.concat([frame, answers], how="horizontal").select(
         "sample_id",
         "flagged",
-        pl.col(column).cast(pl.Float64).alias("score"),
-        pl.lit(None if cut is None else round(cut, 6), pl.Float64).alias("threshold"),
+        confidence.alias("score"),
+        pl.lit(least, pl.Float64).alias("threshold"),
         reason.alias("reason"),
         pl.coalesce(preferred, suggested).alias("suggestion"),
-        pl.col("confidence").fill_nan(None),
+        confidence,
         pl.col("suspicion").fill_nan(None),
     )

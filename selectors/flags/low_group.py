@@ -27,8 +27,6 @@ class LowGroup:
 
     probability: np.ndarray
     """(N,) probability of belonging to the group; NaN for samples that were not used."""
-    cut: float | None
-    """Below it the probability is at least the one required; None where no value reaches it."""
     middle: float | None
     """At or above it the probability is below one half."""
     note: str
@@ -40,7 +38,7 @@ class LowGroup:
 
 
 def find_low_group(
-    values: np.ndarray, witness: Witness, usable: np.ndarray, *, probability: float, separation: float
+    values: np.ndarray, witness: Witness, usable: np.ndarray, *, separation: float
 ) -> LowGroup:
     """Look for the largest low part of `values` that is apart from the rest and that the witness rejects.
 
@@ -50,15 +48,13 @@ def find_low_group(
         High = clean.
     usable : ndarray (N,) bool
         Samples that take part.
-    probability : float
-        For `LowGroup.cut`.
     separation : float
         Least Ashman's D between the highest component of the group and the next one.
     """
     everyone, observed = np.full(values.shape, np.nan), values[usable]
     if observed.size < LEAST_SAMPLES or np.ptp(observed) == 0:
         note = f"{observed.size} judgeable samples cannot show two groups"
-        return LowGroup(probability=everyone, cut=None, middle=None, note=note)
+        return LowGroup(probability=everyone, middle=None, note=note)
     mixture, rejects = best_mixture(observed), witness.rejects[usable]
     for lowest in range(mixture.means.size - 1, 0, -1):
         low, apart = mixture.low_probability(observed, lowest), mixture.separation(lowest)
@@ -66,17 +62,16 @@ def find_low_group(
         if apart >= separation and inside >= INSIDE and inside - outside >= CONTRAST:
             everyone[usable] = low
             note = f"low group: D={apart:.2f}, {low.mean():.1%} of the samples, {inside:.0%} of it rejected"
-            cut, middle = _cut(observed, low, probability), _cut(observed, low, 0.5)
-            return LowGroup(probability=everyone, cut=cut, middle=middle, note=note)
-    return LowGroup(probability=everyone, cut=None, middle=None, note=_why_none(mixture, separation))
+            return LowGroup(probability=everyone, middle=_middle(observed, low), note=note)
+    return LowGroup(probability=everyone, middle=None, note=_why_none(mixture, separation))
 
 
 def _share(mask: np.ndarray, weights: np.ndarray) -> float:
     return float((mask * weights).sum() / max(weights.sum(), 1e-12))
 
 
-def _cut(observed: np.ndarray, low: np.ndarray, probability: float) -> float | None:
-    below, above = observed[low >= probability], observed[low < probability]
+def _middle(observed: np.ndarray, low: np.ndarray) -> float | None:
+    below, above = observed[low >= 0.5], observed[low < 0.5]
     return float((below.max() + above.min()) / 2) if below.size and above.size else None
 
 

@@ -69,7 +69,7 @@ def cross_fitted(frame: pl.DataFrame, min_class: int) -> Witness:
         if not problem:
             sure_from[kind] = np.quantile(margin[agrees & (given == kind)], 0.25)
     return Witness(
-        name="cross-fitted models",
+        name="models that never saw it",
         rejects=rejects,
         surely=rejects & (-margin >= sure_from[called]),
         doubt=-margin,
@@ -131,5 +131,5 @@ def _unrecognised(total: int, carried: int, called: int, agreed: int, min_class:
     by_chance = float(hypergeom.sf(agreed - 1, total, carried, called))
     if recall - false_alarms < 0.1 or by_chance > 0.01:
         said = f"{recall:.0%} of this label by its name, and {false_alarms:.0%} of the others"
-        return f"cross-fitted models call {said}"
+        return f"models that never saw them call {said}"
     return ""

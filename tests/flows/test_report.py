@@ -231,7 +231,7 @@ def test_an_item_holds_what_one_needs_to_act(page):
     assert copied[0] == first["sample_id"]
     assert len(page.all("img")) == len(items)
     assert "margin in the low group" in page.text
-    assert f"{first['confidence']:.2f}" in page.text
+    assert f"{100 * first['confidence']:.0f} %" in page.text
     assert "planted error" in page.text
 
 

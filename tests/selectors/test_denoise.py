@@ -12,7 +12,10 @@ from tracesift.selectors.contract import select
 def make(rows):
     columns = ["sample_id", "label", "label_noise", "confidence", "suggestion"]
     schema = dict(zip(columns, [pl.String, pl.String, pl.Boolean, pl.Float64, pl.String], strict=True))
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.with_columns(
+        preferred_label_posterior="confidence"
+    )  # as if every wrong label had one right one
 
 
 @pytest.fixture
@@ -87,6 +90,27 @@ def test_a_class_is_never_emptied():
         assert set(acted) == {"a"}
     assert "last of its label" in act(frame, mode="drop", max_drop=1.0)["b"]["reason"]
     assert act(frame, max_drop=1.0)["b"]["weight"] == pytest.approx(0.1)
+
+
+def test_a_wrong_label_is_not_replaced_by_a_doubtful_one(ten):
+    doubtful = ten.with_columns(
+        preferred_label_posterior=pl.when(pl.col("sample_id") == "s3").then(0.96).otherwise(0.9)
+    )
+    assert roles(doubtful, max_drop=0.1) == {"s3": "relabel", "s0": "drop"}
+    assert roles(doubtful, mode="relabel") == {"s3": "relabel"}
+    assert "label becomes 'y', right with a probability of 0.960" in act(doubtful)["s3"]["reason"]
+    unknown = ten.drop("preferred_label_posterior")
+    assert roles(unknown, max_drop=0.1) == {"s0": "drop"}
+    assert roles(unknown, mode="relabel") == {"s0": "relabel"}  # who asks for it gets it from the confidence
+    other = doubtful.rename({"preferred_label_posterior": "mine"})
+    assert roles(other, max_drop=0.1, certainty="mine") == {"s3": "relabel", "s0": "drop"}
+
+
+def test_no_estimate_is_written_as_certain(ten):
+    near = ten.with_columns(
+        confidence=pl.when(pl.col("sample_id") == "s0").then(0.99999).otherwise("confidence")
+    )
+    assert "confidence over 0.999;" in act(near)["s0"]["reason"]
 
 
 def test_useless_suggestions_are_not_followed():

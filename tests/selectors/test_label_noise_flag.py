@@ -6,8 +6,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tracesift.catalog.schema import BadInput, UnknownName
+from tracesift.scorers.noise.wrong_label_posterior import wrong_label_posterior
 from tracesift.selectors.flags.contract import find, names
-from tracesift.selectors.flags.label_noise import label_noise
+from tracesift.selectors.flags.label_noise import judge_labels, label_noise
 
 EPOCHS = 12
 
@@ -53,6 +54,7 @@ def evidence(features, labels, classes, seed=0):
             "mean_loss": losses.mean(axis=0),
             "oos_margin": probs[rows, labels] - others.max(axis=1),
             "oos_pred": [f"class {label}" for label in probs.argmax(axis=1)],
+            "wrong_label_posterior": wrong_label_posterior(probs, labels),
         }
     )
 
@@ -117,8 +119,13 @@ def test_clean_classes_are_left_alone_separable_or_overlapping(spread):
 
 def test_negated_evidence_flags_other_samples(noisy):
     frame, wrong = noisy
-    turned = label_noise(frame.drop("mean_loss").with_columns((-pl.col("aum")).alias("aum")))
+    group_alone = frame.drop("mean_loss", "wrong_label_posterior")
+    turned = label_noise(group_alone.with_columns((-pl.col("aum")).alias("aum")))
     assert not (yes(turned) & wrong).any()
+    posterior_alone = frame.with_columns(aum=1.0, mean_loss=1.0)
+    assert wrong[yes(label_noise(posterior_alone))].mean() > 0.9
+    turned = posterior_alone.with_columns(wrong_label_posterior=1 - pl.col("wrong_label_posterior"))
+    assert not (yes(label_noise(turned)) & wrong & (frame["wrong_label_posterior"] > 0.5).to_numpy()).any()
 
 
 # the stories of failure
@@ -214,17 +221,70 @@ def test_the_loss_serves_where_the_margin_is_absent(noisy):
     answer = label_noise(frame.drop("aum"))
     assert wrong[yes(answer)].mean() >= 0.9
     assert yes(answer)[wrong].mean() >= 0.4
-    assert (answer["score"] == frame["mean_loss"]).all()
-    assert (answer.filter(pl.col("flagged"))["score"] > answer["threshold"][0]).all()
+    assert answer["reason"].str.contains("mean_loss").any()
 
 
-def test_both_witnesses_are_needed(noisy):
+def test_the_low_group_needs_both_witnesses(noisy):
     frame, _ = noisy
-    before = yes(label_noise(frame))
+    before = yes(label_noise(frame.drop("wrong_label_posterior")))
+    assert before.sum() > 100
     agreeing = frame.with_columns(oos_margin=pl.lit(0.5), oos_pred=pl.col("label"))
     assert yes(label_noise(agreeing)).sum() == 0
-    fine = frame.drop("mean_loss").with_columns(aum=pl.col("aum").abs() + 1)
+    fine = frame.drop("mean_loss", "wrong_label_posterior").with_columns(aum=pl.col("aum").abs() + 1)
     assert (yes(label_noise(fine)) & before).sum() == 0
+
+
+def posteriors(*values):
+    """60 samples of two classes that models recognise; the first of x are suspected with these posteriors."""
+    rest = 30 - len(values)
+    return pl.DataFrame(
+        {
+            "sample_id": [f"s{i:02d}" for i in range(60)],
+            "label": ["x"] * 30 + ["y"] * 30,
+            "aum": [1.0] * 60,
+            "oos_pred": ["y"] * len(values) + ["x"] * rest + ["y"] * 30,
+            "oos_margin": [-0.9] * len(values) + [0.9] * (rest + 30),
+            "wrong_label_posterior": [*values, *[0.0] * (rest + 30)],
+        }
+    )
+
+
+def test_the_posterior_decides_by_itself():
+    answer = label_noise(posteriors(0.8, 0.97, 0.7999, 0.3, 1.0))
+    assert answer["flagged"][:6].to_list() == [True, True, None, None, True, False]
+    assert answer["confidence"][:6].to_list() == [0.8, 0.97, 0.7999, None, 0.999999, None]
+    assert answer["reason"][1] == (
+        "label probably wrong, with a probability of 97 %: models that never saw it prefer 'y' (by 0.9), and labels of "
+        "this dataset are wrong often enough for that"
+    )
+    assert "more than 99 %" in answer["reason"][4]
+    assert answer["reason"][2].endswith("aum 1.0 is unsuspicious; wrong with a probability of 80 %")
+    assert answer["reason"][3].endswith("aum 1.0 is unsuspicious")
+    assert answer["suggestion"][:6].to_list() == ["y"] * 5 + [None]
+    assert label_noise(posteriors(0.97, 0.6), probability=0.5)["flagged"][:2].to_list() == [True, True]
+
+
+def test_the_posterior_is_not_heard_where_nothing_can_be_told():
+    sure = posteriors(*[0.99] * 5)
+    preferred = sure.with_columns(oos_pred=pl.col("label"), oos_margin=0.9)
+    assert yes(label_noise(preferred)).sum() == 0  # the models prefer the given label after all
+    assert yes(label_noise(posteriors(*[0.99] * 16))).sum() == 0  # more than half of x
+    assert (
+        label_noise(sure.with_columns(oos_pred=pl.lit("y")))["flagged"][:30].null_count() == 30
+    )  # x unrecognised
+    in_sample = label_noise(sure.drop("oos_pred", "oos_margin"))
+    assert yes(in_sample).sum() == 0
+    assert in_sample["threshold"][0] == 0.99
+
+
+def test_findings_of_the_dataset_are_said_once(noisy):
+    answer, findings = judge_labels(noisy[0])
+    assert findings["training_dynamics"].startswith("aum: low group: D=")
+    assert findings["second_witness"] == "models that never saw it"
+    assert findings["needed_probability"] == 0.8
+    flagged = answer.filter(pl.col("flagged"))
+    assert findings["expected_right"] == pytest.approx((1 - flagged["confidence"]).sum(), abs=0.1)
+    assert not answer["reason"].str.contains("D=").any()
 
 
 def test_confidence_holds_up_against_the_truth(noisy):
@@ -257,14 +317,12 @@ def test_columns_order_and_numbers(noisy):
     assert answer["sample_id"].is_sorted()
     assert answer["reason"].null_count() == 0
     flagged = answer.filter(pl.col("flagged"))
-    assert (flagged["score"] < flagged["threshold"]).all()
-    assert flagged["confidence"].min() >= 0.9
-    assert answer["confidence"].is_between(0, 1).all()
-    assert (
-        flagged["reason"]
-        .str.contains(r"^label probably wrong: aum -?[\d.]+ < -?[\d.]+, and cross-fitted")
-        .all()
-    )
+    assert (flagged["score"] >= flagged["threshold"]).all()
+    assert answer["threshold"].unique().to_list() == [0.8]
+    assert answer["score"].equals(answer["confidence"])
+    assert answer["confidence"].is_between(0, 0.999999).all()
+    said = r"^label probably wrong, with a probability of (\d\d %|more than 99 %): models that never saw it prefer 'class \d'"
+    assert flagged["reason"].str.contains(said).all()
     assert (
         flagged["suggestion"] != flagged.join(frame, on="sample_id", maintain_order="left")["label"]
     ).all()

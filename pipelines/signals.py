@@ -132,7 +132,7 @@ def read_array(folder: Path, name: str) -> tuple[list[str], np.ndarray]:
 def _ids_digest(folder: Path, name: str) -> str:
     """Return a hash of an array's ids, without making a string of each."""
     with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
-        return hashlib.sha256(stored["sample_ids"].tobytes()).hexdigest()
+        return hashlib.sha256(stored["sample_ids"].view(np.uint8)).hexdigest()
 
 
 def drop_epochs(workspace: Path | str, run_id: str, start: int, *, modes: Sequence[str] = MODES) -> None:
@@ -378,7 +378,9 @@ class ModeSignals(Mapping[str, np.ndarray]):
         expected = self.signals.val_ids_digest if validation else self.signals.ids_digest
         if _ids_digest(self.signals.folder, name) != expected:
             raise IncompleteRecording(f"{name}.npz of run {self.signals.run['run_id']} covers other samples")
-        return read_array(self.signals.folder, name)[1]
+        with np.load(self.signals.folder / f"{name}.npz", allow_pickle=False) as stored:
+            values: np.ndarray = stored["values"]
+        return values
 
     def read_epochs(self, name: str, slab: slice | None = None) -> np.ndarray:
         """Return a signal over epochs, of all samples or of those of a slab."""
@@ -386,12 +388,15 @@ class ModeSignals(Mapping[str, np.ndarray]):
         column = "loss" if validation else name
         part = slice(0, None) if slab is None else slab
         length = None if part.stop is None else part.stop - part.start
-        rows = []
-        for epoch in range(self.signals.run["epochs"]):
+        epochs = self.signals.run["epochs"]
+        values = np.empty(0)
+        for epoch in range(epochs):
             path = epoch_path(self.signals.folder, self.mode, epoch, validation=validation)
-            frame = pl.scan_parquet(path).select(column).slice(part.start, length).collect()
-            rows.append(frame[column].to_numpy())
-        return np.stack(rows)
+            row = pl.scan_parquet(path).select(column).slice(part.start, length).collect()[column].to_numpy()
+            if epoch == 0:
+                values = np.empty((epochs, len(row)), dtype=row.dtype)
+            values[epoch] = row
+        return values
 
 
 class SlabSignals(Mapping[str, np.ndarray]):

@@ -205,6 +205,7 @@ def _compute_together(
         ]
         for one, values in zip(together, score_in_blocks(asked, once), strict=True):
             slabs[one.name].append(pl.Series(one.name, values))
+        del asked, kept, parts  # or two slabs would be in memory while the next one is read
     return {name: pl.concat(values, rechunk=False) for name, values in slabs.items()}
 
 

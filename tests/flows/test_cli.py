@@ -134,12 +134,12 @@ def test_a_manifest_that_does_not_match_is_1(place, told):
 
 
 def test_ctrl_c_is_130_and_leaves_the_workspace_whole(place, made, monkeypatch, told, state):
-    kept = score.label_noise
+    kept = Catalog.put_flags
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(score, "label_noise", interrupted)
+    monkeypatch.setattr(Catalog, "put_flags", interrupted)
     words = ("curate", "good.csv", "--workspace", "fresh", *FEW)
     code, out, err = told(*words)
     assert (code, out) == (130, "")
@@ -148,7 +148,7 @@ def test_ctrl_c_is_130_and_leaves_the_workspace_whole(place, made, monkeypatch, 
     assert not [*Path("fresh").rglob(".tmp-*")]
     epochs = {path: path.stat().st_mtime_ns for path in Path("fresh/signals").rglob("epoch-0*.parquet")}
     assert epochs
-    monkeypatch.setattr(score, "label_noise", kept)
+    monkeypatch.setattr(Catalog, "put_flags", kept)
     assert told(*words)[0] == 0
     assert {
         path: path.stat().st_mtime_ns for path in epochs

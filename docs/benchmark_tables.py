@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -46,31 +47,67 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def _detection(cells: list[Cell]) -> str:
-    settings = sorted({(cell["dataset"], cell["noise"], cell["rate"]) for cell in cells})
-    names = sorted({name for cell in cells for name in cell["detectors"]})
-    text = "AUROC for finding wrong labels, mean ± standard deviation over seeds.\n\n"
-    groups = {
-        setting: [cell for cell in cells if (cell["dataset"], cell["noise"], cell["rate"]) == setting]
-        for setting in settings
-    }
-    head = ["score", *(f"{dataset}, {noise} {rate} %" for dataset, noise, rate in settings)]
-    rows = [
-        [name, *(spread([cell["detectors"][name]["auroc"] for cell in group if name in cell["detectors"]])
-                 if any(name in cell["detectors"] for cell in group) else "–" for group in groups.values())]
-        for name in names
+    noisy = [cell for cell in cells if cell["wrong"]]
+    text = "AUROC for finding wrong labels, mean ± standard deviation over seeds.\n"
+    for dataset in sorted({cell["dataset"] for cell in noisy}):
+        text += "\n" + _detection_aurocs([cell for cell in noisy if cell["dataset"] == dataset])
+    text += "\nThe flag `label_noise`; where `none` is planted, every flag counts as false:\n\n"
+    head = [
+        "data", "seeds", "samples", "flagged, %", "precision", "promised", "recall", "suggestion right",
+        "wrong where models are surest, %",
     ]  # fmt: skip
-    text += markdown(head, rows) + "\nThe flag `label_noise`:\n\n"
-    flagged = [
-        [
-            f"{dataset}, {noise} {rate} %",
-            len(group),
-            group[0]["samples"],
-            _flag(group, "precision"),
-            _flag(group, "recall"),
+    text += markdown(head, [_flag_row(setting, group) for setting, group in _by_setting(cells).items()])
+    text += (
+        "\nWhat a confidence of the flag promised, and the share of wrong labels, over all noisy cells:\n\n"
+    )
+    return text + markdown(["confidence", "samples", "promised", "wrong"], _reliability(noisy))
+
+
+def _by_setting(cells: list[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell["dataset"], cell["noise"], cell["rate"], cell["seed"])):
+        rate = f" {cell['rate']} %" if cell["rate"] else ""
+        groups.setdefault(f"{cell['dataset']}, {cell['noise']}{rate}", []).append(cell)
+    return groups
+
+
+def _detection_aurocs(cells: list[Cell]) -> str:
+    groups = _by_setting(cells)
+    names = sorted({name for cell in cells for name in cell["detectors"]})
+    rows = []
+    for name in names:
+        found = [
+            [cell["detectors"][name]["auroc"] for cell in group if name in cell["detectors"]]
+            for group in groups.values()
         ]
-        for (dataset, noise, rate), group in groups.items()
-    ]
-    return text + markdown(["data", "seeds", "samples", "precision", "recall"], flagged)
+        rows.append([name, *(spread(values) if values else "–" for values in found)])
+    return markdown(["score", *groups], rows)
+
+
+def _flag_row(setting: str, group: list[Cell]) -> list[object]:
+    flagged = [100 * cell["flag"]["flagged"] / cell["samples"] for cell in group]
+    rates = [cell["noise_rate"]["rate"] for cell in group]
+    seen = "cannot tell" if None in rates else spread([100 * rate for rate in rates], 1)
+    shown = "" if all(cell["noise_rate"]["shown"] for cell in group) else ", as overlap would"
+    return [
+        setting, len(group), group[0]["samples"], spread(flagged, 2), _flag(group, "precision"),
+        _flag(group, "promised"), _flag(group, "recall") if group[0]["wrong"] else "–",
+        _flag(group, "suggestion_right"), seen + shown,
+    ]  # fmt: skip
+
+
+def _reliability(cells: list[Cell]) -> list[list[object]]:
+    edges = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
+    rows: list[list[object]] = []
+    for low, high in pairwise(edges):
+        parts = [part for cell in cells for part in cell["flag"]["bins"] if low <= part["said"] < high]
+        samples = sum(part["samples"] for part in parts)
+        if samples:
+            said, true = (
+                sum(part[key] * part["samples"] for part in parts) / samples for key in ("said", "true")
+            )
+            rows.append([f"{low:g} to {high:g}", samples, f"{said:.3f}", f"{true:.3f}"])
+    return rows
 
 
 def _flag(group: list[Cell], what: str) -> str:
@@ -115,6 +152,64 @@ def _recorder(cells: list[Cell]) -> str:
     return markdown(head, rows)
 
 
+def _scoring(cells: list[Cell]) -> str:
+    by_name = {cell["cell"]: cell for cell in cells}
+    fused = [cell for name, cell in by_name.items() if name.startswith("fused")]
+    head = [
+        "scorers",
+        "epochs x samples",
+        "read, GB",
+        "sum of the bytes, s",
+        "together, s",
+        "units",
+        "one by one, units",
+    ]
+    rows = [
+        [cell["scorers"], f"{cell['epochs']} x {cell['samples']:,}", cell["gigabytes"], cell["sum_seconds"],
+         cell["together_seconds"], cell["units"], cell["units_one_by_one"]]
+        for cell in fused
+    ]  # fmt: skip
+    text = markdown(head, rows) if rows else ""
+    if "fused_all" in by_name:
+        alone = by_name["fused_all"]["units_alone"]
+        text += "\nEach alone:\n\n" + markdown(
+            ["scorer", "units"], [[name, alone[name]] for name in sorted(alone)]
+        )
+    if "streamed" in by_name:
+        cell = by_name["streamed"]
+        head = [
+            "from files",
+            "scorers",
+            "read, GB",
+            "s",
+            "processor, s",
+            "scores themselves, GB",
+            "peak memory, GB",
+        ]
+        row = [f"{cell['epochs']} x {cell['samples']:,}", cell["scorers"], cell["gigabytes"], cell["seconds"],
+               cell["processor_seconds"], cell["result_gigabytes"], cell["peak_gigabytes"]]  # fmt: skip
+        text += "\n" + markdown(head, [row])
+    beside = [cell for name, cell in by_name.items() if name.startswith("confident_learning")]
+    if beside:
+        head = [
+            "label issues of",
+            "who",
+            "s",
+            "peak memory, GB",
+            "flags that differ",
+            "at the same confident joint",
+        ]
+        rows = [
+            [f"{cell['samples']:,} x {cell['classes']:,}", who,
+             cell[who].get("seconds", cell[who].get("failed")), cell[who].get("peak_gigabytes", "–"),
+             *([cell["differ"].get("own_joint_flags", "–"), cell["differ"].get("cleanlabs_joint_flags", "–")]
+               if who == "tracesift" else ["", ""])]
+            for cell in beside for who in ("tracesift", "cleanlab")
+        ]  # fmt: skip
+        text += "\n" + markdown(head, rows)
+    return text
+
+
 def _unlearnable(cells: list[Cell]) -> str:
     head = ["images", "planted", "share, %", "seed", "AUROC", "verdict", "recall of the flag", "false flags"]
     keys = ("base", "poison", "share", "seed", "auroc", "verdict", "recall", "false_flags")
@@ -136,6 +231,7 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "detection": _detection,
     "pruning": _pruning,
     "recorder": _recorder,
+    "scoring": _scoring,
     "catalog": _plain,
     "unlearnable": _unlearnable,
 }

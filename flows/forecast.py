@@ -8,6 +8,7 @@ reckoned from what it took on another machine, by how fast this one does the sam
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,9 +194,10 @@ def _neighbour_seconds(dataset: Dataset, job: CurateJob, width: int) -> float:
     marks = [0.0]
     for blocks in (1, 1, 3):  # the first warms up; what the others differ by is two blocks more
         nearest_rows(vectors, np.arange(QUERIES), np.arange(blocks * ROWS), 1)
-        marks.append(time.thread_time())
+        marks.append(time.process_time())  # the search runs in threads of its own
     per_pair = max(0.0, (marks[3] - marks[2]) - (marks[2] - marks[1])) / (2 * QUERIES * ROWS)
-    return per_pair * trained * (LARGEST_SAMPLE + held + asked * (1 + 1 / dataset.num_classes))
+    pairs = trained * (LARGEST_SAMPLE + held + asked * (1 + 1 / dataset.num_classes))
+    return per_pair * pairs / (os.cpu_count() or 1)  # this was one block of queries, many go side by side
 
 
 def _pace() -> float:

@@ -207,6 +207,7 @@ def forget_ready(
     if embedding is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
     members = select("forget_ready", frame, budget=None, seed=seed, embedding=embedding, **settings)
+    work.content_vectors = embedding = None  # nothing after the search needs them
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))

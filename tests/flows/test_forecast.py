@@ -70,14 +70,16 @@ def test_more_seeds_folds_and_rows_take_longer(job, tmp_path, monkeypatch):
 
 def test_neighbours_go_up_with_pairs(job, tmp_path, monkeypatch):
     ticks = iter((1, 2, 5))  # one block takes a second, three blocks three: a second a block
-    monkeypatch.setattr(module.time, "thread_time", lambda: float(next(ticks)))
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(module.time, "process_time", lambda: float(next(ticks)))
     monkeypatch.setattr(module, "ROWS", 100)
     monkeypatch.setattr(module, "QUERIES", 10)
     data = open_source(job.source, job.reading)
     trained, held = len(data.rows("train")), len(data.rows("test"))
     (tmp_path / "ids").write_text("s001\ns002\ns003\n")
     asked = module._neighbour_seconds(data, replace(job, forget=str(tmp_path / "ids")), 4)
-    assert asked * 10 * 100 == pytest.approx(trained * (500 + held + 3 * 1.5))  # two classes
+    pairs = trained * (500 + held + 3 * 1.5)  # two classes
+    assert asked == pytest.approx(pairs / (10 * 100) / 2)  # two threads
 
 
 def test_the_sentence_gives_a_range_and_says_that_others_are_busy():

@@ -30,7 +30,7 @@ CURATED = ("pruned", "denoised")
 """Subsets of `curate` that are worth a retraining; unlearning is what a forget-ready one is for."""
 
 LOW, HIGH = 0.75, 1.4
-"""The range: a little less than on an idle machine, more than on one as busy as now. Measured, see docs/scale.md."""
+"""The range: a little less than on an idle machine, and more than on one as busy as now (docs/scale.md)."""
 
 FORGOTTEN = 0.04
 """Share of the training samples taken to be flagged, where nobody asked for any to be forgotten."""
@@ -61,7 +61,7 @@ COSTS = {
     "make_subsets": Cost(2.4, 5.2e-5),
     "publish": Cost(3.4, 2.5e-5),
 }
-"""Steps that train nothing; benchmarks/scale.py measures them."""
+"""Steps that train nothing, fitted by hand to runs of digits, adult, clinc150 and 200,000 texts (docs/scale.md)."""
 START = 3.0
 """Seconds until torch and the models are loaded, on the same machine."""
 PACE = 0.015

@@ -61,7 +61,13 @@ def unit_rows(embedding: np.ndarray) -> UnitRows:
 
 
 def nearest_rows(
-    vectors: UnitRows, queries: np.ndarray, base: np.ndarray, k: int, *, threads: int | None = None
+    vectors: UnitRows,
+    queries: np.ndarray,
+    base: np.ndarray,
+    k: int,
+    *,
+    among: UnitRows | None = None,
+    threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest of the `base` rows for every row in `queries`, and their cosines.
 
@@ -72,9 +78,11 @@ def nearest_rows(
     queries : ndarray (Q,)
         Rows of `vectors` to find neighbours for.
     base : ndarray (B,)
-        Rows of `vectors` to find them among, ascending.
+        Rows to find them among, ascending.
     k : int
         At most B are returned.
+    among : UnitRows, optional
+        What `base` are rows of; `vectors` themselves where None.
     threads : int, optional
         As many as there are processors where None; they leave no trace in the result.
 
@@ -89,6 +97,7 @@ def nearest_rows(
     >>> nearest_rows(corners, np.array([0]), np.array([1, 2]), 2)
     (array([[0, 1]]), array([[0.6, 0. ]]))
     """
+    among = vectors if among is None else among
     found = min(k, base.size)
     index = np.zeros((queries.size, found), np.int64)
     cosines = np.full((queries.size, found), -np.inf)
@@ -96,7 +105,7 @@ def nearest_rows(
         return index, cosines
     with _settled_faiss() as faiss, _one_thread_each(faiss, threads) as pool:
         for first in range(0, base.size, ROWS):
-            rows = vectors.at(base[first : first + ROWS])
+            rows = among.at(base[first : first + ROWS])
             block = faiss.IndexFlatIP(rows.shape[1])
             block.add(rows.astype(np.float32))
 

@@ -65,6 +65,14 @@ def test_threads_change_nothing(monkeypatch, threads):
         assert np.array_equal(got, expected)
 
 
+def test_two_sets_of_vectors_need_no_joint_copy():
+    rng = np.random.default_rng(4)
+    queries, base = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))
+    apart = nearest_rows(unit_rows(queries), np.arange(30), np.arange(50), 3, among=unit_rows(base))
+    for got, expected in zip(apart, search(queries, base, 3), strict=True):
+        assert np.array_equal(got, expected)
+
+
 def test_a_mapped_file_serves_and_is_not_changed(tmp_path):
     rows = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)

@@ -29,6 +29,7 @@ def signals_of(logits, labels, val_logits, val_labels):
         "kl_step": np.concatenate([np.full((1, samples), np.nan), steps]),
         "seen": np.ones((epochs, samples), dtype=bool),
         "labels": labels,
+        "probs": probs,
         "probs_last": probs[-1],
         "probs_oos": softmax(logits.mean(axis=0)),
         "probs_oos_weak": softmax(0.7 * logits.mean(axis=0)),
@@ -105,3 +106,21 @@ def auroc():
         return float(((wins > 0) + 0.5 * (wins == 0)).mean())
 
     return area
+
+
+@pytest.fixture(scope="session")
+def clusters():
+    """Unit vectors around one centre per class, and labels of which a known part is wrong.
+
+    Returns the embedding (N, D), the labels and the true classes.
+    """
+
+    def make(*, samples=600, classes=5, rate=0.2, kind="symmetric", spread=0.3, size=16, seed=0):
+        rng = np.random.default_rng(seed)
+        true = rng.integers(0, classes, size=samples)
+        step = rng.integers(1, classes, size=samples) if kind == "symmetric" else 1
+        labels = np.where(rng.random(samples) < rate, (true + step) % classes, true)
+        centres = np.linalg.qr(rng.normal(size=(size, classes)))[0].T
+        return centres[true] + rng.normal(0, spread / np.sqrt(size), size=(samples, size)), labels, true
+
+    return make

@@ -87,7 +87,8 @@ def cld(
     known = labels < g.shape[1]
     classes = np.where(known, labels, 0)
     rounding = 2 * float(np.finfo(loss.dtype).eps)
-    score = _correlate(loss, classes, g, rounding_g, rounding)
+    centred = g - g.mean(axis=0)
+    score = _correlate(loss, classes, centred, (centred**2).sum(axis=0), rounding_g, rounding)
     apart = np.flatnonzero(np.isinf(score))
     if apart.size:
         some = np.ascontiguousarray(loss[:, apart])
@@ -99,18 +100,19 @@ def cld(
 
 @loop
 def _correlate(
-    loss: np.ndarray, labels: np.ndarray, g: np.ndarray, rounding_g: np.ndarray, rounding: float
+    loss: np.ndarray,
+    labels: np.ndarray,
+    g: np.ndarray,
+    gg: np.ndarray,
+    rounding_g: np.ndarray,
+    rounding: float,
 ) -> np.ndarray:
-    """Return the correlation of d[t] and g_y[t]; `rounding` is that of a difference of losses near 1.
+    """Return the correlation of d[t] and the centred g_y[t]; `rounding` is that of a difference of losses near 1.
 
     Every difference is first taken to be there, in short loops over few arrays that the compiler turns into
     vector instructions. Infinity for a sample where one is missing, or where rounding might be all that varies.
     """
     epochs, samples = loss.shape
-    centred, gg = np.empty(g.shape), np.empty(g.shape[1])
-    for c in range(g.shape[1]):
-        centred[:, c] = g[:, c] - g[:, c].mean()
-        gg[c] = (centred[:, c] ** 2).sum()
     mean, e, h = np.empty(samples), np.empty(samples), np.empty(samples)
     for i in range(samples):
         mean[i] = (np.float64(loss[epochs - 1, i]) - np.float64(loss[0, i])) / (epochs - 1)
@@ -121,7 +123,7 @@ def _correlate(
         for i in range(samples):
             dd[i] += e[i] * e[i]
         for i in range(samples):
-            h[i] = centred[t, labels[i]]
+            h[i] = g[t, labels[i]]
         for i in range(samples):
             dg[i] += e[i] * h[i]
     score = np.empty(samples)

@@ -71,7 +71,9 @@ class BatchLoop:
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor, presented: int) -> None:
         """Write rows (B,) int64, logits (B, K) of any floating type and labels (B,) of any integer type."""
         parts = (rows.contiguous(), logits.float().contiguous(), labels.long().contiguous())
-        _record()(*map(np.from_dlpack, parts), presented, self._places, *self._memory, self._beta, KL_EPS)
+        _record()(
+            *(part.numpy() for part in parts), presented, self._places, *self._memory, self._beta, KL_EPS
+        )
 
 
 @cache

@@ -162,7 +162,6 @@ class Recorder:
         """The recorded columns of the epoch files."""
         return tuple(name for name in self.fields if name in SCALAR_FIELDS)
 
-    @torch.no_grad()
     def update(self, rows: Tensor | Sequence[str], logits: Tensor, labels: Tensor) -> None:
         """Record one batch; returns without waiting for the device.
 

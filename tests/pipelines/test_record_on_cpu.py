@@ -80,3 +80,26 @@ def test_values_are_those_of_double_precision():
     np.testing.assert_allclose(columns["prob_margin"], own - np.where(onehot, -1, p).max(axis=1), rtol=1e-7)
     np.testing.assert_allclose(columns["error_norm"], np.linalg.norm(p - onehot, axis=1), rtol=1e-7)
     np.testing.assert_allclose(columns["entropy"], -(p * np.log(p)).sum(axis=1), rtol=1e-7)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_certain_prediction_enters_the_running_target_clipped(compiled):
+    """The clip comes before the average: afterwards it would leave exact zeros and another sum."""
+    made = buffers(classes=3, fields=("loss",), spans=("elr_target",), compiled=compiled)
+    certain = torch.tensor([[200.0, 0.0, 0.0]])
+    share = np.array([1 - 1e-4, 1e-4, 1e-4]) / (1 + 1e-4)
+    for updates in (1, 2, 3):
+        made.add(torch.tensor([0]), certain, torch.tensor([0]))
+        made.collect()
+        made.reset()
+        target = made.spans["elr_target"][0].numpy()
+        np.testing.assert_allclose(target, (1 - 0.7**updates) * share, rtol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_batch_of_one_sample_has_its_margin(compiled):
+    made = buffers(classes=3, fields=("margin",), spans=(), compiled=compiled)
+    made.add(torch.tensor([2]), torch.tensor([[0.5, 3.0, -1.0]]), torch.tensor([1]))
+    columns, _ = made.collect()
+    assert columns["margin"][1] == 2.5
+    assert np.isnan(np.delete(columns["margin"], 1)).all()

@@ -107,11 +107,11 @@ def test_what_is_missing_and_what_does_not_exist_is_said():
 
 
 def test_rows_without_a_vector():
-    x = np.concatenate([LINE, [[np.nan, 1.0]]])
-    labels = np.array([0, 0, 1, 1, 1, 0])
-    for settings in ({}, {"reference": range(6)}):
+    x = np.concatenate([LINE, [[np.nan, 1.0], [0.0, 0.0]]])
+    labels = np.array([0, 0, 1, 1, 1, 0, 0])
+    for settings in ({}, {"reference": range(7)}):
         found = knn_label_disagreement(x, labels, k=2, **settings)
-        np.testing.assert_array_equal(found, [0.5, 0.5, 1, 0, 0, np.nan])
+        np.testing.assert_array_equal(found, [0.5, 0.5, 1, 0, 0, np.nan, np.nan])
 
 
 def test_wrong_labels_are_suspicious(clusters, auroc):

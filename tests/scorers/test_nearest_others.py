@@ -7,7 +7,7 @@ from tracesift.scorers.noise.neighbors.nearest_others import nearest_others
 
 def brute_force(embedding, k):
     """The k others with the largest cosine, ties by row, one sample at a time."""
-    there = [i for i, row in enumerate(embedding) if np.isfinite(row).all()]
+    there = [i for i, row in enumerate(embedding) if np.isfinite(row).all() and row.any()]
     found = []
     for i in there:
         cosines = {
@@ -29,6 +29,7 @@ def test_against_brute_force_with_copies_and_missing_rows(k):
     x = rng.integers(1, 4, size=(60, 3)).astype(float)  # many exact copies, more than k of some
     x[[5, 40]] = np.nan
     x[7, 1] = np.inf
+    x[20] = 0
     there, expected = brute_force(x, k)
     found = nearest_others(x, k)
     assert found.rows.tolist() == there

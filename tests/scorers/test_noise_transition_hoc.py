@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,22 @@ def test_the_distance_against_sums_by_hand():
             square += (seen[order - 1][cell].item() - predicted) ** 2
         total += square**0.5
     assert found == pytest.approx(total, rel=1e-12)
+
+
+def test_the_best_step_is_kept_and_not_the_last(clusters, monkeypatch):
+    """At a rate where the steps overshoot, more of them can only find a better one."""
+    x, labels, _ = clusters(samples=300)
+    triples = module._triples(x, labels, np.arange(300), rounds=1, draw=300, seed=0)
+    observed = torch.from_numpy(triples)
+    seen = observed.sum(dim=(1, 2)), observed.sum(dim=2), observed
+    monkeypatch.setattr(module, "RATE", 3.0)
+    reached = []
+    for steps in range(8, 60, 3):
+        monkeypatch.setattr(module, "STEPS", steps)
+        found = module._solved(triples, seed=0)
+        reached.append(module._distance(seen, *(torch.from_numpy(one) for one in found)).item())
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(reached))
+    assert reached[-1] < reached[0]
 
 
 def test_neighbours_of_other_classes_are_reported(clusters):

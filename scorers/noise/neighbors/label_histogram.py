@@ -26,7 +26,7 @@ def label_histogram(
     Parameters
     ----------
     embedding : array of shape (N, D)
-        A row that is not finite stands for no vector.
+        A row that is all zero or not finite stands for no vector.
     labels : array of shape (N,)
     k
         Size of the neighbourhood, the sample itself included; at least 3.

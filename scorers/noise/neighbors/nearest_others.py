@@ -23,7 +23,7 @@ class Neighbors:
     """Who is near whom, by cosine."""
 
     rows: Integers
-    """(n,) samples that have a vector, ascending."""
+    """(n,) samples that have a vector of some direction, ascending."""
     nearest: Integers
     """(n, k) their nearest others, as rows of the embedding, nearest first, ties by row."""
     cosines: Floats
@@ -39,7 +39,7 @@ def nearest_others(embedding: np.ndarray, k: int) -> Neighbors:
     Parameters
     ----------
     embedding : array of shape (N, D)
-        A row that is not finite stands for no vector: such a sample is nobody's neighbour and has none.
+        A row that is all zero or not finite has no direction: such a sample is nobody's neighbour and has none.
     k
         How many.
 
@@ -59,11 +59,12 @@ def nearest_others(embedding: np.ndarray, k: int) -> Neighbors:
 
 
 def with_vector(embedding: np.ndarray) -> Integers:
-    """Return the rows that are finite, ascending."""
-    finite = np.empty(len(embedding), dtype=bool)
+    """Return the rows that are finite and not all zero, ascending."""
+    there = np.empty(len(embedding), dtype=bool)
     for rows in row_blocks(*embedding.shape):
-        finite[rows] = np.isfinite(embedding[rows]).all(axis=1)
-    return np.flatnonzero(finite)
+        block = embedding[rows]
+        there[rows] = np.isfinite(block).all(axis=1) & block.any(axis=1)
+    return np.flatnonzero(there)
 
 
 def _search(embedding: np.ndarray, k: int) -> Neighbors:

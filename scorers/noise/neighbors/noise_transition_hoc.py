@@ -50,8 +50,8 @@ def noise_transition_hoc(
     Parameters
     ----------
     embedding : array of shape (N, D)
-        Features, best of a model that has not seen these labels; compared by cosine. A row that is not finite
-        stands for no vector.
+        Features, best of a model that has not seen these labels; compared by cosine. A row that is all zero
+        or not finite stands for no vector.
     labels : array of shape (N,)
     rounds
         In each one, `draw` samples are drawn and neighbours are looked for among them; 50 in the paper, 10 in

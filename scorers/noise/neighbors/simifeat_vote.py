@@ -26,8 +26,8 @@ def simifeat_vote(
     Parameters
     ----------
     embedding : array of shape (N, D)
-        Features, best of a model that has not seen these labels; compared by cosine. A row that is not finite
-        stands for no vector.
+        Features, best of a model that has not seen these labels; compared by cosine. A row that is all zero
+        or not finite stands for no vector.
     labels : array of shape (N,)
     k
         Size of the neighbourhood, the sample itself included.

@@ -9,7 +9,8 @@ between nothing and twice the average, and two wrong labels; `instance` hits sam
 of a model of the clean labels, and writes its second class; `none` leaves the labels as they are, so every flag
 counts as false. `hausa` has real weak labels, half of them wrong; on it, and on `adult`, most methods are weak, and
 the rows stay. The rule of the flag was made on digits, trec6, adult and clinc150 with symmetric noise of 20 %,
-Fashion-MNIST with pair noise, and these sets without noise; all other rows were first seen afterwards.
+Fashion-MNIST with pair noise, and these sets without noise. After a first look at the others one condition was added,
+that the data must speak for noise rather than overlap; it was fixed on made-up classes that overlap.
 
     python benchmarks/detection.py --data FOLDER
 """
@@ -58,9 +59,14 @@ CELLS = [
     *(("trec6", "symmetric", rate, 0) for rate in (10, 30)),
     *(("adult", "symmetric", rate, 0) for rate in (10, 30)),
     ("clinc150", "symmetric", 5, 0),
+    ("fashion_mnist-20000", "symmetric", 10, 0),
     *((base, "pair", 20, 0) for base in ("digits", "trec6", "clinc150")),
-    *((base, "class", 20, 0) for base in ("digits", "trec6", "adult")),
-    *((base, "instance", 15, 0) for base in ("digits", "trec6", "adult")),
+    *((base, "class", 20, 0) for base in ("digits", "trec6", "adult", "clinc150", "fashion_mnist-20000")),
+    ("digits", "instance", 20, 0),
+    ("trec6", "instance", 15, 0),
+    ("adult", "instance", 10, 0),
+    ("clinc150", "instance", 10, 0),
+    ("fashion_mnist-20000", "instance", 15, 0),
 ]
 BINS = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Edges of the confidences whose promise is compared with the truth."""
@@ -171,7 +177,9 @@ def noisy(base: str, noise: str, rate: int, seed: int, data: Path, folder: Path)
 def by_class(true: np.ndarray, classes: int, rate: float, rng: np.random.Generator) -> np.ndarray:
     """Write two wrong labels a class, with rates from nothing to twice `rate`."""
     rates = rng.permutation(np.linspace(0, 2 * rate, classes))
-    wrong = (np.arange(classes)[:, None] + rng.integers(1, classes, (classes, 2))) % classes
+    wrong = np.array(
+        [[(k + 1 + rng.integers(classes - 1)) % classes for _ in range(2)] for k in range(classes)]
+    )
     hit = rng.random(len(true)) < rates[true]
     return np.where(hit, wrong[true, rng.integers(2, size=len(true))], true)
 
@@ -187,7 +195,7 @@ def by_margin(
     own = probs[rows, true].copy()
     probs[rows, true] = -1
     margin = own - probs.max(axis=1)
-    weight = np.exp(-3 * margin.argsort(kind="stable").argsort(kind="stable") / len(true))
+    weight = np.exp(-3 * margin.argsort().argsort() / len(true))
     hit = rng.random(len(true)) < np.minimum(weight / weight.mean() * rate, 0.9)
     return np.where(hit, probs.argmax(axis=1), true)
 

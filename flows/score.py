@@ -96,7 +96,8 @@ def score(
             frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
             _keep(work, run, values, available, params)
             for name in diagnostics():
-                if _missing(find_diagnostic(name), signals) is None:
+                known = find_diagnostic(name)
+                if not known.experimental and _missing(known, signals) is None:
                     work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, diagnose(name, signals))
     # What one run alone can be scored for (only the first seed is cross-fitted) is scored.
     scored = [name for name in listed if any(name in frame.columns for frame in frames)]

@@ -56,7 +56,8 @@ def scorer(
     reference
         Authors, venue and year.
     experimental
-        True where the definition rests on an unverified source; such a scorer is in no default set.
+        True where the definition rests on an unverified source, or means signals that a recording of ours does
+        not hold; such a scorer is in no default set.
 
     Raises
     ------

@@ -61,6 +61,14 @@ def test_other_settings_of_a_scorer_replace_nothing(workspace):
     assert stored.item(0, 1) < stored.item(1, 1)
 
 
+def test_features_that_know_the_labels_are_not_asked_about_them(workspace):
+    """The recorded model was trained on the wrong labels too: to its own features they look right."""
+    named = Catalog(workspace).query("SELECT DISTINCT name FROM diagnostics")["name"].to_list()
+    assert "label_noise_rate" in named
+    assert "noise_transition_hoc" not in named
+    assert "simifeat_vote" not in Catalog(workspace).query("SELECT * FROM sample_scores").columns
+
+
 def test_what_is_dropped_weighs_nothing(workspace):
     rows = Catalog(workspace).query(
         "SELECT DISTINCT s.name, m.weight FROM subset_members m JOIN subsets s USING (subset_id) WHERE role = 'drop'"

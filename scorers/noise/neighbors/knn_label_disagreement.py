@@ -40,7 +40,8 @@ def knn_label_disagreement(
     Parameters
     ----------
     embedding : array of shape (N, D)
-        One vector per sample, compared by cosine; a row that is all zero or not finite stands for none.
+        One vector per sample, best of a model that has not seen these labels, compared by cosine; a row that is
+        all zero or not finite stands for none.
     labels : array of shape (N,)
     probs_oos : array of shape (N, K), optional
         Out-of-sample probabilities, needed where `anchors` is a class; NaN rows for samples without a prediction.

@@ -16,6 +16,7 @@ from tracesift.scorers.noise.neighbors.label_histogram import label_histogram
 @scorer(
     mode=None,
     direction="suspicious",
+    experimental=True,
     reference="Zhu, Dong, Liu, Detecting corrupted labels without training a model to predict, ICML 2022",
 )
 def simifeat_vote(
@@ -26,8 +27,8 @@ def simifeat_vote(
     Parameters
     ----------
     embedding : array of shape (N, D)
-        Features, best of a model that has not seen these labels; compared by cosine. A row that is all zero
-        or not finite stands for no vector.
+        Features of a model that has not seen these labels, compared by cosine: one trained on them has put
+        wrong labels that it remembers among their own. A row that is all zero or not finite stands for no vector.
     labels : array of shape (N,)
     k
         Size of the neighbourhood, the sample itself included.

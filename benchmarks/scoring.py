@@ -123,7 +123,7 @@ def total(words: list[np.ndarray]) -> int:
     """Sum all words, with as many threads as scoring takes."""
     parts = [part for word in words for part in np.array_split(word, 64)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return sum(pool.map(np.sum, parts))
+        return sum(map(int, pool.map(np.sum, parts)))
 
 
 def least_of(work: dict[str, Callable[[], Any]]) -> dict[str, float]:

@@ -4,7 +4,7 @@ Standard library and polars dtypes only. Arrays and frames pass between the part
 here, so a scorer's parameter names are its declaration of inputs and a catalog column needs no translation.
 
 Axes: T checkpoints or epochs, N training samples, M validation samples, K classes, D features, P projected
-gradient dimensions.
+gradient dimensions; of a job's own training, E epochs, R runs or rounds, L layers.
 """
 
 from __future__ import annotations
@@ -44,10 +44,19 @@ class Signal:
     dtype: str
     meaning: str
     source: str
+    job: str | None = None
+    """The job whose own training makes it; ordinary recordings do not hold it."""
 
 
 _RECORD = "record it with Recorder or `tracesift record`"
 _PASS = "recorded at epoch end by `tracesift record` (a pass over train and val)"
+
+
+def _of_job(axes: str, dtype: str, meaning: str, job: str, *settings: str) -> Signal:
+    """Return a signal that a job adds to a recording; the job's own description stands in its file."""
+    asked = "".join(f" --param {setting}" for setting in settings)
+    return Signal(axes, dtype, meaning, f"run `tracesift record --job {job}{asked}`", job)
+
 
 SIGNALS: dict[str, Signal] = {
     "loss": Signal("TN", "float32", "cross-entropy with the given label", _RECORD),
@@ -81,7 +90,39 @@ SIGNALS: dict[str, Signal] = {
     "val_embedding": Signal("MD", "float32", "one vector per validation sample", "run `tracesift embed`"),
     "grad_last": Signal("NP", "float32", "projected last-layer gradients", "pass your own array"),
     "images": Signal("NHWC", "uint8", "decoded images", "only image datasets have it"),
-}
+    "first_split_correct": _of_job(
+        "NE", "bool", "predicted as labelled, after each epoch on the half that holds the sample", "ssft"
+    ),
+    "second_split_correct": _of_job(
+        "NE", "bool", "predicted as labelled, after each further epoch on the other half alone", "ssft"
+    ),
+    "early_error_norm": _of_job(
+        "NR", "float32", "L2 norm of p - onehot(label) early in training, per initialisation", "grand"
+    ),
+    "early_feature_norm": _of_job(
+        "NR", "float32", "L2 norm of the last layer's input at the same moment", "grand"
+    ),
+    "early_gradient_norm": _of_job(
+        "NR", "float32", "L2 norm of the loss's gradient by all parameters at the same moment", "grand",
+        "parameters=all",
+    ),
+    "input_gradient_variance": _of_job(
+        "NHW", "float32", "variance over checkpoints of the label's logit's gradient at each pixel", "vog"
+    ),
+    "layer_votes": _of_job(
+        "NL", "int32", "class that the nearest neighbours vote for at each layer", "prediction_depth"
+    ),
+    "final_pred": _of_job("N", "int32", "class that the trained network predicts", "prediction_depth"),
+    "threshold_margin": _of_job(
+        "NR", "float32", "mean margin over a training that holds threshold samples, per run", "threshold_aum"
+    ),
+    "threshold_sample": _of_job(
+        "NR", "bool", "the sample's label was replaced by the extra class, per run", "threshold_aum"
+    ),
+    "late_stopping_kept": _of_job(
+        "NR", "bool", "still in the training set after each round of late stopping", "late_stopping"
+    ),
+}  # fmt: skip
 
 SCALAR_FIELDS: tuple[str, ...] = (
     "loss", "correct", "margin", "prob_label", "prob_margin", "error_norm", "entropy", "kl_step", "pred",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,8 @@ def score(
         Recordings of the same dataset that differ by their seed alone; several are combined by the rule that
         each scorer declares, and the spread is kept.
     chosen
-        Scorers by name; by default every one that is not experimental and whose signals were recorded.
+        Scorers by name; by default every one that is not experimental and whose signals were recorded. What a job
+        makes belongs to them once the job has been run.
     params
         Settings by scorer name.
 
@@ -73,7 +75,7 @@ def score(
         ``run_id`` of the scores, ``scorers``, and ``left_out``: scorer -> why it could not run.
     """
     files = {run: read_run(work.path, run)["files"] for run in runs}
-    listed = sorted(chosen) if chosen else [name for name in names() if not find(name).experimental]
+    listed = sorted(chosen) if chosen else _usual(files.values())
     for name in params or {}:
         if name not in listed:
             raise BadInput(f"settings were given for {find(name).name}, which is not scored; name it as well")
@@ -108,6 +110,17 @@ def score(
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
+
+
+def _usual(files: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the scorers that nobody has to name: of those that need a job, the ones whose job some run has seen."""
+    there = {Path(name).stem for run in files for name in run}
+    usual = [known for known in map(find, names()) if not known.experimental]
+    return [known.name for known in usual if not known.jobs or there.intersection(_of_jobs(known))]
+
+
+def _of_jobs(known: Any) -> set[str]:
+    return {name for name in known.inputs if SIGNALS[name].job is not None}
 
 
 def _available(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,15 @@ from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import generator
 from tracesift.pipelines.encode import Encoded
 from tracesift.pipelines.models.contract import Recipe
-from tracesift.pipelines.recorder import Recorder
 
 EVAL_BATCH = 512
+
+
+class Watches(Protocol):
+    """Who sees every batch of a training, such as a `Recorder`."""
+
+    def update(self, rows: Tensor, logits: Tensor, labels: Tensor) -> Any:
+        """Take in one batch, before the optimiser's step; nothing may wait for the device."""
 
 
 class Learner:
@@ -76,7 +82,7 @@ def fit(
     *,
     seed: int,
     start: int = 0,
-    recorder: Recorder | None = None,
+    recorder: Watches | None = None,
     weights: Tensor | None = None,
     after_batch: Callable[[], None] | None = None,
 ) -> Iterator[int]:

@@ -53,6 +53,12 @@ class Scorer:
     """First line of the docstring."""
     function: Callable[..., Any]
 
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The jobs that make its inputs, by a training of their own; none where a recording is enough."""
+        made_by = (SIGNALS[name].job for name in self.inputs)
+        return tuple(dict.fromkeys(job for job in made_by if job is not None))
+
 
 def attach(function: Function, kind: Kind, **facts: Any) -> Function:
     """Read the signature of `function`, attach its record, and return it unchanged."""

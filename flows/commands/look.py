@@ -157,7 +157,7 @@ def scorers(*, common: Common = Common()) -> int:
                     "name": known.name, "version": known.version, "direction": known.direction, "mode": known.mode,
                     "inputs": list(known.inputs), "optional": list(known.optional), "defaults": dict(known.defaults),
                     "combine": known.combine, "experimental": known.experimental, "summary": known.summary,
-                    "reference": known.reference,
+                    "jobs": list(known.jobs), "reference": known.reference,
                 }
                 for known in found
             ]
@@ -166,12 +166,17 @@ def scorers(*, common: Common = Common()) -> int:
         print_table(
             [
                 {"scorer": known.name, "high means": known.direction, "mode": known.mode,
-                 "inputs": ", ".join(known.inputs), "what": known.summary}
+                 "inputs": ", ".join(known.inputs), "needs": _jobs(known), "what": known.summary}
                 for known in found
             ],
             widest=200,
         )  # fmt: skip
     return 0
+
+
+def _jobs(known: Any) -> str:
+    """Return what makes the inputs of a scorer where a recording is not enough."""
+    return ", ".join(f"record --job {job}" for job in known.jobs)
 
 
 def selectors(*, common: Common = Common()) -> int:

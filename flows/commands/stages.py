@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, checked_seed
 from tracesift.flows.parameters import check_types, scorer_settings
 from tracesift.flows.show import console, print_json
@@ -46,8 +47,28 @@ def ingest(
     return 0
 
 
-def record(*, common: Common = Common(), training: Training = Training()) -> int:
-    """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped."""
+def record(
+    *,
+    common: Common = Common(),
+    training: Training = Training(),
+    job: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+) -> int:
+    """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped.
+
+    Parameters
+    ----------
+    job
+        Add to the newest recording, with all its seeds, the signals of a scorer that needs trainings of its own:
+        grand, late_stopping, prediction_depth, ssft, threshold_aum, vog. Then `tracesift score` knows it. The
+        recorded model is trained unless --model names another, --epochs is the job's; may be given several times.
+    param
+        A setting of the job, as key=value (job.key=value where several are named); may be given several times.
+    """
+    if job:
+        return _run_jobs(job, param, common, training)
+    if param:
+        raise BadInput("--param belongs to a job: name it with --job")
     from tracesift.flows.record import check_training, cross_fit_fold, join_folds, record_seed, tell_expected
     from tracesift.flows.work import existing
 
@@ -61,6 +82,22 @@ def record(*, common: Common = Common(), training: Training = Training()) -> int
         if training.folds:
             join_folds(work, training, runs[0])
         answer({"runs": runs}, common)
+    return 0
+
+
+def _run_jobs(jobs: tuple[str, ...], param: tuple[str, ...], common: Common, training: Training) -> int:
+    from tracesift.flows.jobs import add_signals
+    from tracesift.flows.recordings import adopt_recordings
+    from tracesift.flows.work import existing
+    from tracesift.pipelines.jobs.contract import find
+
+    given = scorer_settings(param, jobs)
+    for name, settings in given.items():
+        check_types(find(name).function, settings)
+    work = existing(common.workspace)
+    with work.locked():
+        adopt_recordings(work)
+        answer(add_signals(work, training, jobs, given), common)
     return 0
 
 

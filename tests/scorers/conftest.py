@@ -40,6 +40,23 @@ def signals_of(logits, labels, val_logits, val_labels):
     return signals
 
 
+def signals_of_jobs(rng, samples, classes):
+    """Return random signals of the jobs that train on their own."""
+    norms = {name: rng.random((samples, 3)) for name in ("early_error_norm", "early_feature_norm")}
+    runs = np.array([[True, False], [False, True], [False, False]])
+    return norms | {
+        "first_split_correct": rng.random((samples, 9)) < 0.6,
+        "second_split_correct": rng.random((samples, 9)) < 0.6,
+        "early_gradient_norm": rng.random((samples, 3)),
+        "input_gradient_variance": rng.random((samples, 8, 8)),
+        "layer_votes": rng.integers(0, classes, size=(samples, 5)),
+        "final_pred": rng.integers(0, classes, size=samples),
+        "threshold_margin": rng.normal(size=(samples, 2)),
+        "threshold_sample": runs[np.arange(samples) % 3],
+        "late_stopping_kept": np.sort(rng.random((samples, 12)) < 0.8, axis=1)[:, ::-1],
+    }
+
+
 @pytest.fixture(scope="session")
 def random_signals():
     """Random logits without structure; embeddings and images carry the labels a little."""
@@ -60,6 +77,7 @@ def random_signals():
             "grad_last": rng.normal(size=(samples, 5)),
             "num_tokens": rng.integers(1, 50, size=samples),
             "images": pixels.astype(np.uint8),
+            **signals_of_jobs(rng, samples, classes),
         }
 
     return make

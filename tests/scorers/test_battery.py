@@ -19,8 +19,8 @@ from tracesift.scorers.discovery import FOLDER
 torch.set_num_threads(1)
 
 RELATIVE = {
-    "knn_label_disagreement", "loss_gmm", "preferred_label_posterior", "simifeat_rank", "simifeat_vote",
-    "wrong_label_posterior",
+    "eva", "knn_label_disagreement", "loss_gmm", "preferred_label_posterior", "simifeat_rank", "simifeat_vote",
+    "threshold_aum", "vog", "wrong_label_posterior",
 }  # fmt: skip
 """Scorers of dynamics/ and noise/ that by definition compare a sample with the others."""
 

@@ -1,0 +1,71 @@
+"""Jobs on the command line: what a scorer needs beyond a recording is trained and added to the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Training
+from tracesift.flows.parameters import check_types
+from tracesift.flows.progress import watched
+from tracesift.flows.recordings import newest_runs
+from tracesift.flows.work import Work
+from tracesift.pipelines.jobs.contract import find, run_job
+from tracesift.pipelines.signals import read_run
+
+OF_THE_RECORDING = ("seeds", "seed", "folds")
+
+
+def add_signals(
+    work: Work, training: Training, jobs: Sequence[str], params: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Run jobs for the newest recording, one seed after the other; nothing is trained where its signals are there.
+
+    Parameters
+    ----------
+    training
+        Model, epochs, device and threads of the jobs. What belongs to the recording cannot be asked for here.
+    jobs
+        By name.
+    params
+        Settings by job.
+
+    Returns
+    -------
+    dict
+        ``runs``, and under each job's name the signals that it added.
+    """
+    settings = {name: _settings(name, training, params.get(name, {})) for name in jobs}
+    usual = Training()
+    for name in OF_THE_RECORDING:
+        if getattr(training, name) != getattr(usual, name):
+            raise BadInput(
+                f"--{name} belongs to a recording, and --job adds to the newest one with all its seeds; leave it out, "
+                "or record without --job first"
+            )
+    runs = newest_runs(work)
+    added: dict[str, Any] = {"runs": runs}
+    for name in jobs:
+        for run in runs:
+            seed = read_run(work.path, run).get("seed")
+            with watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report:
+                added[name] = run_job(
+                    name,
+                    work.dataset,
+                    work.path,
+                    run,
+                    settings[name],
+                    model=training.model,
+                    device=training.device,
+                    threads=training.threads,
+                    inputs=work.inputs,
+                    progress=report,
+                )
+    return {name: list(value) for name, value in added.items()}
+
+
+def _settings(name: str, training: Training, given: Mapping[str, Any]) -> dict[str, Any]:
+    settings = dict(given) if training.epochs is None else {"epochs": training.epochs, **given}
+    check_types(find(name).function, settings)
+    return settings

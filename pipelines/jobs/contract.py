@@ -1,0 +1,216 @@
+"""What a job is, how it is found, and how it is run: signals that need a training of their own.
+
+A job is one function in a file of its own name. It gets a `Workbench` and its settings, trains what its paper
+trains, and returns the signals that `catalog.schema.SIGNALS` says it makes. They are added to a recording that
+is there already, beside its other arrays, and the scorers of the same paper read them like any other signal.
+
+What a job makes is kept once and for all: the same job with the same settings trains nothing the second time,
+and one that was killed goes on with the model that it was at.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tracesift.catalog.files import digest
+from tracesift.catalog.schema import SIGNALS, BadInput, FingerprintMismatch, UnknownName, nearest
+from tracesift.pipelines.determinism import choose_device
+from tracesift.pipelines.embeddings import recorded_model
+from tracesift.pipelines.encode import Encodings
+from tracesift.pipelines.jobs.workbench import Workbench, clear
+from tracesift.pipelines.models.contract import Model
+from tracesift.pipelines.models.contract import find as find_model
+from tracesift.pipelines.signals import add_array, forget_broken_arrays, read_run, run_folder
+from tracesift.pipelines.train import Progress
+
+Function = TypeVar("Function", bound=Callable[..., Mapping[str, np.ndarray]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything known of one job."""
+
+    name: str
+    version: int
+    signals: tuple[str, ...]
+    """What it adds to a recording; those its settings leave out are not made."""
+    defaults: Mapping[str, Any]
+    reference: str
+    summary: str
+    """First line of the docstring."""
+    function: Callable[..., Mapping[str, np.ndarray]]
+
+
+def job(*, version: int = 1, reference: str) -> Callable[[Function], Function]:
+    """Attach to a job's function what its signature cannot say, and return it unchanged.
+
+    Parameters
+    ----------
+    version
+        Raised whenever the same dataset, model and settings give other signals.
+    reference
+        Authors, venue and year.
+    """
+
+    def attach(function: Function) -> Function:
+        settings = inspect.signature(function).parameters.values()
+        record = Job(
+            name=function.__name__,
+            version=version,
+            signals=tuple(name for name, signal in SIGNALS.items() if signal.job == function.__name__),
+            defaults=MappingProxyType(
+                {one.name: one.default for one in settings if one.kind is one.KEYWORD_ONLY}
+            ),
+            reference=reference,
+            summary=(function.__doc__ or "").strip().split("\n")[0],
+            function=function,
+        )
+        function.__job__ = record  # type: ignore[attr-defined]
+        return function
+
+    return attach
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all jobs, sorted; none is imported for it."""
+    return tuple(sorted({signal.job for signal in SIGNALS.values() if signal.job is not None}))
+
+
+def find(name: str) -> Job:
+    """Return the facts of the job `name`.
+
+    Raises
+    ------
+    UnknownName
+        No job has this name; the message holds the nearest one.
+
+    Examples
+    --------
+    >>> find("ssft").signals
+    ('first_split_correct', 'second_split_correct')
+    """
+    if name not in names():
+        raise UnknownName(f"there is no job '{name}'{nearest(name, names())}; jobs are {', '.join(names())}")
+    found: Job = getattr(importlib.import_module(f"tracesift.pipelines.jobs.{name}"), name).__job__
+    return found
+
+
+def run_job(
+    name: str,
+    dataset: Any,
+    workspace: Path | str,
+    run_id: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    model: str = "auto",
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    inputs: Encodings | None = None,
+    progress: Progress | None = None,
+) -> tuple[str, ...]:
+    """Run a job and add its signals to a recording; return their names. Nothing is trained where they are there.
+
+    Parameters
+    ----------
+    name
+        A job; see `names`.
+    dataset
+        The opened dataset, in the state that was recorded.
+    run_id
+        The recording that the signals are added to. One that `pipelines.train.record` made also gives the
+        model with its recipe, the number of epochs, and the seed.
+    params
+        Settings of the job; unnamed ones keep their defaults.
+    model
+        Another model than the recorded one; ``"auto"`` for a recording made in your own loop means the usual
+        model for this kind of data.
+    seed
+        For a recording that has none of its own.
+    inputs
+        The dataset's encodings, where several trainings share them.
+    progress
+        Called after every batch with the models done, their number, and what is going on.
+
+    Raises
+    ------
+    UnknownName, BadInput
+        An unknown job or setting.
+    FingerprintMismatch
+        The run was recorded on another state of the dataset.
+
+    Examples
+    --------
+    >>> run_job("ssft", dataset, "tracesift-work", run_id)  # doctest: +SKIP
+    ('first_split_correct', 'second_split_correct')
+    """
+    known = find(name)
+    settings = _settings(known, params)
+    forget_broken_arrays(workspace, run_id)
+    record = read_run(workspace, run_id)
+    if record["dataset"]["fingerprint"] != dataset.fingerprint:
+        raise FingerprintMismatch(
+            f"run {run_id} was recorded on another state of {dataset.name}; record this state first"
+        )
+    trained = record["kind"] == "trained"
+    chosen = recorded_model(dataset, record) if trained and model == "auto" else _model(model, dataset)
+    epochs = record["epochs"] if trained else chosen.recipe.epochs
+    seed = record["seed"] if trained else seed
+    made = {
+        "job": name, "version": known.version, "model": chosen.identity(), "epochs": epochs, "seed": seed,
+        "settings": settings,
+    }  # fmt: skip
+    parts = run_folder(workspace, run_id) / "jobs" / f"{name}-{digest(made, length=8)}"
+    if there := _there(record, known, made):
+        clear(parts)  # killed when all was done but this
+        return there
+    bench = Workbench(
+        dataset,
+        chosen,
+        Encodings(dataset) if inputs is None else inputs,
+        epochs=epochs,
+        seed=seed,
+        device=choose_device(device),
+        threads=threads or chosen.recipe.threads,
+        parts=parts,
+        progress=progress,
+    )
+    signals = known.function(bench, **settings)
+    ids = dataset.samples["sample_id"].gather(dataset.rows("train")).to_list()
+    for signal, values in signals.items():
+        add_array(workspace, run_id, signal, ids, values, {**made, "signals": sorted(signals)})
+    clear(parts)
+    return tuple(sorted(signals))
+
+
+def _there(record: Mapping[str, Any], known: Job, made: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the signals that a job has made in this way, all of them; nothing where one is missing."""
+    arrays = record.get("arrays", {})
+    for signal in known.signals:
+        together = (arrays.get(signal) or {}).get("signals", ())
+        if together and all(arrays.get(one) == {**made, "signals": together} for one in together):
+            return tuple(together)
+    return ()
+
+
+def _model(name: str, dataset: Any) -> Model:
+    return find_model(name, dataset.kind).for_size(len(dataset.rows("train")))
+
+
+def _settings(known: Job, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    for key in params or {}:
+        if key not in known.defaults:
+            settings = tuple(known.defaults)
+            raise BadInput(
+                f"job '{known.name}' has no setting '{key}'"
+                f"{nearest(key, settings) or '; it has ' + ', '.join(settings)}"
+            )
+    return {**known.defaults, **(params or {})}

@@ -1,0 +1,160 @@
+"""What a job works with: the training samples as the model takes them, fresh learners, and parts that last.
+
+A part is what one model of the job gives, as arrays in one file. It is made once, under a seed of its own, so
+that what it holds does not depend on which parts were there before, and a killed job repeats at most one.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tracesift.catalog.files import replacing
+from tracesift.catalog.schema import BadInput
+from tracesift.pipelines.determinism import settled
+from tracesift.pipelines.encode import Encodings
+from tracesift.pipelines.loop import Learner, Watches, fit, predict
+from tracesift.pipelines.models.contract import Model
+from tracesift.pipelines.train import Progress
+
+
+class Workbench:
+    """Data, model and seed of one job.
+
+    Attributes
+    ----------
+    dataset, model
+        The opened dataset, and the model with its recipe.
+    epochs : int
+        How long the recording trained; a job's own number of epochs is a setting of the job.
+    seed : int
+    train : int64 tensor (N,)
+        The dataset's rows of the training samples, by `sample_id`: the order of every signal.
+    labels : int64 tensor, on the device
+        Class of every row of the dataset, training sample or not.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        model: Model,
+        inputs: Encodings,
+        *,
+        epochs: int,
+        seed: int,
+        device: torch.device,
+        threads: int | None,
+        parts: Path,
+        progress: Progress | None = None,
+    ) -> None:
+        self.dataset, self.model, self.epochs, self.seed = dataset, model, epochs, seed
+        self.device, self.threads = device, threads
+        self.inputs = inputs.of(model).to(device)
+        self.train = torch.from_numpy(dataset.rows("train"))
+        self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
+        self._folder, self._progress = parts, progress
+        self._number, self._of = 0, 1
+
+    def part(
+        self, number: int, of: int, make: Callable[[int], Mapping[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """Return the arrays of one part of the job: from its file, or from ``make(seed)``, which is then kept.
+
+        Parameters
+        ----------
+        number, of
+            Which part this is, from 0, and how many there are at most.
+        make
+            Trains and returns the arrays; its seed belongs to this part alone, and every generator is seeded
+            with it.
+        """
+        path = self._folder / f"{number:03d}.part"
+        self._number, self._of = number, of
+        if not path.exists():
+            seed = self.seed * 1000 + number
+            with settled(seed, self.threads):
+                arrays = make(seed)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+        if self._progress is not None:
+            self._progress(number + 1, of, "")
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+
+    def learner(
+        self,
+        samples: int,
+        epochs: int,
+        *,
+        module: nn.Module | None = None,
+        classes: int | None = None,
+        **recipe: Any,
+    ) -> Learner:
+        """Return a learner whose schedule runs over so many epochs of so many samples.
+
+        Parameters
+        ----------
+        module
+            One to go on with; a fresh one otherwise.
+        classes
+            Outputs of a fresh one, K by default.
+        **recipe
+            Fields of the model's recipe that the job's protocol prescribes.
+        """
+        model = self.model.with_recipe(**recipe)
+        if module is None:
+            module = model.build(self.inputs.input_shape, classes or self.dataset.num_classes)
+        steps = epochs * math.ceil(samples / model.recipe.batch_size)
+        return Learner(module, model.recipe, steps=steps, device=self.device)
+
+    def fit(
+        self,
+        learner: Learner,
+        rows: Tensor,
+        *,
+        seed: int,
+        labels: Tensor | None = None,
+        watch: Watches | None = None,
+    ) -> Iterator[int]:
+        """Train on `rows`; yield each epoch's number when its last batch is through.
+
+        `labels`, class indices of all the dataset's rows, take the place of the given ones.
+        """
+        given = self.labels if labels is None else labels
+
+        def told() -> None:
+            if self._progress is not None:
+                self._progress(self._number + learner.step / learner.steps, self._of, "training")
+
+        yield from fit(learner, self.inputs, given, rows, seed=seed, recorder=watch, after_batch=told)
+
+    def predicted(self, learner: Learner, rows: Tensor) -> np.ndarray:
+        """Return the class predicted for each of `rows`, int64 (n,), in eval mode and without augmentation."""
+        return (
+            torch.cat([logits.argmax(1) for _, logits in predict(learner, self.inputs, rows)]).cpu().numpy()
+        )
+
+    def correct(self, learner: Learner, rows: Tensor) -> np.ndarray:
+        """Return whether each of `rows` is predicted as it is labelled, bool (n,)."""
+        return np.equal(self.predicted(learner, rows), self.labels[rows.to(self.device)].cpu().numpy())
+
+
+def clear(parts: Path) -> None:
+    """Remove a job's parts, once what was made of them is kept elsewhere."""
+    shutil.rmtree(parts, ignore_errors=True)
+    if parts.parent.is_dir() and not any(parts.parent.iterdir()):
+        parts.parent.rmdir()
+
+
+def at_least(job: str, **counts: tuple[int, int]) -> None:
+    """Refuse a setting below its least value: ``at_least("grand", initialisations=(given, 1))``."""
+    for name, (given, least) in counts.items():
+        if given < least:
+            raise BadInput(f"job '{job}': {name} is {given}, it must be at least {least}")

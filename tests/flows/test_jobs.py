@@ -1,0 +1,53 @@
+"""Jobs on the command line: from the message of a scorer to its column, on the workspace that is there."""
+
+import json
+
+import duckdb
+
+from tracesift.flows.cli import run
+
+
+def columns(workspace):
+    with duckdb.connect(str(workspace / "catalog.duckdb"), read_only=True) as con:
+        return {row[0] for row in con.execute("DESCRIBE sample_scores").fetchall()}
+
+
+def test_the_message_leads_to_the_score(place, capsys):
+    assert run(["score", "ssft", "--workspace", "w"]) == 2
+    assert "`tracesift record --job ssft`" in capsys.readouterr().err
+    assert "ssft" not in columns(place / "w")
+    words = ["record", "--job", "ssft", "--epochs", "2", "--workspace", "w", "--json"]
+    assert run(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ssft"] == ["first_split_correct", "second_split_correct"]
+    assert len(said["runs"]) == 1
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out) == said
+    assert run(["score", "--workspace", "w"]) == 0  # nobody has to name what is there
+    capsys.readouterr()
+    assert {"ssft", "fslt"} <= columns(place / "w")
+    assert "grand" not in columns(place / "w")
+
+
+def test_a_scorer_whose_job_was_not_run_is_not_complained_of(place, capsys):
+    assert run(["score", "--workspace", "w"]) == 0
+    assert "--job" not in capsys.readouterr().err
+
+
+def test_what_is_refused(place, capsys):
+    for words, message in (
+        (["--job", "sstf"], "did you mean 'ssft'"),
+        (["--job", "grand", "--param", "runs=3"], "has no setting 'runs'"),
+        (["--job", "grand", "--param", "initialisations=x"], "it takes int"),
+        (["--job", "grand", "--seeds", "2"], "leave it out"),
+        (["--param", "epochs=3"], "name it with --job"),
+    ):
+        assert run(["record", "--workspace", "w", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_the_list_says_which_job(capsys):
+    assert run(["scorers", "--json"]) == 0
+    jobs = {one["name"]: one["jobs"] for one in json.loads(capsys.readouterr().out)}
+    assert jobs["fslt"] == ["ssft"]
+    assert jobs["aum"] == []

@@ -47,8 +47,13 @@ def scorer_table() -> str:
     for name in scorers.names():
         known = scorers.find(name)
         inputs = ", ".join(f"`{one}`" for one in known.inputs)
-        rows.append(f"| `{name}` | {known.direction} | {known.mode or 'any'} | {inputs} | {known.summary} |")
+        rows.append(f"| `{name}` | {known.direction} | {_recording(known)} | {inputs} | {known.summary} |")
     return "\n".join(rows) + "\n"
+
+
+def _recording(known: scorers.Scorer) -> str:
+    """Return what a scorer reads: a mode, the job that makes its signals, or any recording."""
+    return ", ".join(f"job `{job}`" for job in known.jobs) or known.mode or "any"
 
 
 def selector_table() -> str:
@@ -76,7 +81,10 @@ def methods() -> str:
 
 
 def _section(known: scorers.Scorer, level: str) -> str:
-    facts = [f"version {known.version}", f"mode {known.mode or 'any'}"]
+    facts = [
+        f"version {known.version}",
+        f"recording {_recording(known)}" if known.jobs else f"mode {known.mode or 'any'}",
+    ]
     if known.direction:
         facts.append(f"high means {known.direction}")
     if known.combine:

@@ -27,6 +27,9 @@ def frame():
             "unlearnable": rng.random(60) < 0.2,
             "split": np.where(rng.random(60) < 0.8, "train", "val"),
             "content_hash": [f"h{i}" for i in rng.integers(0, 50, 60)],
+            "forgetting_events": rng.integers(0, 9, 60),
+            "dual": rng.integers(1, 20, 60) / 100,
+            "cartography_confidence": rng.uniform(0.02, 0.98, 60),
         }
     )
 

@@ -10,6 +10,7 @@ from tracesift.catalog.schema import ROLES, BadInput, UnknownName
 from tracesift.selectors.contract import columns_needed, find, names, select
 
 CALLS = {
+    "beta_sampling": {},
     "bottom_k": {"score": "el2n"},
     "ccs": {},
     "cld_per_class": {},
@@ -19,6 +20,7 @@ CALLS = {
     "offset_window": {"score": "el2n", "offset": 0.1},
     "random": {},
     "random_balanced": {},
+    "removal_protocol": {"keep_lowest_n": 5, "remove_n": 20},
     "top_k": {"score": "el2n"},
 }
 BUDGETED = [name for name in names() if find(name).budget]
@@ -165,7 +167,7 @@ def test_broken_frames_are_refused(name, frame, change, message):
         call(name, change(frame))
 
 
-@pytest.mark.parametrize("name", [n for n in names() if "score" in find(n).defaults])
+@pytest.mark.parametrize("name", [n for n in BUDGETED if "score" in find(n).defaults])
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_scores_are_never_taken_as_numbers(name, frame, missing):
     column = columns_needed(name, CALLS.get(name, {}))[0]

@@ -75,6 +75,14 @@ def digest(value: Any, *, length: int = 16) -> str:
     return hashlib.blake2b(canonical_json(value), digest_size=32).hexdigest()[:length]
 
 
+def frame_digest(frame: pl.DataFrame) -> str:
+    """Return 32 hex digits of BLAKE2b over the values of a frame, row by row in their order.
+
+    Values, not bytes: how a frame lies in memory depends on how the file came about that it was read from.
+    """
+    return hashlib.blake2b(frame.hash_rows(seed=0).to_numpy().tobytes(), digest_size=16).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.files import digest
+from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.manifest import (
     DatasetBlock,
     ScoreBlock,
@@ -41,15 +40,13 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     # Rows, scores, flags and reviews decide, and nothing else but what was asked for.
     frame = training_frame(work)
     frame = frame.select(sorted(frame.columns))
-    # Values, not bytes: how a frame lies in memory depends on how the catalog's file came about.
-    content = hashlib.blake2b(frame.hash_rows(seed=0).to_numpy().tobytes(), digest_size=16).hexdigest()
     versions = {name: find(name).version for name in (job.choosing.selector, "denoise", "forget_ready")}
     asked = [vars(job.choosing), seed, requested]
-    key = digest([VERSION, work.dataset.fingerprint, frame.columns, content, asked, versions])
+    key = digest([VERSION, work.dataset.fingerprint, frame.columns, frame_digest(frame), asked, versions])
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
         return done
-    params = _unscored(work, job.choosing.selector)
+    params = _unscored(work, job.choosing.selector, job.choosing.keep)
     with watched("select"):
         made = [
             *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed, params=params),
@@ -71,7 +68,7 @@ def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:
     )
 
 
-def _unscored(work: Work, selector: str) -> dict[str, Any]:
+def _unscored(work: Work, selector: str, share: float) -> dict[str, Any]:
     """Keep the samples that the selector's score says nothing of, where there are any, and say so.
 
     A class without validation samples has no CLD, and diverged samples have no margin: neither is a reason to
@@ -86,10 +83,16 @@ def _unscored(work: Work, selector: str) -> dict[str, Any]:
     )
     if not columns or missing.is_empty():
         return {}
-    say(
-        f"pruned: {len(missing)} of {len(frame)} training samples have no {' or '.join(columns)} (first "
-        f"{missing['sample_id'][0]}) and are kept unjudged"
+    without = (
+        f"{len(missing)} of {len(frame)} training samples have no {' or '.join(columns)} (first "
+        f"{missing['sample_id'][0]})"
     )
+    if len(missing) > round(share * len(frame)):
+        raise BadInput(
+            f"{without}, more than --keep {share:g} leaves room for; where the model gave NaN or infinite logits, "
+            "lower the lr of its RECIPE or name another with --model, else ask for a larger --keep"
+        )
+    say(f"pruned: {without} and are kept unjudged")
     return {"nulls": "keep"}
 
 

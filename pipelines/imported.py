@@ -242,6 +242,9 @@ class Writer:
             self._order(len(self.matched.dataset.classes))
             found["pred"] = in_dataset_order(_plain(found["pred"]), self._full, self.matched.dataset.classes)
         self._check_range(found, seen, part.ids)
+        infinite = [np.isinf(column) for column in found.values() if column.dtype.kind == "f"]
+        if infinite:
+            self.nonfinite += int(np.logical_or.reduce(infinite).sum())
         if "loss" in fields and "loss" not in found:
             found["loss"] = -np.log(np.maximum(found["prob_label"], TINY))
         if "prob_label" in fields and "prob_label" not in found:

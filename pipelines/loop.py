@@ -169,7 +169,11 @@ def _optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
     if dense and recipe.optimizer == "sgd":
         optimizers.append(
             torch.optim.SGD(
-                dense, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+                dense,
+                lr=recipe.lr,
+                momentum=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+                nesterov=recipe.momentum > 0,
             )
         )
     elif dense:

@@ -81,3 +81,56 @@ def test_a_recording_with_nan_and_infinities_goes_the_whole_way(recording, tmp_p
     )
     members = pl.read_parquet(workspace / "manifests" / "top-k" / "members.parquet")
     assert members["role"][0] == "drop"
+
+
+@pytest.mark.parametrize(("name", "value"), [("loss", INF), ("margin", -INF)])
+def test_infinite_scalars_of_an_imported_file_are_said(tmp_path, told, name, value):
+    values = np.ones((T, N), dtype=np.float32)
+    given = {
+        "sample_ids": np.array([f"s{row:03d}" for row in range(N)]),
+        "labels": np.arange(N) % 2,
+        name: values,
+    }
+    np.savez(tmp_path / "finite.npz", **given)
+    assert "hold infinities" not in told("import", tmp_path / "finite.npz", "--workspace", tmp_path / "v")[1]
+    values[1, 2] = values[2, 2] = values[3, 5] = value
+    np.savez(tmp_path / "own.npz", **given)
+    _, err = told("import", tmp_path / "own.npz", "--workspace", tmp_path / "w")
+    assert "3 rows of " in err
+    assert "hold infinities; their scalars are taken as they come" in err
+
+
+WILD = """
+from torch import nn
+
+from tracesift.pipelines.models.contract import Recipe
+
+RECIPE = Recipe(optimizer="sgd", lr=1e30, batch_size=16, epochs=4, weight_decay=0.0, threads=1)
+
+
+def wild(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0], 32), nn.ReLU(), nn.Linear(32, classes))
+"""
+
+
+def test_a_model_that_diverges_is_said_and_its_scores_stay_empty(place, monkeypatch, told, capsys):
+    (place / "wild_model.py").write_text(WILD)
+    monkeypatch.syspath_prepend(place)
+    words = ["curate", "good.csv", "--workspace", "wild", "--model", "wild_model:wild", "--epochs", "4"]
+    words += ["--folds", "2", "--threads", "1"]
+    assert run(words) == 2
+    err = capsys.readouterr().err
+    assert "training samples gave NaN or infinite logits" in err
+    assert "more than --keep 0.5 leaves room for; where the model gave NaN" in err.splitlines()[-1]
+    _, err = told(*words, "--keep", "0.9")
+    assert "are kept unjudged" in err
+    epochs = Catalog("wild").query("SELECT epoch, loss FROM trajectories ORDER BY epoch")
+    last = epochs.filter(pl.col("epoch") == 3)["loss"]
+    assert last.is_nan().all()
+    scores = Catalog("wild").query("SELECT * FROM sample_scores WHERE split = 'train'")
+    assert scores["mean_loss"].is_null().any()
+    assert not (scores["mean_loss"] == 0).any()
+    answers = Catalog("wild").query(
+        "SELECT label_noise FROM sample_flags JOIN sample_scores USING (sample_id)"
+    )
+    assert not answers["label_noise"].fill_null(value=False).any()  # nothing was learned, nothing is accused

@@ -21,7 +21,7 @@ from tracesift.catalog import explain, scores, views
 from tracesift.catalog.connection import CATALOG_FILE, interruptible, literal, reading, rows, writing
 from tracesift.catalog.copying import copied
 from tracesift.catalog.creation import create
-from tracesift.catalog.files import canonical_json, replacing
+from tracesift.catalog.files import canonical_json, frame_digest, replacing
 from tracesift.catalog.frames import conform, distinct_ids
 from tracesift.catalog.manifest import MEMBERS, Manifest
 from tracesift.catalog.migrations import applied, migrate
@@ -138,12 +138,13 @@ class Catalog:
         given.setdefault("id_rule", ID_RULE)
         given["num_samples"] = samples.height
         whole = sample_rows(given["dataset_id"], samples)
+        given["samples_digest"] = frame_digest(whole)
         with self._write() as con:
             known = rows(con, "SELECT created_at FROM datasets WHERE dataset_id = ?", (given["dataset_id"],))
             created = known[0][0] if known else now()
-            replace_row(con, "datasets", ("dataset_id",), given | {"created_at": created})
-            replace_samples(con, given["dataset_id"], whole)
-            views.refresh(con)
+            if replace_row(con, "datasets", ("dataset_id",), given | {"created_at": created}):
+                replace_samples(con, given["dataset_id"], whole)
+                views.refresh(con)
         return str(given["dataset_id"])
 
     def put_run(self, record: Mapping[str, Any]) -> None:

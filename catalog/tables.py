@@ -35,8 +35,14 @@ def now() -> datetime:
 
 def replace_row(
     con: duckdb.DuckDBPyConnection, table: str, keys: tuple[str, ...], record: Mapping[str, Any]
-) -> None:
-    """Write one row in place of any other with the same keys; it becomes the newest of its table."""
+) -> bool:
+    """Write one row in place of any other with the same keys; it becomes the newest of its table.
+
+    Returns
+    -------
+    bool
+        False where this very row was the newest already: then nothing is written.
+    """
     columns = [name for (name,) in rows(con, "SELECT column_name FROM (DESCRIBE " + table + ")")]
     values = {
         name: value for name, value in record.items() if name in columns and name not in ("seq", "details")
@@ -48,21 +54,34 @@ def replace_row(
         values["details"] = rest
     elif rest:
         raise BadInput(f"{table}: unknown column '{next(iter(rest))}'")
+    stored = {name: _stored(name, value) for name, value in values.items()}
     if "seq" in columns:
-        values["seq"] = next_number(con, table)
+        if _is_newest(con, table, {name: stored.get(name) for name in columns if name != "seq"}):
+            return False
+        stored["seq"] = next_number(con, table)
     con.execute(
         f"DELETE FROM {table} WHERE " + " AND ".join(f"{key} = ?" for key in keys),
         [values[key] for key in keys],
     )
-    names = ", ".join(values)
-    marks = ", ".join("?" for _ in values)
+    names = ", ".join(stored)
+    marks = ", ".join("?" for _ in stored)
     try:
         con.execute(
             f"INSERT INTO {table} ({names}) VALUES ({marks})",
-            [_stored(name, value) for name, value in values.items()],
+            list(stored.values()),
         )
     except duckdb.ConversionException as error:
         raise BadInput(f"{table}: {first_line(error)}") from error
+    return True
+
+
+def _is_newest(con: duckdb.DuckDBPyConnection, table: str, row: Mapping[str, Any]) -> bool:
+    same = " AND ".join(f"{name} IS NOT DISTINCT FROM ?" for name in row)
+    newest = f"seq = (SELECT max(seq) FROM {table})"
+    try:
+        return bool(rows(con, f"SELECT true FROM {table} WHERE {newest} AND {same}", tuple(row.values())))
+    except duckdb.ConversionException:
+        return False  # what does not fit its column is refused by the insertion
 
 
 def _stored(name: str, value: Any) -> Any:

@@ -11,12 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from tracesift.catalog.files import write_bytes
+from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.compared import compared
 from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.progress import stage, watched
-from tracesift.flows.report import MAX_ITEMS, ReportData, render_report
+from tracesift.flows.report import MAX_ITEMS, ReportData, page_digest, render_report
 from tracesift.flows.report_tables import empty_reason
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import truth_of
@@ -36,7 +36,7 @@ LEAST_CONFLICTS = 100
 
 @watched("report")
 def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
-    """Write the report and return the summary that the command line prints.
+    """Write the report, unless it stands there as these data make it, and return the summary of the command line.
 
     Parameters
     ----------
@@ -96,9 +96,13 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         scorers=_scorers(work),
         truth=truth,
     )  # fmt: skip
-    stage("figures and page")
     path = work.path / "report.html"
-    write_bytes(path, render_report(data).encode())
+    key = page_digest(data)
+    done = work.record("report", key)
+    if done is None or not path.exists() or sha256(path) != done["sha256"]:
+        stage("figures and page")
+        write_bytes(path, render_report(data).encode())
+        work.finish("report", key, {"sha256": sha256(path)})
     return {
         "dataset": {
             name: known[name] for name in ("dataset_id", "name", "source", "num_samples", "fingerprint")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,12 @@ import polars as pl
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from PIL import Image
 
+from tracesift.catalog.files import frame_digest
 from tracesift.flows import charts, report_tables
 from tracesift.flows.report_previews import preview
+from tracesift.flows.show import chance
 from tracesift.flows.worklist import FLAGGED
 
 MAX_ITEMS = 200
@@ -120,6 +123,33 @@ def render_report(data: ReportData) -> str:
     return _environment().get_template("report.html.j2").render(context)
 
 
+def page_digest(data: ReportData) -> str:
+    """Return a hash of all that makes the page, code and data, except when it is made.
+
+    Where it is the same, `render_report` would give the same page but for the date.
+    """
+    code = hashlib.sha256()
+    for path in sorted((*_HERE.glob("report*"), _HERE / "charts.py")):
+        code.update(path.read_bytes())
+    parts = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "created"}
+    content = {sample_id: _shown(what) for sample_id, what in sorted((data.content or {}).items())}
+    parts["content"] = None if data.content is None else content
+    text = json.dumps([code.hexdigest(), parts], sort_keys=True, default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _shown(what: Any) -> Any:
+    if isinstance(what, Image.Image):
+        return [what.mode, what.size, hashlib.sha256(what.tobytes()).hexdigest()]
+    return what
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pl.DataFrame):
+        return [[str(kind) for kind in value.dtypes], value.columns, frame_digest(value)]
+    return str(value)
+
+
 class _Figures:
     """The figures in page order, numbered; their specifications are embedded once at the end."""
 
@@ -186,7 +216,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         anchor=charts.anchor,
-        chance=report_tables.chance,
+        chance=chance,
         in_workspace=in_workspace,
         number=number,
         prose=prose,

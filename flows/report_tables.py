@@ -245,19 +245,6 @@ def with_class_names(found: Mapping[str, Any], classes: Sequence[str]) -> dict[s
     return {**found, "classes": rows}
 
 
-def chance(probability: float) -> str:
-    """Return an estimated probability in per cent; it is never written as certain.
-
-    Examples
-    --------
-    >>> chance(0.874), chance(0.9996), chance(0.0)
-    ('87 %', '> 99 %', '< 1 %')
-    """
-    if probability >= 0.995:
-        return "> 99 %"
-    return f"{100 * probability:.0f} %" if probability >= 0.005 else "< 1 %"
-
-
 def evidence(found: Mapping[str, Any]) -> dict[str, Any]:
     """Split a diagnostic into single numbers and tables, so that nested results can be read.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.files import digest
+from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.work import Work
@@ -27,10 +27,12 @@ from tracesift.scorers.contract import (
     names,
 )
 from tracesift.scorers.noise.second_label import second_label
+from tracesift.selectors.flags.contract import find as find_flag
 from tracesift.selectors.flags.label_noise import judge_labels
 from tracesift.selectors.flags.unlearnable import unlearnable
 
 NO_WITNESS = "cannot tell: the rule needs aum or mean_loss, from a recording made in training"
+NO_RESIDUAL = "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -247,30 +249,68 @@ def _judged(work: Work, run_id: str, frame: pl.DataFrame) -> pl.DataFrame:
     return answers
 
 
-@watched("flag")
 def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply the flag rules to the newest scores; return the count of yes, no and cannot tell for each."""
+    """Apply the flag rules to the newest scores; done once per scores, reviews and version of the rules.
+
+    Returns
+    -------
+    dict
+        What `score` returned, and ``flags``: name -> count of yes, no and cannot tell.
+    """
+    frame, verdict = _evidence(work, scored), diagnostics_of(work).get("residual_verdict")
+    versions = {name: find_flag(name).version for name in ("label_noise", "unlearnable")}
+    inputs = [scored["run_id"], work.dataset.dataset_id, frame.columns, frame_digest(frame), verdict]
+    key = digest([versions, inputs])
+    done = work.record("flag", key)
+    if done is None or done["answers"] != _newest_answers(work):
+        counts = _apply_rules(work, scored["run_id"], frame, verdict)
+        done = work.finish("flag", key, {"flags": counts, "answers": _newest_answers(work)})
+    return {**scored, "flags": done["flags"]}
+
+
+def _evidence(work: Work, scored: Mapping[str, Any]) -> pl.DataFrame:
+    """Return what the rules judge by: the scores, what out-of-sample models say, and who was reviewed."""
     signals = load_signals(work.path, scored["runs"][0])
     frame = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
-    frame = frame.join(second_opinion(signals, work.dataset.classes), on="sample_id", how="left")
+    frame = frame.join(
+        second_opinion(signals, work.dataset.classes), on="sample_id", how="left", maintain_order="left"
+    )
     reviewed = work.catalog.query("SELECT sample_id, true AS verified FROM reviews")
-    frame = frame.join(reviewed, on="sample_id", how="left")
-    verdict = diagnostics_of(work).get("residual_verdict")
+    return frame.join(reviewed, on="sample_id", how="left", maintain_order="left")
+
+
+def _newest_answers(work: Work) -> dict[str, list[str]]:
+    """Return per flag whose answers are the newest in the catalog, and a hash of them."""
+    rows = work.catalog.query(
+        "SELECT s.flag, s.dataset_id, s.run_id, CAST(bit_xor(hash(v.sample_row, v.flagged, v.score, v.threshold, "
+        "v.reason, v.suggestion, v.confidence, v.suspicion)) AS VARCHAR) "
+        "FROM flag_sets s JOIN flag_values v USING (flag_key) JOIN "
+        "(SELECT flag, max(seq) AS seq FROM flag_sets GROUP BY flag) USING (flag, seq) GROUP BY ALL"
+    )
+    return {name: list(held) for name, *held in rows.iter_rows()}
+
+
+@watched("flag")
+def _apply_rules(
+    work: Work, run_id: str, frame: pl.DataFrame, verdict: Mapping[str, Any] | None
+) -> dict[str, dict[str, int]]:
     witnessed = "aum" in frame.columns or "mean_loss" in frame.columns
     rules: dict[str, Callable[[], pl.DataFrame]] = {
-        "label_noise": lambda: (
-            _judged(work, scored["run_id"], frame) if witnessed else _cannot_tell(frame, NO_WITNESS)
+        "label_noise": lambda: _judged(work, run_id, frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
+        "unlearnable": lambda: (
+            unlearnable(frame, verdict=verdict)
+            if verdict is None or "residual_shortcut" in frame.columns
+            else _cannot_tell(frame, NO_RESIDUAL)
         ),
-        "unlearnable": lambda: unlearnable(frame, verdict=verdict),
     }
     counts = {}
     for name, rule in rules.items():
         stage(name)
         flags = rule()
-        work.catalog.put_flags(scored["run_id"], work.dataset.dataset_id, name, flags)
+        work.catalog.put_flags(run_id, work.dataset.dataset_id, name, flags)
         counts[name] = {
             "yes": int((flags["flagged"] == True).sum()),  # noqa: E712
             "no": int((flags["flagged"] == False).sum()),  # noqa: E712
             "cannot tell": flags["flagged"].null_count(),
         }
-    return {**scored, "flags": counts}
+    return counts

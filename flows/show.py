@@ -54,6 +54,19 @@ def cell(value: Any, widest: int = WIDEST) -> str:
     return text if len(text) <= widest else text[: widest - 1] + "…"
 
 
+def chance(probability: float) -> str:
+    """Return an estimated probability in per cent; it is never written as certain.
+
+    Examples
+    --------
+    >>> chance(0.874), chance(0.9996), chance(0.0)
+    ('87 %', '> 99 %', '< 1 %')
+    """
+    if probability >= 0.995:
+        return "> 99 %"
+    return f"{100 * probability:.0f} %" if probability >= 0.005 else "< 1 %"
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

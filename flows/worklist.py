@@ -48,9 +48,11 @@ FLAGGED = "flagged"
 WORTH_A_LOOK = "worth a look"
 
 REVIEW_COLUMNS = (
-    "rank", "sample_id", "content", "label", "suggestion", "confidence", "confidence_from",
-    "status", "flag", "reason", "verified_label",
+    "rank", "sample_id", "content", "label", "suggestion", "verified_label", "confidence", "confidence_from",
+    "status", "flag", "reason",
 )  # fmt: skip
+
+"""Columns of the CSV; the one to fill in stands beside what is suggested, before the long sentences."""
 
 _SUSPICION = {"suspicious": 1.0, "outlier": 1.0, "clean": -1.0}
 _TEXT_IN_CELL = 2_000
@@ -237,7 +239,10 @@ def _conflicting(
     )
     detectors = [name for name in evidence.columns if name != "sample_id"]
     speaking = [pl.when(pl.col(name) >= 1 - share).then(pl.lit(name)) for name in detectors]
-    against = pl.concat_list(speaking or [pl.lit(None, pl.String)]).list.drop_nulls().list.join(", ")
+    named = pl.concat_list(speaking or [pl.lit(None, pl.String)]).list.drop_nulls()
+    every = pl.lit(f"all {len(detectors)} detectors")
+    unanimous = (named.list.len() == len(detectors)) & (len(detectors) > 1)
+    against = pl.when(unanimous).then(every).otherwise(named.list.join(", "))
     both = undecided.join(samples, on="sample_id", how="left")
     both = both.join(evidence.select("sample_id", against=against), on="sample_id", how="left")
     both = both.filter((pl.col("against") != "") | pl.col("suggestion").is_not_null())
@@ -246,9 +251,6 @@ def _conflicting(
         pl.when(pl.col("reason") != "").then(pl.format(": {}", "reason")).otherwise(pl.lit("")),
         pl.when(pl.col("against") != "")
         .then(pl.format(f"; among the {share:.0%} most suspicious by {{}}", "against"))
-        .otherwise(pl.lit("")),
-        pl.when(pl.col("suggestion").is_not_null())
-        .then(pl.format("; the model suggests {}", "suggestion"))
         .otherwise(pl.lit("")),
     )
     return _ranked(both.with_columns(reason=sides), WORTH_A_LOOK)

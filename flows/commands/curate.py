@@ -11,7 +11,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import duration, say
-from tracesift.flows.show import console, print_json, print_table
+from tracesift.flows.show import chance, console, print_json, print_table
 
 FLAGGED = "flagged"
 Flag = Parameter(negative="")
@@ -104,7 +104,10 @@ def print_summary(summary: dict[str, Any]) -> None:
     out = console()
     print_worklist(summary)
     for name, counts in summary["flags"].items():
-        out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
+        if counts["yes"] or counts["no"]:
+            out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
+        else:
+            out.print(f"{name}: cannot tell of any of {counts['cannot tell']} samples")
     truth = summary["truth"]
     if truth:
         precision = "–" if truth["precision"] is None else f"{truth['precision']:.3f}"
@@ -137,23 +140,28 @@ def print_worklist(summary: dict[str, Any]) -> None:
         return
     flagged = sum(row["status"] == FLAGGED for row in work)
     if flagged:
-        out.print(f"\nLook at these first ({flagged} flagged, {len(work) - flagged} more worth a look):\n")
+        more = f", then {len(work) - flagged} that are worth a look" if len(work) > flagged else ""
+        out.print(f"\nLook at these first: {flagged} flagged samples, the most certain ones first{more}.\n")
     else:
-        out.print(f"\nNothing is flagged; {len(work)} samples with conflicting evidence are worth a look:\n")
+        out.print(
+            f"\nNothing is flagged. {len(work)} samples are worth a look, because the evidence contradicts itself; the "
+            "most suspicious ones come first.\n",
+            soft_wrap=True,
+        )
     for row in work[:SHOWN]:
         changed = f"{row['label']} → {row['suggestion']}" if row["suggestion"] else row["label"]
-        out.print(f"{row['rank']:>4}  {row['sample_id']}  {changed}  {row['status']}, {_sureness(row)}")
+        out.print(f"{row['rank']:>4}  {row['sample_id']}  {changed}  {_standing(row)}")
         if row["content"]:
             out.print(f"      {row['content']}", soft_wrap=True)
         out.print(f"      {row['reason']}", soft_wrap=True)
+    if len(work) > SHOWN:
+        out.print(f"\n{len(work) - SHOWN} more stand in the report and in `tracesift review export`.")
     out.print()
 
 
-def _sureness(row: dict[str, Any]) -> str:
-    """Say how sure the worklist is of one sample: a probability, or its place among all samples."""
-    if row["confidence"] is None:
-        return "confidence unknown"
-    if row["confidence_from"] == "rank":
-        return f"more suspicious than {int(100 * row['confidence'])}% of the samples"
-    # An estimate is never certain: what rounds to 100 % is said as "over 99 %".
-    return f"confidence {row['confidence']:.0%}" if row["confidence"] < 0.995 else "confidence over 99%"
+def _standing(row: dict[str, Any]) -> str:
+    """Say why a sample is listed: which flag, and the probability that its label is wrong where there is one."""
+    status = f"{row['status']} ({row['flag']})" if row["status"] == FLAGGED else row["status"]
+    if row["confidence"] is None or row["confidence_from"] == "rank":
+        return status  # the order of the list says the rest
+    return f"{status}, label wrong: {chance(row['confidence'])}"

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.options import Common
-from tracesift.flows.show import cell, console, print_json, print_table
+from tracesift.flows.show import cell, chance, console, print_json, print_table
 
 Flag = Parameter(negative="")
 ANSWERS = {True: "yes", False: "no", None: "cannot tell"}
@@ -96,11 +96,7 @@ def _tell(known: dict[str, Any]) -> None:
     if known["flags"]:
         out.print("\nFlags", style="bold")
     for flag in known["flags"]:
-        numbers = {
-            "score": flag["score"], "threshold": flag["threshold"], "confidence": flag["confidence"],
-            "suggestion": flag["suggestion"],
-        }  # fmt: skip
-        said = "".join(f", {name} {cell(value)}" for name, value in numbers.items() if value is not None)
+        said = "".join(f", {words}" for words in _numbers(flag))
         out.print(f"  {flag['flag']}: {ANSWERS[flag['flagged']]}{said}", soft_wrap=True)
         out.print(f"      {flag['reason']}", soft_wrap=True)
     controls = sum(row["control_of"] is not None for row in known["subsets"])
@@ -128,6 +124,18 @@ def _tell(known: dict[str, Any]) -> None:
             f"on {cell(run['device'])}, finished {cell(run['finished_at'])}",
             soft_wrap=True,
         )
+
+
+def _numbers(flag: dict[str, Any]) -> list[str]:
+    """Return what a flag's answer rests on; a score that is the probability itself is not said twice."""
+    said = []
+    if flag["confidence"] is not None:
+        said.append(f"label wrong: {chance(flag['confidence'])}")
+        if flag["score"] == flag["confidence"] and flag["threshold"] is not None:
+            said.append(f"flagged from {chance(flag['threshold'])}")
+    if flag["score"] != flag["confidence"]:
+        said += [f"{name} {cell(flag[name])}" for name in ("score", "threshold") if flag[name] is not None]
+    return [*said, f"suggestion {flag['suggestion']}"] if flag["suggestion"] is not None else said
 
 
 def _score(row: dict[str, Any]) -> dict[str, Any]:

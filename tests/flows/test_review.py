@@ -131,11 +131,12 @@ def test_measures_the_same_when_read_again(workspace, truth, capsys):
 def test_detectors_are_ranked_for_people(workspace, truth, capsys):
     call("review", "export", "--workspace", workspace)
     filled(workspace / "review.csv", truth)
-    rows = (workspace / "review.csv").read_text().splitlines()
+    rows = read(workspace / "review.csv")
     extra = [f"{IDS[at]},{truth[IDS[at]]}" for at in range(1, 60) if at not in BAD]
-    table = [",".join([line.split(",")[1], line.rsplit(",", 1)[1]]) for line in rows]
+    table = ["sample_id,verified_label", *(f"{row['sample_id']},{row['verified_label']}" for row in rows)]
+    listed = {row["sample_id"] for row in rows}
     (workspace / "all.csv").write_text(
-        "\n".join(table + [line for line in extra if line.split(",")[0] not in "".join(rows)])
+        "\n".join(table + [line for line in extra if line.split(",")[0] not in listed])
     )
     capsys.readouterr()
     assert call("review", "import", workspace / "all.csv", "--workspace", workspace) == 0

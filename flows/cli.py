@@ -5,18 +5,22 @@ Commands are imported when they are called, so that `sql` or `why` loads neither
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
-from importlib.metadata import version
-from pathlib import Path
-from typing import NoReturn
 
-from cyclopts import App, CycloptsError
-from cyclopts.config import Dict
+try:  # the imports take longer than anything before the first line, and Ctrl-C may fall into them
+    import errno
+    import os
+    from importlib.metadata import version
+    from pathlib import Path
+    from typing import NoReturn
 
-from tracesift.catalog.schema import BadInput
-from tracesift.flows.config_file import take_config
+    from cyclopts import App, CycloptsError
+    from cyclopts.config import Dict
+
+    from tracesift.catalog.schema import BadInput
+    from tracesift.flows.config_file import take_config
+except KeyboardInterrupt:
+    sys.exit(130)
 
 COMMANDS = {
     "curate": "curate:curate",

@@ -175,6 +175,15 @@ def test_ctrl_c_while_a_query_runs(place):
     assert err == "stopped; run the same command again to go on where it was\n"
 
 
+def test_ctrl_c_while_modules_are_imported_is_130_without_a_word(tmp_path):
+    (tmp_path / "polars.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [SCRIPT, "sql", "SELECT 1"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_reader_that_leaves_early_is_no_failure(place):
     command = f"{SCRIPT} sql 'FROM trajectories' --csv --workspace w | head -n 1"
     done = subprocess.run(

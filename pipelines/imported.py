@@ -19,11 +19,11 @@ import torch
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import FIELD_DTYPES, SCALAR_FIELDS, SIGNALS, BadInput
+from tracesift.pipelines.buffers import Buffers
 from tracesift.pipelines.class_order import complete, in_dataset_order
 from tracesift.pipelines.foreign_recording import PER_CLASS, Foreign
 from tracesift.pipelines.matching import Matched, Part, match_val
 from tracesift.pipelines.provenance import dataset_facts, machine_facts
-from tracesift.pipelines.scalars import scalars
 from tracesift.pipelines.signals import (
     drop_epochs,
     drop_run,
@@ -217,12 +217,11 @@ class Writer:
             columns["seen"][block] = seen = ~np.isnan(rows).any(1)
             self._check(kind, rows[seen], part.ids[block].filter(pl.Series(seen)))
             self.nonfinite += int(np.isinf(rows).any(1).sum())
-            before = None if previous is None else torch.from_numpy(previous[block])
-            labels = torch.from_numpy(part.labels[block])
-            logits = torch.from_numpy(rows if kind == "logits" else np.log(np.maximum(rows, TINY)))
-            for name, found in scalars(logits, labels, fields, previous=before).items():
-                columns[name][block] = found.numpy()
-            last[block] = torch.softmax(logits, 1).numpy()
+            logits = rows if kind == "logits" else np.log(np.maximum(rows, TINY))
+            before = None if previous is None else previous[block]
+            found, last[block] = _as_recorded(logits, part.labels[block], fields, before)
+            for name in fields:
+                columns[name][block] = found[name]
         self._previous[part.split] = last
         return columns
 
@@ -298,6 +297,21 @@ def _check_probs(rows: np.ndarray, ids: pl.Series, where: str) -> None:
 
 def _look_like_probs(rows: np.ndarray) -> bool:
     return bool(rows.min() >= 0 and rows.max() <= 1 and (np.abs(rows.sum(1) - 1) < 1e-3).all())
+
+
+def _as_recorded(
+    logits: np.ndarray, labels: np.ndarray, fields: tuple[str, ...], before: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the columns that a recorder would keep of one batch (B, K), and the probabilities."""
+    rows = np.arange(len(logits))
+    buffers = Buffers(
+        rows, len(rows), labels, fields=fields, spans=("previous",), num_classes=logits.shape[1],
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    if before is not None:
+        buffers.spans["previous"][:-1] = torch.from_numpy(before)
+    buffers.add(*map(torch.from_numpy, (rows, np.ascontiguousarray(logits), labels)))
+    return buffers.collect()[0], buffers.spans["previous"][:-1].numpy()
 
 
 def _placed(values: np.ndarray, at: np.ndarray) -> np.ndarray:

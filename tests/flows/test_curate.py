@@ -200,3 +200,14 @@ def test_data_handed_over_in_python_can_be_selected_and_forgotten_from_the_comma
     )
     assert roles.filter(pl.col("role") == "forget")["sample_id"].to_list() == ["s1", "s2"]
     assert roles["role"].to_list() == ["forget"] * 2 + ["retain"] * 58
+
+
+def test_one_scorer_alone_leaves_the_flag_of_another_open(tmp_path):
+    """On images the verdict on the whole set is there before anybody has scored residual_shortcut."""
+    assert call("ingest", "digits", "--workspace", tmp_path) == 0
+    assert call("record", "--workspace", tmp_path, "--epochs", "2", "--threads", "1") == 0
+    assert call("score", "aum", "--workspace", tmp_path) == 0
+    reasons = Catalog(tmp_path).query("SELECT DISTINCT reason FROM flags WHERE flag = 'unlearnable'")["reason"]
+    assert reasons.to_list() == [
+        "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
+    ]

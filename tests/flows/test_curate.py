@@ -207,7 +207,9 @@ def test_one_scorer_alone_leaves_the_flag_of_another_open(tmp_path):
     assert call("ingest", "digits", "--workspace", tmp_path) == 0
     assert call("record", "--workspace", tmp_path, "--epochs", "2", "--threads", "1") == 0
     assert call("score", "aum", "--workspace", tmp_path) == 0
-    reasons = Catalog(tmp_path).query("SELECT DISTINCT reason FROM flags WHERE flag = 'unlearnable'")["reason"]
+    reasons = Catalog(tmp_path).query("SELECT DISTINCT reason FROM flags WHERE flag = 'unlearnable'")[
+        "reason"
+    ]
     assert reasons.to_list() == [
         "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
     ]

@@ -97,12 +97,12 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         truth=truth,
     )  # fmt: skip
     path = work.path / "report.html"
-    key = page_digest(data)
-    done = work.record("report", key)
-    if done is None or not path.exists() or sha256(path) != done["sha256"]:
+    made_of = page_digest(data)
+    standing = {"made_of": made_of, "sha256": sha256(path)} if path.exists() else None
+    if standing is None or work.record("report", "page") != standing:
         stage("figures and page")
         write_bytes(path, render_report(data).encode())
-        work.finish("report", key, {"sha256": sha256(path)})
+        work.finish("report", "page", {"made_of": made_of, "sha256": sha256(path)})
     return {
         "dataset": {
             name: known[name] for name in ("dataset_id", "name", "source", "num_samples", "fingerprint")

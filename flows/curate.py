@@ -56,7 +56,7 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
         ``dataset``, ``runs`` and the path of the ``report``.
     """
     work = Work(Path(job.workspace))
-    dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
+    dataset = run_step(open_source, job.source, job.reading, job.plant_noise, job.training.seed)
     check(job, dataset)
     with work.locked():
         run_step(ingest, work, dataset)

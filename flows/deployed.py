@@ -33,11 +33,12 @@ from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows import curate as body
 from tracesift.flows.options import Choosing, CurateJob, Reading, Training
 from tracesift.flows.progress import listener
+from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
 
 TITLES = {
-    "record_seed": "record", "cross_fit_fold": "cross-fit", "join_folds": "join folds", "embed_run": "embed",
-    "make_subsets": "select", "evaluate_cell": "evaluate", "publish": "report",
+    "open_source": "open", "record_seed": "record", "cross_fit_fold": "cross-fit", "join_folds": "join folds",
+    "embed_run": "embed", "make_subsets": "select", "evaluate_cell": "evaluate", "publish": "report",
 }  # fmt: skip
 """What a person calls a step whose function is named for what it does."""
 
@@ -87,7 +88,8 @@ def curate(
         evaluate: Retrain on the subsets and their controls.
         content: Show thumbnails and text in the report.
     """
-    logging.getLogger("prefect.flow_runs").addFilter(_without_traceback)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     if runtime.deployment.id is not None and not Path(workspace).is_absolute():
         raise BadInput(
             f"workspace '{workspace}' is relative to a folder that the worker deletes; give an absolute path"
@@ -196,6 +198,8 @@ def in_words(result: Any) -> str:
     """
     if isinstance(result, Mapping):
         line = ", ".join(_entry(name, value) for name, value in result.items() if value not in (None, [], {}))
+    elif isinstance(result, Dataset):
+        line = f"{result.name}, {len(result)} samples"
     elif isinstance(result, list):
         line = ", ".join(str(one["name"]) for one in result)
     else:

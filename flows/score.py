@@ -265,7 +265,7 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     if done is None or done["answers"] != _newest_answers(work):
         counts = _apply_rules(work, scored["run_id"], frame, verdict)
         done = work.finish("flag", key, {"flags": counts, "answers": _newest_answers(work)})
-    return {**scored, "flags": done["flags"]}
+    return {"flags": done["flags"], **scored}
 
 
 def _evidence(work: Work, scored: Mapping[str, Any]) -> pl.DataFrame:

@@ -153,12 +153,13 @@ def test_both_skins_make_the_same_manifests(called, flown):
 
 def test_each_step_is_a_task_that_says_what_it_found(flown):
     state = flown[1]
-    runs = task_runs(state, expected=10)
+    runs = task_runs(state, expected=11)
     assert set(runs) == {
-        "ingest", "record, seed 0", "cross-fit, fold 1", "cross-fit, fold 2", "join folds",
+        "open", "ingest", "record, seed 0", "cross-fit, fold 1", "cross-fit, fold 2", "join folds",
         "embed", "score", "flag", "select", "report",
     }  # fmt: skip
     assert {one.run_count for one in runs.values()} == {1}
+    assert runs["open"].state.message == "Tiny_table, 150 samples"
     assert "samples 150" in runs["ingest"].state.message
     assert "label_noise (yes" in runs["flag"].state.message
     assert "9 subsets" in runs["select"].state.message
@@ -236,7 +237,9 @@ def test_a_fold_that_fails_once_is_repeated_alone(source, tmp_path, monkeypatch)
 
     monkeypatch.setattr(record, "fit_fold", fails_once)
     real = record.record
-    monkeypatch.setattr(record, "record", lambda *given: recorded.append(1) or real(*given))
+    monkeypatch.setattr(
+        record, "record", lambda *given, **inputs: recorded.append(1) or real(*given, **inputs)
+    )
     skip_scoring(monkeypatch)
     state = deployed.curate(source=source, workspace=str(tmp_path), training=TRAINING, return_state=True)
     assert state.is_completed()
@@ -244,7 +247,7 @@ def test_a_fold_that_fails_once_is_repeated_alone(source, tmp_path, monkeypatch)
     again = [("probs_oos", 1)]
     assert sorted(fitted) == sorted([(name, fold) for name in both for fold in range(2)] + again)
     assert recorded == [1]
-    counts = {name: one.run_count for name, one in task_runs(state, expected=10).items()}
+    counts = {name: one.run_count for name, one in task_runs(state, expected=11).items()}
     assert counts.pop("cross-fit, fold 2") == 2
     assert set(counts.values()) == {1}
 
@@ -305,9 +308,13 @@ def test_a_limit_on_the_tag_lets_one_flow_train_at_a_time(source, tmp_path, monk
             inside -= 1
         return "run"
 
+    def meet(work, dataset):
+        work.opened = dataset
+        together.wait()
+
     skip_scoring(monkeypatch)
     # Both flows pass the step before training at the same moment, so that both want to train then.
-    stand_in(monkeypatch, ingest=lambda *_: together.wait(), record_seed=train, embed_run=lambda *_: {})
+    stand_in(monkeypatch, ingest=meet, record_seed=train, embed_run=lambda *_: {})
 
     def two_flows(name):
         def one_flow(number):

@@ -83,7 +83,7 @@ def test_a_line_beside_a_bar_stands_on_a_line_of_its_own(monkeypatch):
 def test_every_subset_and_part_of_the_report_gives_a_sign(place, monkeypatch, capsys):
     monkeypatch.setattr(progress, "STAGE_EVERY", 0.0)
     words = ["curate", "good.csv", "--keep", "0.4", "--epochs", "3", "--folds", "2", "--threads", "1"]
-    assert run([*words, "--workspace", "w"]) == 0
+    assert run([*words, "--workspace", "signs"]) == 0
     lines = capsys.readouterr().err.splitlines()
     said = [line for line in lines if line.startswith(("flag: ", "select: ", "report: "))]
     assert said[:3] == ["flag: label_noise", "flag: unlearnable", "select: pruned"]

@@ -25,7 +25,7 @@ from tracesift.pipelines.provenance import machine_facts
 from tracesift.pipelines.recorder import Recorder
 
 RESULTS = Path(__file__).parent / "results" / "recorder"
-ROUNDS = 5
+ROUNDS = 9
 CELLS = (("small_cnn", 12_000), ("small_cnn", 48_000), ("resnet18", 512))
 """Model and images per epoch. What an epoch's file costs weighs more, the shorter the epoch is."""
 

@@ -113,19 +113,17 @@ def _correlate(
     vector instructions. Infinity for a sample where one is missing, or where rounding might be all that varies.
     """
     epochs, samples = loss.shape
-    mean, e, h = np.empty(samples), np.empty(samples), np.empty(samples)
+    mean, h = np.empty(samples), np.empty(samples)
     for i in range(samples):
         mean[i] = (np.float64(loss[epochs - 1, i]) - np.float64(loss[0, i])) / (epochs - 1)
     dd, dg = np.zeros(samples), np.zeros(samples)
     for t in range(epochs - 1):
         for i in range(samples):
-            e[i] = np.float64(loss[t + 1, i]) - np.float64(loss[t, i]) - mean[i]
-        for i in range(samples):
-            dd[i] += e[i] * e[i]
-        for i in range(samples):
             h[i] = g[t, labels[i]]
         for i in range(samples):
-            dg[i] += e[i] * h[i]
+            e = np.float64(loss[t + 1, i]) - np.float64(loss[t, i]) - mean[i]
+            dd[i] += e * e
+            dg[i] += e * h[i]
     score = np.empty(samples)
     n = epochs - 1.0
     for i in range(samples):

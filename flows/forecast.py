@@ -24,7 +24,7 @@ from tracesift.flows.progress import duration
 from tracesift.flows.record import train_config
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.estimate import Estimate, estimate
-from tracesift.selectors.forget_ready import LARGEST_SAMPLE
+from tracesift.selectors.decisions.forget_ready import LARGEST_SAMPLE
 
 CURATED = ("pruned", "denoised")
 """Subsets of `curate` that are worth a retraining; unlearning is what a forget-ready one is for."""

@@ -24,7 +24,7 @@ from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.dataset import Dataset
-from tracesift.selectors.contract import columns_needed, find, select
+from tracesift.selectors.contract import Selector, columns_needed, find, select
 
 VERSION = 2
 """Raised when the same scores and flags would give other subsets."""
@@ -131,8 +131,7 @@ def pruned(
     if size is not None and size > len(pool):
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
-    embedding = _embedding(work, pool) if facts.embedding else None
-    chosen = select(selector, pool, budget=size, seed=seed, embedding=embedding, **params)
+    chosen = select(selector, pool, budget=size, seed=seed, arrays=_arrays(work, pool, facts), **params)
     members = pl.concat([chosen, _left_out(out, where)], how="diagonal")
     block = _block(selector, params, seed=seed, budget=budget, where=where)
     made = [put(work, name, members, block, columns_needed(selector, params))]
@@ -441,6 +440,13 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     rows = ids.search_sorted(frame["sample_id"]).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
     return work.content_vectors if whole else work.content_vectors[rows]
+
+
+def _arrays(work: Work, frame: pl.DataFrame, facts: Selector) -> dict[str, Any]:
+    """Return what a selector reads beside the columns of `frame`, rows in its order."""
+    wanted = set(facts.arrays) | set(facts.optional_arrays)
+    content = _embedding(work, frame) if "embedding" in wanted else None
+    return {} if content is None else {"embedding": content}
 
 
 def _outside_val(work: Work) -> pl.Series:

@@ -49,7 +49,7 @@ def scorer(
         How the values of several runs become one.
     per_sample
         True where a sample's score depends on no other sample. Such scorers run together, block of samples
-        after block, while a block's signals lie in the cache; see `tracesift.scorers.compiled`.
+        after block, while a block's signals lie in the cache; see `tracesift.catalog.compiled`.
     once
         For a `per_sample` scorer that also reads validation samples: a function of those inputs, evaluated
         once instead of in every block. The scorer gets the result in its keyword-only parameter `once`.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.arrays import Floats
-from tracesift.scorers.compiled import loop
 
 ABSENT, WRONG, RIGHT = 0, 1, 2
 """Outcomes of a presentation. Two bits, so that those which ever occurred can be kept by a bitwise or."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.compiled import loop
 
 
 def check_window(epochs: int, window: int, *, scorer: str, least: int = 2) -> None:

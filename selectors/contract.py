@@ -1,15 +1,17 @@
 """What a selector is: a pure function from a score frame to one role, weight and reason per sample.
 
 A selector lives in the file of its own name, gets its facts from `@selector`, and is found by looking at the
-files; nothing is registered. `select` is the one door: it checks the frame, sorts it by `sample_id` (so the
-order of the input never matters), turns a share into a count, and checks what came back.
+files; nothing is registered. A parameter that is named like a signal of `tracesift.catalog.schema.SIGNALS` is an
+array that the caller passes beside the frame; `graph` is the graph of their nearest neighbours.
+`select` is the one door: it checks the frame, sorts it by `sample_id` (so the order of the input never matters),
+turns a share into a count, and checks what came back.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +19,14 @@ from typing import Any, TypeVar
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.schema import ROLES, BadInput, UnknownName, nearest
+from tracesift.catalog.neighbor_graph import NeighborGraph
+from tracesift.catalog.schema import ROLES, SIGNALS, BadInput, MissingSignal, UnknownName, nearest
 from tracesift.selectors.budget import resolve_size
 
 F = TypeVar("F", bound=Callable[..., pl.DataFrame])
 
 FOLDER = Path(__file__).parent
-PASSED = ("frame", "size", "seed", "embedding")
+PASSED = ("frame", "size", "seed", "graph", *SIGNALS)
 """Arguments that `select` fills in; every other parameter of a selector is the user's."""
 
 FINITE_BLOCK = 16384
@@ -51,7 +54,10 @@ class Selector:
     """Parameters whose values name columns of the frame."""
     needs: tuple[str, ...]
     """Columns that must be there with default parameters; a column that the user names is `<parameter>`."""
-    embedding: bool
+    arrays: tuple[str, ...]
+    """Signals without which it cannot run, beside the columns."""
+    optional_arrays: tuple[str, ...]
+    """Signals, or `graph`, that it uses where they are passed."""
     defaults: dict[str, Any]
     reference: str
     summary: str
@@ -135,6 +141,7 @@ def select(
     budget: int | float | None,
     seed: int,
     embedding: np.ndarray | None = None,
+    arrays: Mapping[str, Any] | None = None,
     **params: Any,
 ) -> pl.DataFrame:
     """Give every sample of `frame` a role, by one selector.
@@ -153,6 +160,9 @@ def select(
         For random draws; the draw of a sample depends on the seed, the selector and its id alone.
     embedding : ndarray (N, D), optional
         One vector per sample, in the frame's row order.
+    arrays : mapping, optional
+        Further signals by name: those over samples in the frame's row order, those over validation samples as
+        they are; and ``"graph"``, the `NeighborGraph` of the frame's rows, where it is known already.
     **params
         The selector's own parameters, see `find(name).defaults`.
 
@@ -166,6 +176,8 @@ def select(
     ------
     BadInput
         For a budget, parameter, column or value that cannot be used; the message says which.
+    MissingSignal
+        A needed array was not passed; the message says how to get it.
 
     Examples
     --------
@@ -187,10 +199,8 @@ def select(
         raise BadInput(
             f"{name}: decides by itself how many samples it keeps; pass budget=None (got {budget!r})"
         )
-    if facts.embedding:
-        arguments["embedding"] = None if embedding is None else _checked_embedding(name, embedding, order)
-    elif embedding is not None:
-        raise BadInput(f"{name}: takes no embedding; leave it out")
+    given = dict(arrays or {}) | ({} if embedding is None else {"embedding": embedding})
+    arguments |= _checked_arrays(facts, given, order)
     wanted = inspect.signature(facts.function).parameters
     result = facts.function(frame, **{k: v for k, v in arguments.items() if k in wanted}, **params)
     return _checked_result(facts, frame, result, arguments.get("size"))
@@ -216,12 +226,14 @@ def _found() -> dict[str, Selector]:
 def _facts(function: Callable[..., pl.DataFrame], declared: dict[str, Any]) -> Selector:
     parameters = inspect.signature(function).parameters
     defaults = {key: value.default for key, value in parameters.items() if key not in PASSED}
+    passed = {key: value for key, value in parameters.items() if key in SIGNALS or key == "graph"}
     needs = tuple(f"<{key}>" if defaults[key] is None else defaults[key] for key in declared["columns"])
     flat = [item for value in needs for item in ((value,) if isinstance(value, str) else value)]
     return Selector(
         **declared,
         needs=tuple(dict.fromkeys(flat)),
-        embedding="embedding" in parameters,
+        arrays=tuple(key for key, value in passed.items() if value.default is value.empty),
+        optional_arrays=tuple(key for key, value in passed.items() if value.default is None),
         defaults=defaults,
         summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
         function=function,
@@ -266,18 +278,43 @@ def _sorted_frame(name: str, frame: pl.DataFrame) -> tuple[np.ndarray, pl.DataFr
     return order, frame[order].with_columns(pl.col("label").cast(pl.String))
 
 
-def _checked_embedding(name: str, embedding: np.ndarray, order: np.ndarray) -> np.ndarray:
-    vectors = np.asarray(embedding)
-    if vectors.ndim != 2 or vectors.shape[0] != order.size:
-        raise BadInput(
-            f"{name}: the embedding must be ({order.size}, D), a row per sample; got {vectors.shape}"
-        )
-    blocks = range(0, order.size, FINITE_BLOCK)
-    bad = sum(int((~np.isfinite(vectors[at : at + FINITE_BLOCK]).all(axis=1)).sum()) for at in blocks)
-    if bad:
-        raise BadInput(f"{name}: {bad} of {order.size} embedding rows hold NaN or infinity; embed them again")
+def _checked_arrays(facts: Selector, given: Mapping[str, Any], order: np.ndarray) -> dict[str, Any]:
+    """Return the arrays that a selector takes, those over samples in the order of `sample_id`."""
+    known = (*facts.arrays, *facts.optional_arrays)
+    for name in given:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise BadInput(f"{facts.name}: takes no {name}; leave it out ({takes})")
+    for name in facts.arrays:
+        if given.get(name) is None:
+            raise MissingSignal(f"{facts.name}: needs {name}: {SIGNALS[name].source}")
     in_order = bool((np.diff(order) == 1).all())  # then nothing is copied, and a mapped file stays mapped
-    return vectors if in_order else vectors[order]
+    checked: dict[str, Any] = {}
+    for name, array in given.items():
+        if isinstance(array, NeighborGraph):
+            checked[name] = array if in_order else array.restricted(order)
+        elif array is not None:
+            checked[name] = _checked_array(facts.name, name, np.asarray(array), order, in_order=in_order)
+    return checked
+
+
+def _checked_array(
+    selector: str, name: str, values: np.ndarray, order: np.ndarray, *, in_order: bool
+) -> np.ndarray:
+    axes = SIGNALS[name].axes
+    if values.ndim != len(axes) or ("N" in axes and values.shape[axes.index("N")] != order.size):
+        shape = ", ".join(str(order.size) if axis == "N" else axis for axis in axes)
+        raise BadInput(f"{selector}: {name} must be ({shape}), in the frame's row order; got {values.shape}")
+    if values.dtype.kind == "f" and axes in ("ND", "MD", "NK"):
+        blocks = range(0, len(values), FINITE_BLOCK)
+        bad = sum(int((~np.isfinite(values[at : at + FINITE_BLOCK]).all(axis=1)).sum()) for at in blocks)
+        if bad:
+            raise BadInput(
+                f"{selector}: {bad} of {len(values)} rows of {name} hold NaN or infinity; record or embed them again"
+            )
+    if "N" not in axes or in_order:
+        return values
+    return np.take(values, order, axis=axes.index("N"))
 
 
 def _checked_result(

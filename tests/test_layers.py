@@ -11,7 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("catalog", "flows", "pipelines", "scorers", "selectors")
 LIGHT_SHARED = {"tracesift.catalog.schema", "tracesift.catalog.files", "tracesift.catalog.manifest"}
-SHARED = LIGHT_SHARED | {"tracesift.catalog.nearest_rows"}
+SHARED = LIGHT_SHARED | {
+    "tracesift.catalog.compiled",
+    "tracesift.catalog.nearest_rows",
+    "tracesift.catalog.neighbor_graph",
+}
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 

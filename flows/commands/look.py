@@ -197,7 +197,7 @@ def selectors(*, common: Common = Common()) -> int:
             [
                 {
                     "name": known.name, "version": known.version, "needs": list(known.needs), "budget": known.budget,
-                    "random": known.random, "embedding": known.embedding, "defaults": known.defaults,
+                    "random": known.random, "arrays": list(known.arrays), "defaults": known.defaults,
                     "summary": known.summary, "reference": known.reference,
                 }
                 for known in found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracesift.scorers.compiled import loop
+from tracesift.catalog.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import ABSENT, RIGHT, first_epochs, outcomes
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import first_epochs
 from tracesift.scorers.windows import check_window

@@ -20,9 +20,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.scorers.arrays import Floats
-from tracesift.scorers.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import ABSENT, RIGHT, mean_and_count, outcomes
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta
 
 from tracesift.catalog.schema import BadInput
-from tracesift.selectors.beta_sampling import beta_density, beta_weights
+from tracesift.selectors.by_score.beta_sampling import beta_density, beta_weights
 from tracesift.selectors.contract import select
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.selectors.ccs import bins, water_fill
+from tracesift.selectors.by_score.ccs import bins, water_fill
 from tracesift.selectors.contract import select
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import select
-from tracesift.selectors.overlap_report import overlap_report
+from tracesift.selectors.decisions.overlap_report import overlap_report
 
 
 @pytest.fixture

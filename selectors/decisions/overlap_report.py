@@ -15,7 +15,7 @@ import polars as pl
 
 from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
-from tracesift.selectors.group_weights import group_names, retain_weights
+from tracesift.selectors.decisions.group_weights import group_names, retain_weights
 
 TRAINED = ("forget", "retain", "neighbor")
 

@@ -22,7 +22,7 @@ import polars as pl
 from tracesift.catalog.nearest_rows import UnitRows, nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
-from tracesift.selectors.group_weights import group_names, retain_weights
+from tracesift.selectors.decisions.group_weights import group_names, retain_weights
 from tracesift.selectors.ranking import seeded_keys
 
 NEAR_DUPLICATE = 0.98

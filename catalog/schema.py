@@ -84,6 +84,9 @@ SIGNALS: dict[str, Signal] = {
     "labels": Signal("N", "int64", "given label as a class index", "comes with the dataset"),
     "val_loss": Signal("TM", "float32", "cross-entropy of the validation samples", _PASS),
     "val_labels": Signal("M", "int64", "labels of the validation samples", "comes with the dataset"),
+    "val_probs_last": Signal(
+        "MK", "float32", "class probabilities of the validation samples at the last checkpoint", _PASS
+    ),
     "embedding": Signal(
         "ND", "float32", "one vector per sample", "run `tracesift embed` or pass your own array"
     ),

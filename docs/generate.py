@@ -75,7 +75,8 @@ def methods() -> str:
     for name in selectors.names():
         known = selectors.find(name)
         parts.append(
-            f"\n## `{name}`\n\nVersion {known.version}. {known.reference}\n\n{_text(known.function)}\n"
+            f"\n## `{name}`\n\nVersion {known.version}{'; experimental' if known.experimental else ''}. "
+            f"{known.reference}\n\n{_text(known.function)}\n"
         )
     return "".join(parts)
 

@@ -181,6 +181,8 @@ class Writer:
             write_array(folder, name, train.ids.to_list(), values)
         if len(self._val.rows):
             write_array(folder, "val_labels", self._val.ids.to_list(), self._val.labels)
+            if "val" in self._previous:
+                write_array(folder, "val_probs_last", self._val.ids.to_list(), self._previous["val"])
         apart = foreign.val.arrays if foreign.val is not None else {}
         if "embedding" in apart:
             placed = _placed(apart["embedding"], self._val.at)

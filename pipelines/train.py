@@ -250,17 +250,23 @@ class _Recording:
                 at += len(rows)
         if keep:
             write_array(self.folder, "probs_last", self._ids(self.train), last)
-        accuracy = self._validate(epoch)
+        accuracy = self._validate(epoch, keep=keep)
         recorder.end_epoch(val_accuracy=accuracy)
         return accuracy
 
-    def _validate(self, epoch: int) -> float | None:
+    def _validate(self, epoch: int, *, keep: bool) -> float | None:
+        """Record the validation samples, with their probabilities to `keep`; return the accuracy."""
         if not len(self.val):
             return None
-        parts = [
-            scalars(logits, self.labels[rows.to(self.device, non_blocking=True)], VALIDATION_FIELDS)
-            for rows, logits in predict(self.learner, self.inputs, self.val)
-        ]
+        parts, last = [], []
+        for rows, logits in predict(self.learner, self.inputs, self.val):
+            parts.append(
+                scalars(logits, self.labels[rows.to(self.device, non_blocking=True)], VALIDATION_FIELDS)
+            )
+            if keep:
+                last.append(logits.softmax(1).cpu().numpy())
+        if keep:
+            write_array(self.folder, "val_probs_last", self._ids(self.val), np.concatenate(last))
         columns = {
             name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in VALIDATION_FIELDS
         }

@@ -24,7 +24,7 @@ AXES = {
     "R": "runs of the job", "L": "layers",
 }  # fmt: skip
 
-PROBABILITIES = ("probs", "probs_last", "probs_oos", "probs_oos_weak")
+PROBABILITIES = ("probs", "probs_last", "probs_oos", "probs_oos_weak", "val_probs_last")
 
 
 def normalise(name: str, value: Any) -> np.ndarray:

@@ -60,6 +60,8 @@ class Selector:
     """Signals, or `graph`, that it uses where they are passed."""
     defaults: dict[str, Any]
     reference: str
+    experimental: bool
+    """True: the definition rests on an unverified source; no default uses it."""
     summary: str
     function: Callable[..., pl.DataFrame]
 
@@ -72,6 +74,7 @@ def selector(
     budget: bool = True,
     random: bool = False,
     columns: tuple[str, ...] = (),
+    experimental: bool = False,
 ) -> Callable[[F], F]:
     """Attach the facts of a selector to its function, which is returned unchanged.
 
@@ -89,11 +92,14 @@ def selector(
         Whether the seed matters.
     columns : tuple of str
         Parameters whose values name columns of the frame.
+    experimental : bool
+        True where the definition rests on an unverified source.
     """
 
     def attach(function: F) -> F:
         facts = {"version": version, "reference": reference, "budget": budget, "random": random}
-        function.selector = {"name": name or function.__name__, "columns": columns, **facts}  # type: ignore[attr-defined]
+        facts |= {"name": name or function.__name__, "columns": columns, "experimental": experimental}
+        function.selector = facts  # type: ignore[attr-defined]
         return function
 
     return attach
@@ -305,7 +311,7 @@ def _checked_array(
     if values.ndim != len(axes) or ("N" in axes and values.shape[axes.index("N")] != order.size):
         shape = ", ".join(str(order.size) if axis == "N" else axis for axis in axes)
         raise BadInput(f"{selector}: {name} must be ({shape}), in the frame's row order; got {values.shape}")
-    if values.dtype.kind == "f" and axes in ("ND", "MD", "NK"):
+    if values.dtype.kind == "f" and axes in ("ND", "MD", "NK", "MK"):
         blocks = range(0, len(values), FINITE_BLOCK)
         bad = sum(int((~np.isfinite(values[at : at + FINITE_BLOCK]).all(axis=1)).sum()) for at in blocks)
         if bad:

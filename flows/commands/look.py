@@ -198,7 +198,7 @@ def selectors(*, common: Common = Common()) -> int:
                 {
                     "name": known.name, "version": known.version, "needs": list(known.needs), "budget": known.budget,
                     "random": known.random, "arrays": list(known.arrays), "defaults": known.defaults,
-                    "summary": known.summary, "reference": known.reference,
+                    "experimental": known.experimental, "summary": known.summary, "reference": known.reference,
                 }
                 for known in found
             ]
@@ -206,7 +206,8 @@ def selectors(*, common: Common = Common()) -> int:
     else:
         print_table(
             [
-                {"selector": known.name, "budget": known.budget, "needs": ", ".join(known.needs), "what": known.summary}
+                {"selector": known.name, "budget": known.budget, "needs": ", ".join((*known.needs, *known.arrays)),
+                 "what": ("experimental: " if known.experimental else "") + known.summary}
                 for known in found
             ],
             widest=200,

@@ -178,6 +178,14 @@ class TestScalars:
         assert (signals["pred"][:, ~there] == -1).all()
         assert record["imported"]["missing"] == N - 4
 
+    def test_validation_among_the_rows(self, tmp_path, logits, labels):
+        path = save(tmp_path / "r.npz", ids=np.array(IDS), labels=labels, logits=logits)
+        split = ["train"] * (N - 2) + ["val"] * 2
+        dataset = from_recording("x", "x", IDS, labels, [str(k) for k in range(K)], split)
+        signals, _ = imported(path, tmp_path / "w", dataset, mode="epoch_end")
+        order = np.argsort(IDS[N - 2 :]) + N - 2
+        np.testing.assert_allclose(signals["val_probs_last"], softmax(logits[-1][order]), rtol=1e-5)
+
     def test_validation_kept_apart(self, tmp_path, logits, labels):
         path = save(
             tmp_path / "r.npz", ids=np.array(IDS), labels=labels, logits=logits,

@@ -60,6 +60,9 @@ def test_epoch_end_is_the_saved_model_in_eval_mode(run, blobs):
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor(blobs.labels)[rows], reduction="none")
     np.testing.assert_allclose(arrays["loss"][-1], expected.numpy(), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(arrays["probs_last"], logits.softmax(1).numpy(), rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        validation = module(inputs.batch(torch.from_numpy(blobs.rows("val")))).softmax(1)
+    np.testing.assert_allclose(arrays["val_probs_last"], validation.numpy(), rtol=1e-4, atol=1e-6)
     in_training = load_signals(workspace, run_id).in_mode("in_training")
     assert not np.allclose(in_training["loss"][-1], arrays["loss"][-1], rtol=1e-3)
 
@@ -88,7 +91,7 @@ def test_same_machine_and_threads_give_the_same_bytes(run, blobs, tmp_path):
     workspace, run_id, _ = run
     assert record(blobs, tmp_path, CONFIG) == run_id
     files = read_run(workspace, run_id)["files"]
-    assert len(files) == 4 * 3 + 4
+    assert len(files) == 4 * 3 + 5
     assert read_run(tmp_path, run_id)["files"] == files
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tracesift.catalog.schema import ROLES, BadInput, UnknownName
+from tracesift.catalog.schema import ROLES, SIGNALS, BadInput, UnknownName
 from tracesift.selectors.contract import columns_needed, find, names, select
 
 CALLS = {
@@ -30,6 +30,29 @@ def takes_embedding(name):
     return "embedding" in find(name).arrays + find(name).optional_arrays
 
 
+def arrays_of(name, frame):
+    """Return the arrays a selector cannot do without; a sample's row follows from its id and label alone."""
+    ids = frame["sample_id"].to_list() if "sample_id" in frame.columns else [""] * frame.height
+    labels = frame["label"].to_list() if "label" in frame.columns else [None] * frame.height
+    sizes = {"T": 5, "M": 12, "K": 3, "D": 8}
+    made = {}
+    for signal in find(name).arrays:
+        rows, *others = sorted(SIGNALS[signal].axes, key="NMTKD".index)
+        shape = [sizes[axis] for axis in others]
+        keys = ids if rows == "N" else [str(row) for row in range(sizes[rows])]
+        seeds = [list(f"{signal} {key}".encode()) for key in keys]
+        values = np.array([np.random.default_rng(seed).normal(size=shape) for seed in seeds])
+        values = values.reshape(len(keys), *shape)
+        if "probs" in signal:
+            values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+        if signal == "labels":
+            values = np.array([ord(label[0]) - ord("a") if label else 0 for label in labels], dtype=int)
+        if signal == "val_labels":
+            values = np.arange(12) % 3
+        made[signal] = np.abs(values).T if SIGNALS[signal].axes == "TN" else values
+    return made
+
+
 def call(name, frame, *, budget=0.3, seed=0, embedding=None, **params):
     known = CALLS.get(name, {})
     facts = find(name)
@@ -41,6 +64,11 @@ def call(name, frame, *, budget=0.3, seed=0, embedding=None, **params):
         budget=budget,
         seed=seed,
         embedding=embedding if takes_embedding(name) else None,
+        arrays={
+            key: array
+            for key, array in arrays_of(name, frame).items()
+            if key != "embedding" or embedding is None
+        },
         **{**known, **params},
     )
 

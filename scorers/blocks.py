@@ -35,9 +35,39 @@ class Asked:
     settings: Mapping[str, Any]
 
 
-def score_in_blocks(
-    asked: Sequence[Asked], once: dict[str, Any], *, threads: int | None = None
-) -> list[np.ndarray]:
+class BlockThreads:
+    """Threads that score blocks; each keeps the memory of its last block for the next one of that shape.
+
+    Those of one computation are kept for all its slabs: memory that a thread leaves behind is not given back.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.pool = ThreadPoolExecutor(threads or os.cpu_count())
+        self.memory = threading.local()
+
+    def __enter__(self) -> BlockThreads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
+
+    def block(self, arrays: Mapping[int, tuple[str, np.ndarray]], rows: slice) -> dict[int, np.ndarray]:
+        """Return copies of these samples' part of each array, by the array's key."""
+        old: dict[int, np.ndarray] = getattr(self.memory, "block", {})
+        block = {}
+        for place, (key, (name, array)) in enumerate(arrays.items()):
+            part = array[(slice(None),) * SIGNALS[name].axes.index("N") + (rows,)]
+            kept = old.get(place)
+            if kept is not None and (kept.shape, kept.dtype) == (part.shape, part.dtype):
+                np.copyto(kept, part)
+                block[key] = kept
+            else:
+                block[key] = old[place] = np.array(part, order="C")
+        self.memory.block = old
+        return block
+
+
+def score_in_blocks(asked: Sequence[Asked], once: dict[str, Any], threads: BlockThreads) -> list[np.ndarray]:
     """Run `per_sample` scorers over the same samples, and return one float64 array (N,) for each.
 
     Parameters
@@ -47,7 +77,7 @@ def score_in_blocks(
     once
         By scorer, what its `Scorer.once` returned for an earlier slab of the same recording; added to.
     threads
-        As many as there are processors where None.
+        Who works.
 
     Raises
     ------
@@ -62,20 +92,10 @@ def score_in_blocks(
             once[one.known.name] = one.known.once(*fixed)
     results = [np.empty(samples) for _ in asked]
     step = _block_length(sum(array.nbytes for _, array in arrays.values()), samples)
-    memory = threading.local()
 
     def score(start: int) -> None:
         rows = slice(start, start + step)
-        # what a thread has touched before is filled again; the last block has another shape
-        block: dict[int, np.ndarray] = {}
-        if start + step <= samples:
-            block = memory.block = getattr(memory, "block", block)
-        for key, (name, array) in arrays.items():
-            part = array[(slice(None),) * SIGNALS[name].axes.index("N") + (rows,)]
-            if key in block:
-                np.copyto(block[key], part)
-            else:
-                block[key] = np.array(part, order="C")
+        block = threads.block(arrays, rows)
         masked: dict[tuple[int, int], np.ndarray | None] = {}  # several scorers read the same signal
 
         def masked_once(name: str, array: np.ndarray | None, seen: np.ndarray | None) -> np.ndarray | None:
@@ -90,9 +110,8 @@ def score_in_blocks(
             shared = {"once": once[one.known.name]} if one.known.name in once else {}
             result[rows] = one.known.function(**given, **one.settings, **shared)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for _ in pool.map(score, range(0, max(samples, 1), step)):
-            pass
+    for _ in threads.pool.map(score, range(0, max(samples, 1), step)):
+        pass
     return results
 
 

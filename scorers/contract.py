@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
-from tracesift.scorers.blocks import Asked, masked_where_unseen, score_in_blocks
+from tracesift.scorers.blocks import Asked, BlockThreads, masked_where_unseen, score_in_blocks
 from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
 from tracesift.scorers.gather import View, gather, slabs_of, views_of
 
@@ -199,14 +199,16 @@ def _compute_together(
     sources = [view(one, _mode(one, mode)) for one in together]
     slabs: dict[str, list[pl.Series]] = {one.name: [] for one in together}
     once: dict[str, Any] = {}
-    for parts in zip(*(slabs_of(source) for source in sources), strict=True):
-        kept: dict[tuple[int, str], np.ndarray] = {}
-        asked = [
-            _asked(one, part, params.get(one.name), kept) for one, part in zip(together, parts, strict=True)
-        ]
-        for one, values in zip(together, score_in_blocks(asked, once), strict=True):
-            slabs[one.name].append(pl.Series(one.name, values))
-        del asked, kept, parts  # or two slabs would be in memory while the next one is read
+    with BlockThreads() as threads:
+        for parts in zip(*(slabs_of(source) for source in sources), strict=True):
+            kept: dict[tuple[int, str], np.ndarray] = {}
+            asked = [
+                _asked(one, part, params.get(one.name), kept)
+                for one, part in zip(together, parts, strict=True)
+            ]
+            for one, values in zip(together, score_in_blocks(asked, once, threads), strict=True):
+                slabs[one.name].append(pl.Series(one.name, values))
+            del asked, kept, parts  # or two slabs would be in memory while the next one is read
     return {name: pl.concat(values, rechunk=False) for name, values in slabs.items()}
 
 

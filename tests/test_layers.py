@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("catalog", "flows", "pipelines", "scorers", "selectors")
 LIGHT_SHARED = {"tracesift.catalog.schema", "tracesift.catalog.files", "tracesift.catalog.manifest"}
 SHARED = LIGHT_SHARED | {
+    "tracesift.catalog.clusters",
     "tracesift.catalog.compiled",
+    "tracesift.catalog.earlier_twins",
     "tracesift.catalog.nearest_rows",
     "tracesift.catalog.neighbor_graph",
 }

@@ -133,7 +133,8 @@ def test_tensors_are_taken_and_their_layout_leaves_no_trace(name, signals, score
 @pytest.mark.parametrize("name", names())
 def test_samples_scored_apart_score_the_same(name, signals, scored):
     family = Path(inspect.getfile(find(name).function)).parent.name
-    if name in RELATIVE or family not in ("dynamics", "noise"):
+    alone = find(name).per_sample or family in ("dynamics", "noise")
+    if name in RELATIVE or not alone:
         pytest.skip("compares samples with one another")
     parts = [
         values(name, take_samples(signals, rows))
@@ -173,7 +174,7 @@ def test_a_sample_never_seen_is_nan(name, signals, scored):
 @pytest.mark.parametrize("shape", [{"classes": 1}, {"samples": 1}, {"samples": 0}, {"epochs": 3}], ids=str)
 @pytest.mark.parametrize("name", names())
 def test_degenerate_shapes_give_values(name, shape, random_signals):
-    if not {"dynamics", "noise"} & set(Path(inspect.getfile(find(name).function)).parts):
+    if not {"dynamics", "geometry", "noise"} & set(Path(inspect.getfile(find(name).function)).parts):
         pytest.skip("needs more samples than one")
     if shape == {"epochs": 3} and name in too_short(3, random_signals):
         pytest.skip("needs more epochs, and says so")

@@ -1,0 +1,149 @@
+"""Clusters of directions: spherical k-means that gives the same answer everywhere.
+
+Rows are visited in the order of a hash of their numbers and the seed, so that neither their order in the array nor a
+generator of random numbers leaves a trace. Cosines come from matrix products, whose last bits depend on the machine;
+they are rounded before anything is decided by them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tracesift.catalog.compiled import loop
+from tracesift.catalog.schema import BadInput
+
+ROWS = 8192
+"""Rows that are scaled to length 1 at a time."""
+STEPS = 100
+"""Most rounds of assigning and averaging; few data need more than thirty."""
+DIGITS = 6
+"""Of a cosine, after the point."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Which of at most k centroids every row is nearest to."""
+
+    label: np.ndarray
+    """(N,) int64; -1 for a row that is all zero or not finite: it has no direction."""
+    cosine: np.ndarray
+    """(N,) float64, with the own centroid, rounded to 6 digits; NaN without a direction."""
+    centroids: np.ndarray
+    """(k, D) float64 of length 1; fewer than asked for where there are fewer different directions."""
+
+
+def clusters(embedding: np.ndarray, k: int, *, seed: int = 0) -> Clusters:
+    """Divide the rows of an embedding into k clusters by cosine.
+
+    Parameters
+    ----------
+    embedding : ndarray (N, D)
+    k : int
+        At least 1.
+    seed : int
+        Of the first centroids, which are drawn far from one another (k-means++).
+
+    Raises
+    ------
+    BadInput
+        For k below 1 or a negative seed.
+
+    References
+    ----------
+    Dhillon, Modha, Concept decompositions for large sparse text data using clustering, Machine Learning 2001;
+    Arthur, Vassilvitskii, k-means++, SODA 2007.
+
+    Examples
+    --------
+    >>> found = clusters(np.array([[1.0, 0.1], [0.1, 1.0], [2.0, 0.2], [0.0, 0.0]]), 2)
+    >>> bool(found.label[0] == found.label[2] != found.label[1]), int(found.label[3])
+    (True, -1)
+    """
+    if k < 1 or seed < 0:
+        raise BadInput(f"clusters: at least 1 cluster and a seed from 0 on, got {k} and seed {seed}")
+    order = content_order(embedding, seed)
+    label = np.full(len(embedding), -1)
+    cosine = np.full(len(embedding), np.nan)
+    if not order.size:
+        return Clusters(label, cosine, np.zeros((0, embedding.shape[1])))
+    centroids = _spread(embedding, order, k, seed)
+    for _ in range(STEPS):
+        before = label[order]
+        sums = np.zeros_like(centroids)
+        for rows, part in _blocks(embedding, order):
+            similar = cosines(part, centroids)
+            label[rows] = similar.argmax(axis=1)
+            cosine[rows] = similar[np.arange(len(rows)), label[rows]]
+            _add(part, label[rows], sums)
+        if np.array_equal(before, label[order]):
+            break
+        length = np.sqrt((sums**2).sum(axis=1, keepdims=True))
+        # a cluster that lost all its rows, or whose rows cancel, keeps its centroid
+        centroids = np.where(length > 0, sums / np.where(length > 0, length, 1.0), centroids)
+    return Clusters(label, cosine, centroids)
+
+
+def content_order(embedding: np.ndarray, seed: int) -> np.ndarray:
+    """Return the rows that have a direction, in the order of a hash of the seed and their numbers, ties by row."""
+    keys, rows = [], []
+    salt = seed.to_bytes(8, "little")
+    for start in range(0, len(embedding), ROWS):
+        part = np.ascontiguousarray(embedding[start : start + ROWS], dtype="<f8") + 0.0  # no negative zeros
+        there = np.flatnonzero(np.isfinite(part).all(axis=1) & part.any(axis=1))
+        keys += [hashlib.blake2b(part[row].data, digest_size=8, salt=salt).digest() for row in there]
+        rows.append(there + start)
+    if not keys:
+        return np.zeros(0, dtype=np.int64)
+    return np.asarray(np.concatenate(rows)[np.argsort(np.frombuffer(b"".join(keys), ">u8"), kind="stable")])
+
+
+def _spread(embedding: np.ndarray, order: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Return the first centroids: each is drawn with a probability that grows with its distance from the others."""
+    chosen = [int(order[0])]
+    apart = np.full(order.size, np.iinfo(np.int64).max)
+    while len(chosen) < k:
+        latest = directions(embedding, chosen[-1:])
+        at = 0
+        for rows, part in _blocks(embedding, order):
+            # whole multiples of 1e-6, so that their sum is exact
+            now = ((1 - cosines(part, latest)[:, 0]) * 10**DIGITS).round().astype(np.int64)
+            apart[at : at + len(rows)] = np.minimum(apart[at : at + len(rows)], now.clip(min=0))
+            at += len(rows)
+        total = np.cumsum(apart)
+        if total[-1] == 0:
+            break  # every direction there is, is a centroid
+        draw = hashlib.blake2b(f"{seed}\0{len(chosen)}".encode(), digest_size=16).digest()
+        place = np.searchsorted(total, int.from_bytes(draw, "little") % int(total[-1]), side="right")
+        chosen.append(int(order[place]))
+    return directions(embedding, chosen)
+
+
+def directions(embedding: np.ndarray, rows: Any) -> np.ndarray:
+    """Return these rows scaled to length 1, float64 (n, D); each must have a direction."""
+    part = np.ascontiguousarray(embedding[rows], dtype=np.float64)
+    part = part / np.abs(part).max(axis=1, keepdims=True, initial=0.0)  # so that no square is lost
+    return np.asarray(part / np.sqrt((part**2).sum(axis=1, keepdims=True)))
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the cosine of every row of `one` with every row of `other`, all of length 1, rounded to 6 digits."""
+    return np.asarray((one @ other.T).round(DIGITS).clip(-1.0, 1.0))
+
+
+def _blocks(embedding: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, order.size, ROWS):
+        rows = order[start : start + ROWS]
+        yield rows, directions(embedding, rows)
+
+
+@loop
+def _add(part: np.ndarray, label: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(part.shape[0]):
+        own = sums[label[i]]
+        for d in range(part.shape[1]):
+            own[d] += part[i, d]

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.nearest_rows import UnitRows, nearest_rows, unit_rows
+from tracesift.catalog.nearest_rows import Vectors, nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.decisions.group_weights import group_names, retain_weights
@@ -212,7 +212,7 @@ def _flagged(frame: pl.DataFrame, flags: Sequence[str], trained: np.ndarray, pla
 
 
 def _least_cosine(
-    frame: pl.DataFrame, vectors: UnitRows | None, trained: np.ndarray, near: float | str | None, seed: int
+    frame: pl.DataFrame, vectors: Vectors | None, trained: np.ndarray, near: float | str | None, seed: int
 ) -> float | None:
     """Return the cosine from which two samples count as near copies."""
     if vectors is None or near is None:
@@ -229,7 +229,7 @@ def _least_cosine(
 
 
 def _close(
-    frame: pl.DataFrame, vectors: UnitRows | None, plan: Plan, same: np.ndarray, least: float | None
+    frame: pl.DataFrame, vectors: Vectors | None, plan: Plan, same: np.ndarray, least: float | None
 ) -> None:
     """Pull in copies of what is forgotten, until there are no more."""
     compared = np.array([], dtype=np.int64)
@@ -260,7 +260,7 @@ def _pull_exact(hashes: list[str | None], plan: Plan, same: np.ndarray) -> None:
     )
 
 
-def _pull_near(vectors: UnitRows, plan: Plan, same: np.ndarray, least: float, forgotten: np.ndarray) -> None:
+def _pull_near(vectors: Vectors, plan: Plan, same: np.ndarray, least: float, forgotten: np.ndarray) -> None:
     retained = plan.rows("retain")
     for kind in np.unique(same[forgotten]) if forgotten.size else ():
         source, candidates = forgotten[same[forgotten] == kind], retained[same[retained] == kind]
@@ -277,7 +277,7 @@ def _pull_near(vectors: UnitRows, plan: Plan, same: np.ndarray, least: float, fo
         )
 
 
-def _mark_neighbors(vectors: UnitRows, plan: Plan, direct: int, indirect: int) -> None:
+def _mark_neighbors(vectors: Vectors, plan: Plan, direct: int, indirect: int) -> None:
     for source, count, phrase in (
         (plan.rows("forget"), direct, "direct neighbour of forgotten"),
         (None, indirect, "indirect neighbour, near direct neighbour"),
@@ -296,7 +296,7 @@ def _mark_neighbors(vectors: UnitRows, plan: Plan, direct: int, indirect: int) -
         )
 
 
-def _guard_holdout(frame: pl.DataFrame, vectors: UnitRows | None, plan: Plan, least: float | None) -> None:
+def _guard_holdout(frame: pl.DataFrame, vectors: Vectors | None, plan: Plan, least: float | None) -> None:
     """Take out holdout candidates that copy a trained sample: they count as members."""
     held, trained = plan.rows("holdout"), np.flatnonzero(~np.isin(plan.role, ("holdout", "drop")))
     plan.give(held, "holdout", ["never trained on"] * held.size)

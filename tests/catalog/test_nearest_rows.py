@@ -44,7 +44,7 @@ def test_blocks_change_nothing_even_where_hundreds_tie(monkeypatch, queries_at_o
     queries = np.concatenate([base[:20], np.zeros((1, 4), dtype)])
     monkeypatch.setattr(module, "QUERIES", queries_at_once)
     monkeypatch.setattr(module, "ROWS", rows_at_once)
-    monkeypatch.setattr(module, "UNSURE", 3)
+    monkeypatch.setattr(module, "CHUNK", 5)
     index, cosines = search(queries, base, 5)
     assert np.array_equal(index, brute_force(queries, base, 5))
     assert index[20].tolist() == [0, 1, 2, 3, 4]
@@ -58,7 +58,8 @@ def test_threads_change_nothing(monkeypatch, threads):
     vectors, everyone = unit_rows(base), np.arange(300)
     whole = nearest_rows(vectors, everyone, everyone, 4, threads=1)
     monkeypatch.setattr(module, "QUERIES", 16)
-    monkeypatch.setattr(module, "MEASURED", 100)
+    monkeypatch.setattr(module, "ROWS", 32)
+    monkeypatch.setattr(module, "CHUNK", 7)
     for got, expected in zip(
         nearest_rows(vectors, everyone, everyone, 4, threads=threads), whole, strict=True
     ):
@@ -111,11 +112,3 @@ def test_nothing_to_search():
 def test_a_zero_row_is_near_nobody():
     _, cosines = search(np.zeros((1, 3)), np.eye(3), 3)
     assert (cosines == 0).all()
-
-
-def test_settings_of_faiss_are_given_back():
-    import faiss
-
-    before = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
-    search(np.eye(3), np.eye(3), 1)
-    assert (faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold) == before

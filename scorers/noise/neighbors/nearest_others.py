@@ -12,6 +12,7 @@ from hashlib import blake2b
 import numpy as np
 
 from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
+from tracesift.catalog.neighbor_graph import without_itself
 from tracesift.scorers.arrays import Floats, Integers, row_blocks
 
 USUAL = 10
@@ -70,11 +71,8 @@ def with_vector(embedding: np.ndarray) -> Integers:
 def _search(embedding: np.ndarray, k: int) -> Neighbors:
     rows = with_vector(embedding)
     index, cosines = nearest_rows(unit_rows(embedding), rows, rows, k + 1)
-    # A sample with many exact copies may not be among its own nearest; then the last of these goes instead.
-    own = index == np.arange(len(rows))[:, None]
-    own[~own.any(axis=1), -1:] = True
-    shape = len(rows), max(index.shape[1] - 1, 0)
-    return Neighbors(rows, rows[index[~own]].reshape(shape), cosines[~own].reshape(shape))
+    nearest, cosines = without_itself(index, cosines, np.arange(len(rows)))
+    return Neighbors(rows, rows[nearest], cosines)
 
 
 def _digest(embedding: np.ndarray) -> bytes:

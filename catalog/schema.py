@@ -112,6 +112,13 @@ SIGNALS: dict[str, Signal] = {
     "input_gradient_variance": _of_job(
         "NHW", "float32", "variance over checkpoints of the label's logit's gradient at each pixel", "vog"
     ),
+    "boundary_distance": _of_job(
+        "N", "float32", "L2 norm of the smallest change of the input that DeepFool finds to cross a boundary",
+        "deepfool",
+    ),
+    "boundary_crossed": _of_job(
+        "N", "bool", "DeepFool's change made the model predict another class", "deepfool"
+    ),
     "layer_votes": _of_job(
         "NL", "int32", "class that the nearest neighbours vote for at each layer", "prediction_depth"
     ),

@@ -49,6 +49,8 @@ def signals_of_jobs(rng, samples, classes):
         "second_split_correct": rng.random((samples, 9)) < 0.6,
         "early_gradient_norm": rng.random((samples, 3)),
         "input_gradient_variance": rng.random((samples, 8, 8)),
+        "boundary_distance": rng.random(samples),
+        "boundary_crossed": rng.random(samples) < 0.9,
         "layer_votes": rng.integers(0, classes, size=(samples, 5)),
         "final_pred": rng.integers(0, classes, size=samples),
         "threshold_margin": rng.normal(size=(samples, 2)),

@@ -108,10 +108,18 @@ def score(
     left_out = {name: why for name, why in left_out.items() if name not in scored}
     run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params)
     if left_out:
-        say("not scored: " + "; ".join(f"{name} ({why})" for name, why in left_out.items()))
+        say("not scored: " + "; ".join(f"{', '.join(these)} ({why})" for why, these in _by_reason(left_out)))
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
+
+
+def _by_reason(left_out: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Return each reason once, with the scorers that it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        reasons.setdefault(why, []).append(name)
+    return list(reasons.items())
 
 
 def _usual(files: Iterable[Mapping[str, str]]) -> list[str]:

@@ -15,8 +15,8 @@ def check_window(epochs: int, window: int, *, scorer: str, least: int = 2) -> No
     """Raise where a window of that many epochs does not fit into the recording."""
     if not least <= window <= epochs:
         raise BadInput(
-            f"{scorer}: a window of {window} epochs does not fit, it has {least} to {epochs} of them here; "
-            "pass a shorter window= or record more epochs"
+            f"{scorer}: a window of {window} epochs does not fit the {epochs} recorded ones; "
+            f"record more, or pass a window= of at least {least}"
         )
 
 

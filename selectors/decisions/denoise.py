@@ -40,7 +40,7 @@ class Decision:
 
 
 @selector(
-    version=2,
+    version=3,
     budget=False,
     columns=("flag", "confidence", "suggestion", "certainty"),
     reference="ours; dropping, relabelling and reweighting from one flag",
@@ -158,7 +158,7 @@ def _result(
         f"{flag} is null: cannot tell, so kept" if answer is None else f"not flagged by {flag}"
         for answer in asked
     ]
-    for rank, row in enumerate(rows["row"], start=1):
+    for row in rows["row"]:
         decision = decisions.get(row)
         if decision is None:
             why = f"kept: not reached by mode '{mode}', max_drop={max_drop:g}, or the last of its label"
@@ -166,7 +166,7 @@ def _result(
             roles[row], weights[row], labels[row], why = (
                 decision.role, decision.weight, decision.new_label, decision.why,
             )  # fmt: skip
-        reasons[row] = f"flagged by {flag}, rank {rank} of {rows.height} by confidence: {why}"
+        reasons[row] = f"flagged by {flag}: {why}"
     return frame.select("sample_id").with_columns(
         pl.Series("role", roles),
         pl.Series("weight", weights),

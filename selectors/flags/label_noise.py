@@ -28,6 +28,8 @@ from tracesift.selectors.flags.witness import Witness, cross_fitted, in_sample, 
 
 SMALLEST_LOSS = 1e-3
 """Keeps the logarithm finite for a sample that was fitted perfectly."""
+MEANINGS = {"aum": "mean logit margin", "mean_loss": "mean loss"}
+END = {"aum": "above", "mean_loss": "below"}
 SUREST = 0.999999
 """An estimate is never certain."""
 
@@ -282,19 +284,24 @@ def _explained(
 ) -> pl.DataFrame:
     """Write the reasons, each with the numbers of its sample alone, and give the columns their final form."""
     column = dynamics.column
-    value = pl.format("{} {}", pl.lit(column), pl.col(column).round_sig_figs(4))
+    value = pl.format("its {} of {}", pl.lit(MEANINGS[column]), pl.col(column).round_sig_figs(3))
     if witness.out_of_sample:
         said = pl.format(
-            "{} prefer '{}' (by {})", pl.lit(witness.name), "oos_pred", (-pl.col("oos_margin")).round(3)
-        )
+            "{} give '{}' {} more probability than '{}'",
+            pl.lit(witness.name), "oos_pred", (-pl.col("oos_margin")).round(3), "label",
+        )  # fmt: skip
         preferred: pl.Expr = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
     else:
         said, preferred = pl.lit(f"rejected by {witness.name}"), pl.lit(None, pl.String)
     alone = "is suspicious" if witness.out_of_sample else "is in-sample"
     sure = pl.when(pl.col("confidence") >= 0.995).then(pl.lit("more than 99 %"))
     chance = sure.otherwise(pl.format("{} %", (100 * pl.col("confidence")).round(0).cast(pl.Int64)))
-    grouped = pl.when("by_group").then(pl.format("in training its {} lies in a separate low group", value))
-    how = grouped.otherwise(pl.lit("labels of this dataset are wrong often enough for that"))
+    usual = (
+        f"{np.nanmedian(numbers(frame, column)):.3g}" if np.isfinite(numbers(frame, column)).any() else "–"
+    )
+    apart = f"in training {{}} lies in a separate group of the most suspicious (half of all: {usual} or {END[column]})"
+    grouped = pl.when("by_group").then(pl.format(apart, value))
+    how = grouped.otherwise(pl.lit("labels of this dataset are wrong often enough for that to count"))
     estimated = pl.when(pl.col("confidence").fill_nan(None) >= 0.005).then(
         pl.format("; wrong with a probability of {}", chance)
     )
@@ -303,7 +310,7 @@ def _explained(
         "verified": pl.lit("label verified by a person"),
         "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
         "mute": pl.format("cannot tell: {}", pl.Series(witness.mute.tolist(), dtype=pl.String)),
-        "wrong": pl.format("label probably wrong, with a probability of {}: {}, and {}", chance, said, how),
+        "wrong": pl.format("label probably wrong: {}, and {}", said, how),
         "confirmed": pl.format(f"nothing against the label: {{}} is clean, accepted by {witness.name}", value),
         "only_witness": pl.format("cannot tell: {}, but {} is unsuspicious{}", said, value, unsure),
         "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}{{}}", value, unsure),

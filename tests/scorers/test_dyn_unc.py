@@ -51,7 +51,7 @@ def test_first_epochs():
 
 
 def test_what_it_refuses():
-    with pytest.raises(BadInput, match="a window of 10 epochs does not fit"):
+    with pytest.raises(BadInput, match="a window of 10 epochs does not fit the"):
         dyn_unc(np.ones((9, 2)))
     with pytest.raises(BadInput, match="a window of 1 epochs"):
         dyn_unc(np.ones((9, 2)), window=1)

@@ -56,7 +56,7 @@ def test_auto_by_hand(ten):
     assert rows["s4"]["weight"] == 1
     assert "cannot tell" in rows["s4"]["reason"]
     assert rows["s5"]["reason"] == "not flagged by label_noise"
-    assert "rank 2 of 5 by confidence: confidence 0.970; dropped" in rows["s1"]["reason"]
+    assert "flagged by label_noise: confidence 0.970; dropped" in rows["s1"]["reason"]
 
 
 def test_the_three_modes_from_one_decision(ten):

@@ -12,18 +12,26 @@ from tracesift.selectors.contract import columns_needed, find, names, select
 CALLS = {
     "beta_sampling": {},
     "bottom_k": {"score": "el2n"},
+    "cal": {},
     "ccs": {},
     "cld_per_class": {},
     "craig": {},
+    "deepfool": {},
     "denoise": {},
+    "dual": {},
     "forget_ready": {"forget": ["s03", "s17", "s40"]},
     "glister": {},
+    "grad_match": {},
     "inverse": {"score": "el2n"},
+    "moderate_ds": {},
     "offset_window": {"score": "el2n", "offset": 0.1},
     "random": {},
     "random_balanced": {},
     "removal_protocol": {"keep_lowest_n": 5, "remove_n": 20},
+    "semdedup": {},
+    "ssl_prototypes": {},
     "top_k": {"score": "el2n"},
+    "uncertainty": {},
 }
 BUDGETED = [name for name in names() if find(name).budget]
 

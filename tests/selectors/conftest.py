@@ -30,6 +30,11 @@ def frame():
             "forgetting_events": rng.integers(0, 9, 60),
             "dual": rng.integers(1, 20, 60) / 100,
             "cartography_confidence": rng.uniform(0.02, 0.98, 60),
+            "cal": rng.integers(0, 40, 60) / 20,
+            "deepfool": rng.integers(1, 30, 60) / 10,
+            "class_centroid_distance": rng.integers(0, 30, 60) / 7,
+            "least_confidence": rng.integers(0, 20, 60) / 24,
+            "ssl_prototypes": rng.integers(0, 30, 60) / 40,
         }
     )
 

@@ -142,8 +142,8 @@ class PruningSampler(Sampler[int]):
 
     def __len__(self) -> int:
         """Return how many samples the iteration shows in this process."""
-        now = self._now or self._begin()
-        return len(self._share(now))
+        now, world = self._now or self._begin(), _world()
+        return (now.end(world) - now.start) // world
 
     def __iter__(self) -> Iterator[int]:
         """Yield this process's places of what is left of the epoch under way, or of the next epoch."""

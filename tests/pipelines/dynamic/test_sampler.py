@@ -127,7 +127,9 @@ def test_looking_at_a_batch_and_leaving_an_epoch_early(make):
     with pytest.raises(BadInput, match=r"set_epoch\(0\) goes on"):
         list(sampler)  # as when workers had fetched the whole epoch
     sampler.set_epoch(0)
-    assert list(sampler) == order[30:].tolist()
+    left = list(sampler)
+    assert left == order[30:].tolist()
+    assert len(sampler) == len(left)
     sampler.set_epoch(2)
     assert sampler.epoch == 2
     rows = torch.tensor(list(sampler))
@@ -366,6 +368,7 @@ def test_a_state_goes_to_another_number_of_processes(monkeypatch):
         resumed = MAKERS["infobatch"]()
         resumed.load_state_dict(state)
         shares.append(list(resumed))
+        assert len(resumed) == len(shares[-1])
     assert {len(share) for share in shares} == {17}
     together = [place for step in zip(*shares, strict=True) for place in step]
     assert together == order[10:]

@@ -33,7 +33,19 @@ def add_reviews(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (create_tables, add_reviews)
+def add_artifacts(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 3: what the workspace keeps beside recordings and manifests, such as embeddings."""
+    con.execute(
+        "CREATE TABLE artifacts (kind VARCHAR, name VARCHAR, dataset_id VARCHAR, run_id VARCHAR, path VARCHAR, "
+        "digest VARCHAR, config VARCHAR, details VARCHAR, created_at TIMESTAMP, seq BIGINT)"
+    )
+
+
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
+    create_tables,
+    add_reviews,
+    add_artifacts,
+)
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 
 if len(MIGRATIONS) != CATALOG_SCHEMA:

@@ -193,3 +193,16 @@ CREATE TABLE reviews (                   -- key: sample_id; a person's word, kep
     note         VARCHAR,
     reviewed_at  TIMESTAMP
 );
+
+CREATE TABLE artifacts (                 -- key: kind, name; what lies in the workspace beside recordings and manifests
+    kind        VARCHAR,                 -- embedding ...
+    name        VARCHAR,
+    dataset_id  VARCHAR,
+    run_id      VARCHAR,                 -- the recording that it was made from, where there is one
+    path        VARCHAR,                 -- below the workspace
+    digest      VARCHAR,                 -- of the content
+    config      VARCHAR,                 -- JSON: what made it
+    details     VARCHAR,                 -- JSON: shape, graph, recall ...
+    created_at  TIMESTAMP,
+    seq         BIGINT
+);

@@ -247,6 +247,26 @@ class Catalog:
         with self._write() as con:
             replace_row(con, "diagnostics", ("dataset_id", "run_id", "name"), record)
 
+    def put_artifact(self, record: Mapping[str, Any]) -> None:
+        """Write what else the workspace keeps: kind, name, dataset_id, path, digest and columns of `artifacts`."""
+        for name in ("kind", "name", "dataset_id", "path", "digest"):
+            if not record.get(name):
+                raise BadInput(f"an artifact needs '{name}'")
+        same = (record["kind"], record["name"], record["dataset_id"], record["digest"])
+        with self._write() as con:
+            known = rows(
+                con,
+                "SELECT created_at FROM artifacts WHERE (kind, name, dataset_id, digest) = (?, ?, ?, ?)",
+                same,
+            )
+            created = known[0][0] if known else now()
+            replace_row(con, "artifacts", ("kind", "name"), dict(record) | {"created_at": created})
+
+    def drop_artifact(self, kind: str, name: str) -> None:
+        """Forget an artifact that is no longer in the workspace."""
+        with self._write() as con:
+            con.execute("DELETE FROM artifacts WHERE kind = ? AND name = ?", [kind, name])
+
     def put_reviews(self, frame: pl.DataFrame) -> None:
         """Write labels that a person verified (sample_id, label, note): true ones from now on."""
         whole = conform(frame, _REVIEWS, what="reviews", required=["sample_id", "label"])

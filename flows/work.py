@@ -130,6 +130,7 @@ def _sweep(path: Path) -> None:
     whole = [found.parent for found in path.glob("signals/run=*/run.json")]
     whole.append(path / "signals" / "run=_schema")
     found = [*path.glob(".tmp-*"), *path.glob("records/.tmp-*"), *path.glob("manifests/**/.tmp-*")]
+    found += path.glob("embeddings/*/.tmp-*")
     for leftover in found + [leftover for run in whole for leftover in run.rglob(".tmp-*")]:
         if leftover.is_dir():
             shutil.rmtree(leftover)

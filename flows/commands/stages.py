@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, checked_seed
 from tracesift.flows.parameters import check_types, scorer_settings
@@ -101,20 +102,66 @@ def _run_jobs(jobs: tuple[str, ...], param: tuple[str, ...], common: Common, tra
     return 0
 
 
-def embed(*, common: Common = Common(), run: str | None = None) -> int:
-    """Store the penultimate features of a recorded model, one vector per sample.
+def embed(
+    *,
+    common: Common = Common(),
+    source: str = "model",
+    name: str | None = None,
+    run: str | None = None,
+    order: Literal["source", "id"] | None = None,
+    device: str = "auto",
+    neighbors: int = 10,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    exact_up_to: int = EXACT_UP_TO,
+) -> int:
+    """Give every sample a vector, and find its nearest neighbours: once, for all who need them.
+
+    Vectors of train, val and test are kept in the workspace by name, with the graph of the training samples'
+    neighbours. Selectors read the newest recording's own features unless `tracesift select --embedding NAME` says
+    otherwise. Running the same again makes nothing.
 
     Parameters
     ----------
+    source
+        Where vectors come from: `model`, the penultimate features of the recorded model (also added to the recording,
+        where scorers read them); `content`, no model at all (gray squares of images, hashed n-grams of text,
+        standardised columns); a FILE of your own (.npz with sample_ids and vectors, Parquet with sample_id and a column
+        of lists, or .npy with --order); `column:NAME`, a column of lists in the dataset; `hf:NAME`, a pretrained
+        encoder for text or images, from the Hugging Face Hub or a local folder.
+    name
+        What to call it; by default after the source.
     run
-        The recording; the newest by default.
+        The recording whose model is meant; the newest by default.
+    order
+        The rows of a file without ids: `source`, as in the dataset's source, or `id`, by ascending sample_id.
+    device
+        Where a model runs: auto, cpu, cuda, cuda:1 …
+    neighbors
+        Neighbours of each training sample that the graph keeps; 0 for no graph.
+    metric
+        How near two vectors are: by their angle, or by their distance.
+    exact_up_to
+        With more training samples than this, neighbours are searched approximately, and the share of true ones among
+        them (recall) is measured on a sample, kept and shown.
     """
-    from tracesift.flows.record import embed_run
+    from tracesift.flows.embed import embed_source, graph_in_words
+    from tracesift.flows.recordings import adopt_recordings
     from tracesift.flows.work import existing
 
+    if neighbors < 0 or exact_up_to < 0:
+        raise BadInput("--neighbors and --exact-up-to are 0 or more")
+    if run is not None and source != "model":
+        raise BadInput(f"--run names the recording of --source model; {source} has none")
     work = existing(common.workspace)
     with work.locked():
-        answer(embed_run(work, run or _newest(work)[0]), common)
+        if source == "model":
+            adopt_recordings(work)
+            run = run or _newest(work)[0]
+        made = embed_source(
+            work, source, name=name, run_id=run, order=order, device=device, neighbors=neighbors,
+            metric=metric, exact_up_to=exact_up_to,
+        )  # fmt: skip
+        answer(made if common.json else {**made, "graph": graph_in_words(made["graph"])}, common)
     return 0
 
 
@@ -129,7 +176,7 @@ def score(
     Parameters
     ----------
     names
-        Scorers; `tracesift scorers` lists them.
+        Scorers, or diagnostics of the whole dataset; `tracesift scorers` lists them.
     run
         Recordings to score; several are combined. By default the newest, with all its seeds.
     param
@@ -137,19 +184,25 @@ def score(
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
     from tracesift.flows.recordings import adopt_recordings
-    from tracesift.flows.score import flag
+    from tracesift.flows.score import find_out, flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
-    from tracesift.scorers.contract import find
+    from tracesift.scorers.contract import diagnostics, find, find_diagnostic
 
     work = existing(common.workspace)
     chosen = scorer_settings(param, names)
+    whole = [name for name in names if name in diagnostics()]
     for name, given in chosen.items():
-        check_types(find(name).function, given)
+        check_types((find_diagnostic(name) if name in whole else find(name)).function, given)
     with work.locked():
         adopt_recordings(work)
-        scored = step(work, list(run) or _newest(work), list(names) or None, chosen)
-        answer(flag(work, scored), common)
+        runs = list(run) or _newest(work)
+        found = {name: find_out(work, runs[0], name, chosen.pop(name, {})) for name in whole}
+        if found and len(found) == len(names):
+            answer(found, common)
+            return 0
+        scored = step(work, runs, [name for name in names if name not in whole] or None, chosen)
+        answer({**flag(work, scored), **found}, common)
     return 0
 
 

@@ -16,17 +16,16 @@ within each class and each of 25 strata of the score: `--where`, `per_class` and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 
 from tracesift.catalog.compiled import loop
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, neighbor_graph
+from tracesift.catalog.neighbor_graph import NeighborGraph
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.budget import Quota, quotas
 from tracesift.selectors.by_score.ccs import bins, water_fill
 from tracesift.selectors.contract import selector
+from tracesift.selectors.geometry.symmetric_edges import symmetric_edges
 from tracesift.selectors.ranking import Nulls, class_codes, outcome, score_column, score_values
 
 FLOOR = 1e-7
@@ -34,15 +33,6 @@ FLOOR = 1e-7
 DIGITS = 12
 """Decimals of exp(-d), whose last bits depend on the machine."""
 VANISHED = 1e-6
-
-
-@dataclass(frozen=True)
-class Edges:
-    """A symmetric graph: sample i's neighbours are ``target[start[i]:start[i + 1]]``."""
-
-    start: np.ndarray
-    target: np.ndarray
-    distance: np.ndarray
 
 
 @selector(
@@ -119,7 +109,7 @@ def d2_pruning(
             f"'{score}' (nulls={nulls!r}); change the budget or nulls"
         )
     group, room = _groups(frame, values, missing, left, per_class=per_class, strata=strata, quota=quota)
-    edges = symmetric_edges(embedding, group, k, graph)
+    edges = symmetric_edges("d2_pruning", embedding, group, k, graph)
     unit = _unit(edges.distance) if scale is None else scale
     kernel = np.exp(-edges.distance / unit).round(DIGITS)
     typical = float(np.median(kernel)) if kernel.size else 1.0
@@ -151,41 +141,6 @@ def d2_pruning(
     return outcome(frame, kept, reason)
 
 
-def symmetric_edges(
-    embedding: np.ndarray, group: np.ndarray, k: int, graph: NeighborGraph | None = None
-) -> Edges:
-    """Return the neighbours in either direction within each group; samples of group -1 have none."""
-    if graph is None:
-        index, distance = _searched(embedding, group, k)
-    else:
-        index, distance = graph.index[:, :k], graph.distance[:, :k]
-        if index.shape[1] < min(k, len(group) - 1):
-            raise BadInput(
-                f"d2_pruning: the graph holds {index.shape[1]} neighbours of each sample; pass k={index.shape[1]}, or "
-                "leave the graph out to search again"
-            )
-        if graph.metric == "cosine":
-            distance = np.sqrt(2 * np.maximum(distance, 0.0))
-    index = np.ascontiguousarray(index, dtype=np.int32)
-    start = np.concatenate([[0], np.cumsum(_degrees(index, group))])
-    target, apart = np.empty(start[-1], dtype=np.int32), np.empty(start[-1])
-    _fill(index, np.ascontiguousarray(distance), group, start[:-1].copy(), target, apart)
-    return Edges(start, target, apart)
-
-
-def _searched(embedding: np.ndarray, group: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the k nearest within each group, -1 where there are fewer others."""
-    index, distance = np.full((group.size, k), -1, dtype=np.int64), np.zeros((group.size, k))
-    order = np.argsort(group, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        if group[rows[0]] >= 0 and rows.size > 1:
-            part = embedding if rows.size == group.size else embedding[rows]
-            found = neighbor_graph(part, k, metric="euclidean", exact_up_to=EXACT_UP_TO)
-            width = found.index.shape[1]
-            index[rows, :width], distance[rows, :width] = rows[found.index], found.distance
-    return index, distance
-
-
 def _groups(
     frame: pl.DataFrame, values: np.ndarray, missing: np.ndarray, size: int, *, per_class: bool, strata: int,
     quota: Quota,
@@ -212,45 +167,6 @@ def _unit(distance: np.ndarray) -> float:
     if median == 0 and (distance > 0).any():
         median = float(np.median(distance[distance > 0]))
     return median or 1.0
-
-
-@loop
-def _degrees(index: np.ndarray, group: np.ndarray) -> np.ndarray:
-    samples, k = index.shape
-    degree = np.zeros(samples, dtype=np.int64)
-    for i in range(samples):
-        for a in range(k):
-            j = index[i, a]
-            if j < 0 or group[i] < 0 or group[i] != group[j]:
-                continue
-            degree[i] += 1
-            mutual = False
-            for b in range(k):
-                mutual |= index[j, b] == i
-            if not mutual:
-                degree[j] += 1
-    return degree
-
-
-@loop
-def _fill(
-    index: np.ndarray, distance: np.ndarray, group: np.ndarray, place: np.ndarray, target: np.ndarray,
-    apart: np.ndarray,
-) -> None:  # fmt: skip
-    samples, k = index.shape
-    for i in range(samples):
-        for a in range(k):
-            j = index[i, a]
-            if j < 0 or group[i] < 0 or group[i] != group[j]:
-                continue
-            target[place[i]], apart[place[i]] = j, distance[i, a]
-            place[i] += 1
-            mutual = False
-            for b in range(k):
-                mutual |= index[j, b] == i
-            if not mutual:
-                target[place[j]], apart[place[j]] = i, distance[i, a]
-                place[j] += 1
 
 
 @loop

@@ -27,6 +27,7 @@ CALLS = {
     "grad_match": {},
     "graph_cut": {},
     "herding": {},
+    "infomax": {},
     "inverse": {"score": "el2n"},
     "k_center_greedy": {},
     "log_det": {},

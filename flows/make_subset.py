@@ -21,6 +21,8 @@ from tracesift.catalog.manifest import (
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.recordings import newest_runs
+from tracesift.flows.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.dataset import Dataset
@@ -53,8 +55,49 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
             *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
             *forget_ready(work, requested, seed=seed),
         ]
+        _keep_stability(work, job, params)
     work.content_vectors = None  # the report does without
     return work.finish("subsets", key, {"subsets": made})
+
+
+def _keep_stability(work: Work, job: CurateJob, params: Mapping[str, Any]) -> None:
+    """Remember how much of `pruned` stands when the seeds are drawn again, where there are several.
+
+    A selector that reads arrays beside the scores has the same arrays in each draw, which would say nothing.
+    """
+    runs, selector = newest_runs(work), find(job.choosing.selector)
+    columns = columns_needed(selector.name, dict(params))
+    if len(runs) < 2 or selector.arrays or not columns:
+        return
+    stage("stability")
+    frame = training_frame(work).sort("sample_id")
+    pool = (
+        frame
+        if max(1, round(job.choosing.keep * len(frame))) > (~_flagged(frame)).sum()
+        else frame.filter(~_flagged(frame))
+    )
+    size = max(1, round(job.choosing.keep * len(frame)))
+    ids = pool.select("sample_id")
+    each = [
+        ids.join(scores_of(work, run, columns), on="sample_id", how="left", maintain_order="left")
+        for run in runs
+    ]
+
+    def choose(scores: pl.DataFrame) -> np.ndarray:
+        drawn = pool.drop(scores.columns).with_columns(scores)
+        members = select(selector.name, drawn, budget=size, seed=job.training.seed, **params)
+        return (members["role"] == "keep").to_numpy()
+
+    alone = [one.select(pl.exclude("sample_id")) for one in each]
+    found = {
+        "selector": selector.name, "seeds": len(runs), **held_by([choose(one) for one in alone]),
+        "bootstrap": bootstrapped(alone, choose(combined(alone)), choose, seed=job.training.seed),
+    }  # fmt: skip
+    work.catalog.put_diagnostic(work.dataset.dataset_id, runs[0], "subset_stability", {"pruned": found})
+
+
+def _flagged(frame: pl.DataFrame) -> pl.Series:
+    return frame.select(_is_flagged()).to_series()
 
 
 def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:

@@ -13,20 +13,18 @@ import polars as pl
 
 from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.schema import BadInput
+from tracesift.flows.agreement import LABEL_DETECTORS
 from tracesift.flows.compared import compared
 from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.report import MAX_ITEMS, ReportData, page_digest, render_report
-from tracesift.flows.report_tables import empty_reason
+from tracesift.flows.report_tables import empty_reason, stability
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import truth_of
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.flows.worklist import excerpt, worklist
 from tracesift.pipelines.bare import KIND
 from tracesift.scorers.contract import find
-
-LABEL_DETECTORS = ("aum", "confident_learning", "elr_target_disagreement", "loss_gmm", "mean_loss")
-"""Scores that are evidence about a label; those of shortcuts speak of the input, and of something else."""
 
 UNLEARNABLE_SHOWN = 24
 
@@ -116,6 +114,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         "flags": flag_counts(flags),
         "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),
         "truth": truth,
+        "stability": stability(data.diagnostics),
         "subsets": [_summary(row, counts) for row, counts in zip(subsets, data.subsets, strict=True)],
         "evaluations": compared(work),
         "report": str(path),

@@ -26,6 +26,7 @@ from PIL import Image
 
 from tracesift.catalog.files import frame_digest
 from tracesift.flows import charts, report_tables
+from tracesift.flows.agreement import LABEL_DETECTORS, agreement
 from tracesift.flows.report_previews import preview
 from tracesift.flows.show import chance
 from tracesift.flows.worklist import FLAGGED
@@ -35,6 +36,11 @@ MAX_ITEMS = 200
 
 FIRST_ITEMS = 24
 """Items shown before "show all": enough to start work, short enough to reach the figures below."""
+
+TOLD_ELSEWHERE = (
+    "residual_verdict", "seed_correlation", "subset_stability", "confident_joint_rate", "loss_mixture_rate",
+)  # fmt: skip
+"""Diagnostics that have a table of their own."""
 
 MAX_PREVIEWS = 24
 MAX_COPIED = 5_000
@@ -113,8 +119,11 @@ def render_report(data: ReportData) -> str:
         "diagnostics": {
             name: report_tables.evidence(report_tables.with_class_names(found, data.dataset["classes"]))
             for name, found in data.diagnostics.items()
-            if name != "residual_verdict"
+            if name not in TOLD_ELSEWHERE
         },
+        "rates": report_tables.noise_rates(data.diagnostics),
+        "agreement": _agreement(data),
+        "stability": report_tables.stability(data.diagnostics),
         "evaluations": _evaluations(data, figures),
         "planted": _planted_precision(listed),
         "figures": figures.specs,
@@ -335,6 +344,16 @@ def _histograms(data: ReportData, figures: _Figures, flagged: Sequence[str]) -> 
         )
         for column in _score_columns(data.scores)
     ]
+
+
+def _agreement(data: ReportData) -> dict[str, Any] | None:
+    """Return which detectors of wrong labels agree, against the flag `label_noise`."""
+    answers = data.flags.filter(pl.col("flag") == "label_noise").select("sample_id", "flagged")
+    scores = data.scores.join(answers, on="sample_id", how="left", maintain_order="left")
+    directions = {scorer["name"]: scorer["direction"] for scorer in data.scorers}
+    return agreement(
+        scores, scores["flagged"], {name: directions[name] for name in LABEL_DETECTORS if name in directions}
+    )
 
 
 def _kept_subsets(subsets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -329,3 +329,37 @@ def status_counts(listed: pl.DataFrame) -> tuple[int, int]:
     """Return how many samples of a worklist are flagged and how many are worth a look."""
     look = listed.filter(pl.col("status") == WORTH_A_LOOK).height
     return listed.height - look, look
+
+
+RATES = {
+    "label_noise_rate": "anchors: where out-of-sample models are surest, their answer is right",
+    "confident_joint_rate": None,
+    "loss_mixture_rate": None,
+    "noise_transition_hoc": "neighbours: a sample and its two nearest have the same true label",
+}
+"""Diagnostics that estimate how many labels are wrong, and what each takes for granted; None: it says so itself."""
+
+
+def noise_rates(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row per estimate of how many labels are wrong: ``name``, ``rate`` (None: cannot tell), ``assumes``."""
+    return [
+        {
+            "name": name,
+            "rate": diagnostics[name].get("rate"),
+            "assumes": assumes or diagnostics[name]["assumes"],
+        }
+        for name, assumes in RATES.items()
+        if name in diagnostics
+    ]
+
+
+def stability(diagnostics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what several seeds have in common: ``seeds``, ``scores``, ``flags`` and ``pruned``; None for one seed."""
+    if "seed_correlation" not in diagnostics:
+        return None
+    judged = diagnostics.get("label_noise", {})
+    return {
+        **diagnostics["seed_correlation"],
+        "flags": judged if "flagged_by_every_seed" in judged else None,
+        "pruned": diagnostics.get("subset_stability", {}).get("pruned"),
+    }

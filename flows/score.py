@@ -14,6 +14,7 @@ import polars as pl
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.stability import held_by, rank_correlations, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import Signals, load_signals, read_run
 from tracesift.scorers.contract import (
@@ -30,6 +31,9 @@ from tracesift.scorers.noise.second_label import second_label
 from tracesift.selectors.flags.contract import find as find_flag
 from tracesift.selectors.flags.label_noise import judge_labels
 from tracesift.selectors.flags.unlearnable import unlearnable
+
+DYNAMICS = ("aum", "mean_loss", "elr_target_disagreement", "loss_gmm")
+"""What the rule of `label_noise` reads of the network that trained on the labels."""
 
 NO_WITNESS = "cannot tell: the rule needs aum or mean_loss, from a recording made in training"
 NO_RESIDUAL = "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
@@ -107,6 +111,12 @@ def score(
     scored = [name for name in listed if any(name in frame.columns for frame in frames)]
     left_out = {name: why for name, why in left_out.items() if name not in scored}
     run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params)
+    if len(runs) > 1:
+        compared = {
+            "seeds": len(runs),
+            "scores": rank_correlations([frame.select(pl.exclude("sample_id")) for frame in frames]),
+        }
+        work.catalog.put_diagnostic(work.dataset.dataset_id, run_id, "seed_correlation", compared)
     if left_out:
         say("not scored: " + "; ".join(f"{', '.join(these)} ({why})" for why, these in _by_reason(left_out)))
     return work.finish(
@@ -236,6 +246,18 @@ def second_opinion(signals: Signals, classes: Sequence[str]) -> pl.DataFrame:
     )
 
 
+def find_out(work: Work, runs: Sequence[str], name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one diagnostic on the first recording that has its signals, remember what it found, and return it."""
+    images, known = _images(work), find_diagnostic(name)
+    for run in runs:
+        signals = WithImages(load_signals(work.path, run), images)
+        if _missing(known, signals) is None:
+            found = diagnose(name, signals, params=params)
+            work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)
+            return found
+    raise MissingSignal(f"'{name}' cannot run: {_missing(known, signals)}")
+
+
 def diagnostics_of(work: Work) -> dict[str, dict[str, Any]]:
     """Return the newest value of every diagnostic of this dataset."""
     rows = work.catalog.query(
@@ -250,11 +272,35 @@ def _cannot_tell(frame: pl.DataFrame, reason: str) -> pl.DataFrame:
     return frame.select("sample_id", flagged=pl.lit(None, dtype=pl.Boolean), reason=pl.lit(reason))
 
 
-def _judged(work: Work, run_id: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Apply the rule of `label_noise`, and keep what it found in the dataset as a whole as a diagnostic."""
+def _judged(work: Work, scored: Mapping[str, Any], frame: pl.DataFrame) -> pl.DataFrame:
+    """Apply the rule of `label_noise`, and keep what it found in the dataset as a whole as a diagnostic.
+
+    Of several seeds each is judged by itself as well, beside the same cross-fitted models, and the reason of a flagged
+    sample says how many of them say yes.
+    """
     answers, findings = judge_labels(frame)
-    work.catalog.put_diagnostic(work.dataset.dataset_id, run_id, "label_noise", findings)
+    runs = scored["runs"]
+    if len(runs) > 1:
+        alone = [scores_of(work, run, [name for name in DYNAMICS if name in frame.columns]) for run in runs]
+        says = [
+            _yes(judge_labels(frame.drop(one.columns[1:]).join(one, on="sample_id", how="left"))[0])
+            for one in alone
+        ]
+        votes = pl.Series("votes", np.sum(says, axis=0))
+        told = pl.format("{}; so say {} of {} seeds by themselves", "reason", votes, len(runs))
+        answers = answers.with_columns(reason=pl.when("flagged").then(told).otherwise("reason"))
+        every = int((_yes(answers) & np.logical_and.reduce(says)).sum())
+        findings |= {
+            "seeds": len(runs),
+            "flagged_by_every_seed": every,
+            "flagged_by_some_seed": held_by(says)["some"],
+        }
+    work.catalog.put_diagnostic(work.dataset.dataset_id, scored["run_id"], "label_noise", findings)
     return answers
+
+
+def _yes(answers: pl.DataFrame) -> np.ndarray:
+    return answers["flagged"].fill_null(value=False).to_numpy()
 
 
 def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,7 +317,7 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     key = digest([versions, inputs])
     done = work.record("flag", key)
     if done is None or done["answers"] != _newest_answers(work):
-        counts = _apply_rules(work, scored["run_id"], frame, verdict)
+        counts = _apply_rules(work, scored, frame, verdict)
         done = work.finish("flag", key, {"flags": counts, "answers": _newest_answers(work)})
     return {"flags": done["flags"], **scored}
 
@@ -300,11 +346,11 @@ def _newest_answers(work: Work) -> dict[str, list[str]]:
 
 @watched("flag")
 def _apply_rules(
-    work: Work, run_id: str, frame: pl.DataFrame, verdict: Mapping[str, Any] | None
+    work: Work, scored: Mapping[str, Any], frame: pl.DataFrame, verdict: Mapping[str, Any] | None
 ) -> dict[str, dict[str, int]]:
     witnessed = "aum" in frame.columns or "mean_loss" in frame.columns
     rules: dict[str, Callable[[], pl.DataFrame]] = {
-        "label_noise": lambda: _judged(work, run_id, frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
+        "label_noise": lambda: _judged(work, scored, frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
         "unlearnable": lambda: (
             unlearnable(frame, verdict=verdict)
             if verdict is None or "residual_shortcut" in frame.columns
@@ -315,7 +361,7 @@ def _apply_rules(
     for name, rule in rules.items():
         stage(name)
         flags = rule()
-        work.catalog.put_flags(run_id, work.dataset.dataset_id, name, flags)
+        work.catalog.put_flags(scored["run_id"], work.dataset.dataset_id, name, flags)
         counts[name] = {
             "yes": int((flags["flagged"] == True).sum()),  # noqa: E712
             "no": int((flags["flagged"] == False).sum()),  # noqa: E712

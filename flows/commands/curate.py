@@ -116,6 +116,7 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"{truth['wrong']} of {truth['known']} known labels are wrong; "
             f"the flag's precision is {precision}, its recall {recall}"
         )
+    _print_stability(summary["stability"])
     subsets = [row for row in summary["subsets"] if row["control_of"] is None]
     print_table(
         [{name: row[name] for name in ("name", "version", "selector", "members")} for row in subsets],
@@ -129,6 +130,26 @@ def print_summary(summary: dict[str, Any]) -> None:
     out.print(f"manifests  {workspace / 'manifests'}")
     out.print(f"review     tracesift review export --workspace {workspace}")
     out.print(f"explain    tracesift why SAMPLE_ID --workspace {workspace}")
+
+
+def _print_stability(found: dict[str, Any] | None) -> None:
+    """Say which decisions hold whatever the seed, where several were recorded."""
+    if found is None:
+        return
+    flags, pruned = found["flags"], found["pruned"]
+    if flags is not None and flags["flagged_by_some_seed"]:
+        console().print(
+            f"{flags['flagged_by_every_seed']} of the flagged labels are flagged by each of the {found['seeds']} seeds "
+            f"by itself, {flags['flagged_by_some_seed']} by at least one",
+            soft_wrap=True,
+        )
+    if pruned is not None:
+        drawn = pruned["bootstrap"]
+        console().print(
+            f"{pruned['every']} samples are kept in pruned by each of the seeds by itself; with seeds drawn again "
+            f"{drawn['overlap']:.0%} of it stands ({drawn['low']:.0%} to {drawn['high']:.0%})",
+            soft_wrap=True,
+        )
 
 
 def print_worklist(summary: dict[str, Any]) -> None:

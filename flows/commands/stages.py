@@ -197,7 +197,7 @@ def score(
     with work.locked():
         adopt_recordings(work)
         runs = list(run) or _newest(work)
-        found = {name: find_out(work, runs[0], name, chosen.pop(name, {})) for name in whole}
+        found = {name: find_out(work, runs, name, chosen.pop(name, {})) for name in whole}
         if found and len(found) == len(names):
             answer(found, common)
             return 0

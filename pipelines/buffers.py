@@ -100,10 +100,12 @@ class Buffers:
 
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Scatter one batch: rows (B,) int64, logits (B, K), labels (B,) integers."""
-        rows, labels, logits = (part.to(self.device, non_blocking=True) for part in (rows, labels, logits))
+        if not (self.loop is not None and rows.is_cpu and logits.is_cpu and labels.is_cpu):
+            parts = (rows, logits.detach(), labels)
+            rows, logits, labels = (part.to(self.device, non_blocking=True) for part in parts)
         if self.loop is not None:
             self.loop.add(rows, logits, labels, self.presented)
-            self._presented(rows)
+            self._presented(rows.shape[0])
             return
         positions, target, latest = self._place(rows)
         self._count("label_outside", (labels < 0) | (labels >= logits.shape[1]))
@@ -157,9 +159,10 @@ class Buffers:
     def _count(self, name: str, what: Tensor) -> None:
         self._counters[COUNTERS.index(name)] += what.sum()
 
-    def _presented(self, rows: Tensor) -> None:
-        self.presented += len(rows)
-        self._largest_batch = max(self._largest_batch, len(rows))
+    def _presented(self, size: int) -> None:
+        self.presented += size
+        if size > self._largest_batch:
+            self._largest_batch = size
 
     def _place(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return each sample's position; the slot to write to, the spare one unless it is seen first now; and
@@ -175,7 +178,7 @@ class Buffers:
         self._claims.scatter_reduce_(0, positions, order, "amin")
         self._latest.scatter_reduce_(0, positions, order, "amax")
         self._columns["presentations"].index_add_(0, positions, torch.ones_like(positions, dtype=torch.int32))
-        self._presented(rows)
+        self._presented(len(rows))
         target = torch.where(self._claims[positions] == order, positions, self.spare)
         return positions, target, self._latest[positions] == order
 

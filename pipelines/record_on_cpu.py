@@ -2,28 +2,27 @@
 
 `tracesift.pipelines.buffers` says it in some forty tensor operations, which is right for a GPU, where they queue
 up while the model computes. On a CPU each of them costs more than its arithmetic. Here the same definitions
-are one loop over the batch, in float64; a test holds the two against each other.
+are one loop over the batch (`tracesift.pipelines.batch_loop`), in float64; a test holds the two against each
+other. What remains is the way into the loop, so a batch that is already as the loop reads it is neither
+copied nor wrapped: the loop takes the tensors' addresses.
 """
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.scalars import KL_EPS
-
-FIELDS = (
-    "loss", "correct", "margin", "prob_label", "prob_margin", "error_norm", "entropy", "kl_step", "pred",
-    "presentations", "nonfinite",
-)  # fmt: skip
-"""What the loop can write, in the order of its own table of places."""
 
 
 class BatchLoop:
-    """Writes batches into the buffers of one epoch after another, through views of the same memory.
+    """Writes batches into the buffers of one epoch after another, where they lie.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ class BatchLoop:
     claims, latest
         First and last presentation of each sample, (N + 1,) int64.
     counters
-        outside, last_outside, label_outside, relabelled.
+        outside, last_outside, label_outside, relabelled; int32.
     spans
         ``previous`` and ``elr_target`` where kept, (N + 1, K) float32.
     beta
@@ -58,130 +57,68 @@ class BatchLoop:
         spans: dict[str, Tensor],
         beta: float,
     ) -> None:
-        words = table.numpy()
-        nothing = np.empty((0, 0), dtype=np.float32)
-        self._places = np.array([names.index(name) if name in names else -1 for name in FIELDS])
-        self._memory = (
-            words, words.view(np.float32), lookup.numpy(), labels.numpy(), claims.numpy(), latest.numpy(),
-            counters.numpy(), spans["previous"].numpy() if "previous" in spans else nothing,
-            spans["elr_target"].numpy() if "elr_target" in spans else nothing,
-        )  # fmt: skip
-        self._beta = beta
+        self._buffers = (
+            table,
+            lookup,
+            labels,
+            claims,
+            latest,
+            counters,
+            spans,
+        )  # what is written to stays alive
+        self._names, self._beta = names, beta
+        self._classes = {span.shape[1] for span in spans.values()}
+        self._places: np.ndarray | None = None
+        self._address = 0
 
     def add(self, rows: Tensor, logits: Tensor, labels: Tensor, presented: int) -> None:
         """Write rows (B,) int64, logits (B, K) of any floating type and labels (B,) of any integer type."""
-        parts = (rows.contiguous(), logits.float().contiguous(), labels.long().contiguous())
-        _record()(
-            *(part.numpy() for part in parts), presented, self._places, *self._memory, self._beta, KL_EPS
+        if self._places is None:
+            self._prepare()
+        if logits.dtype is not torch.float32 or not logits.is_contiguous():
+            logits = logits.detach().float().contiguous()
+        if labels.dtype is not torch.int64 or not labels.is_contiguous():
+            labels = labels.long().contiguous()
+        if not rows.is_contiguous():
+            rows = rows.contiguous()
+        size, classes = logits.shape
+        if self._classes and classes not in self._classes:
+            raise BadInput(
+                f"logits have {classes} classes, those before had {max(self._classes)}; one recording has one head"
+            )
+        _compiled()(
+            rows.data_ptr(), logits.data_ptr(), labels.data_ptr(), size, classes, presented, self._address,
+            self._beta, KL_EPS,
+        )  # fmt: skip
+
+    def _prepare(self) -> None:
+        """Write down where everything lies, in the order that the loop reads."""
+        from tracesift.pipelines.batch_loop import FIELDS
+
+        table, lookup, labels, claims, latest, counters, spans = self._buffers
+        rows = [self._names.index(name) if name in self._names else -1 for name in FIELDS]
+        carried = [spans[name].data_ptr() if name in spans else 0 for name in ("previous", "elr_target")]
+        kinds = (
+            (table, torch.int32),
+            (counters, torch.int32),
+            (lookup, torch.int64),
+            (labels, torch.int64),
+            (claims, torch.int64),
+            (latest, torch.int64),
+            *((span, torch.float32) for span in spans.values()),
         )
+        assert all(part.dtype == kind and part.is_contiguous() and part.is_cpu for part, kind in kinds)
+        lie = [part.data_ptr() for part in (table, lookup, labels, claims, latest, counters)]
+        sizes = [len(table), len(lookup), len(claims)]
+        self._places = np.array([*rows, *lie, *carried, *sizes], dtype=np.int64)
+        self._address = self._places.ctypes.data
 
 
 @cache
-def _record() -> Any:
-    from numba import njit  # half a second of import, paid at the first batch alone
+def _compiled() -> Callable[..., None]:
+    from tracesift.pipelines.batch_loop import record_batch  # imports numba, at the first batch alone
 
-    return njit(cache=True, error_model="numpy")(_record_batch)
-
-
-def _record_batch(
-    rows: np.ndarray, logits: np.ndarray, given: np.ndarray, presented: int, places: np.ndarray,
-    words: np.ndarray, floats: np.ndarray, lookup: np.ndarray, own: np.ndarray, claims: np.ndarray,
-    latest: np.ndarray, counters: np.ndarray, previous: np.ndarray, elr_target: np.ndarray, beta: float,
-    kl_eps: float,
-) -> None:  # fmt: skip
-    loss, correct, margin, prob_label, prob_margin, error_norm, entropy, kl_step, pred, shown, nonfinite = (
-        places[0], places[1], places[2], places[3], places[4], places[5], places[6], places[7], places[8],
-        places[9], places[10],
-    )  # fmt: skip
-    spare, classes = len(claims) - 1, logits.shape[1]
-    with_probs = (
-        max(loss, prob_label, prob_margin, error_norm, entropy, kl_step) >= 0
-        or previous.shape[0] > 0
-        or elr_target.shape[0] > 0
-    )
-    position = np.empty(len(rows), np.int64)
-    for b in range(len(rows)):
-        row = rows[b]
-        i = lookup[row] if 0 <= row < len(lookup) else -1
-        if i < 0:
-            counters[0] += 1
-            counters[1] = max(counters[1], min(max(row, -(2**31) + 2), 2**31 - 1))
-            i = spare
-        elif given[b] != own[i]:
-            counters[3] += 1
-        position[b] = i
-        claims[i] = min(claims[i], presented + b)
-        latest[i] = presented + b
-        words[shown, i] += 1
-    p = np.empty(classes)
-    for b in range(len(rows)):
-        i, y = position[b], given[b]
-        if y < 0 or y >= classes:
-            counters[2] += 1
-            y = min(max(y, 0), classes - 1)
-        target = i if claims[i] == presented + b else spare
-        z = logits[b]
-
-        finite, best = True, 0
-        for k in range(classes):
-            finite &= np.isfinite(z[k])
-            if z[k] > z[best] or (z[k] != z[k] and z[best] == z[best]):
-                best = k
-        words[nonfinite, target] = not finite
-        if pred >= 0:
-            words[pred, target] = best
-        if correct >= 0:
-            words[correct, target] = finite and best == y
-        if margin >= 0:
-            other = np.float32(-np.inf if classes > 1 else np.nan)
-            for k in range(classes):
-                if k != y and (z[k] > other or z[k] != z[k]):
-                    other = z[k]
-            floats[margin, target] = np.float64(z[y]) - np.float64(other)
-        if not with_probs:
-            continue
-
-        total = 0.0
-        for k in range(classes):
-            p[k] = np.exp(np.float64(z[k]) - np.float64(z[best]))
-            total += p[k]
-        for k in range(classes):
-            p[k] /= total
-        if loss >= 0:
-            floats[loss, target] = np.log(total) - (np.float64(z[y]) - np.float64(z[best]))
-        if prob_label >= 0:
-            floats[prob_label, target] = p[y]
-        if prob_margin >= 0:
-            most = -np.inf if classes > 1 else np.nan
-            for k in range(classes):
-                if k != y and (p[k] > most or p[k] != p[k]):
-                    most = p[k]
-            floats[prob_margin, target] = p[y] - most
-        if error_norm >= 0:
-            square = 0.0
-            for k in range(classes):
-                off = p[k] - 1.0 if k == y else p[k]
-                square += off * off
-            floats[error_norm, target] = np.sqrt(square)
-        if entropy >= 0:
-            surprise = 0.0
-            for k in range(classes):
-                if p[k] != 0.0:  # NaN goes in
-                    surprise -= p[k] * np.log(p[k])
-            floats[entropy, target] = surprise
-        if kl_step >= 0:
-            moved = 0.0
-            for k in range(classes):
-                moved += abs(p[k] * np.log((p[k] + kl_eps) / (np.float64(previous[i, k]) + kl_eps)))
-            floats[kl_step, target] = moved
-        if previous.shape[0] > 0:
-            for k in range(classes):
-                previous[target, k] = p[k]
-        if elr_target.shape[0] > 0:
-            to = i if latest[i] == presented + b else spare
-            clipped = 0.0
-            for k in range(classes):
-                clipped += min(max(p[k], 1e-4), 1 - 1e-4)
-            for k in range(classes):
-                share = min(max(p[k], 1e-4), 1 - 1e-4) / clipped
-                elr_target[to, k] = beta * np.float64(elr_target[i, k]) + (1 - beta) * share
+    integer, real = ctypes.c_int64, ctypes.c_double
+    # PYFUNCTYPE keeps Python's lock: to give it back for some microseconds may mean waiting milliseconds for it.
+    prototype = ctypes.PYFUNCTYPE(None, *[integer] * 7, real, real)
+    return prototype(record_batch.address)  # type: ignore[arg-type]

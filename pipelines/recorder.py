@@ -174,10 +174,10 @@ class Recorder:
         labels
             Class indices (B,) of any integer type, in the order of ``dataset.classes``.
         """
-        _check_batch(logits, labels)
-        rows = self._as_rows(rows, logits.shape[0])
-        if logits.shape[0]:
-            self._on(logits.device, logits.shape[1]).add(rows, logits.detach(), labels)
+        size, classes = _checked_batch(logits, labels)
+        rows = self._as_rows(rows, size)
+        if size:
+            self._on(logits.device, classes).add(rows, logits, labels)
 
     @torch.no_grad()
     def update_loss(
@@ -410,12 +410,14 @@ def _checked_fields(fields: Sequence[str], dataset: Any) -> tuple[str, ...]:
     return tuple(name for name in known if name in fields)
 
 
-def _check_batch(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 2 or not logits.is_floating_point():
-        raise BadInput(
-            f"logits must be floating point of shape (B, K), not {logits.dtype} {tuple(logits.shape)}"
-        )
+def _checked_batch(logits: Tensor, labels: Tensor) -> tuple[int, int]:
+    """Return B and K."""
+    shape = logits.shape
+    if len(shape) != 2 or not shape[1] or not logits.is_floating_point():
+        raise BadInput(f"logits must be floating point of shape (B, K), not {logits.dtype} {tuple(shape)}")
+    size, classes = shape
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise BadInput(f"labels must be class indices, not {labels.dtype}; soft targets are not recorded")
-    if labels.shape != logits.shape[:1]:
-        raise BadInput(f"labels has shape {tuple(labels.shape)} for {logits.shape[0]} rows of logits")
+    if labels.shape != (size,):
+        raise BadInput(f"labels has shape {tuple(labels.shape)} for {size} rows of logits")
+    return size, classes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tracesift.catalog.schema import SCALAR_FIELDS
+from tracesift.catalog.schema import SCALAR_FIELDS, BadInput
 from tracesift.pipelines.buffers import Buffers
 
 INTEGERS = ("correct", "pred", "seen", "presentations", "nonfinite", "num_tokens")
@@ -103,3 +103,56 @@ def test_a_batch_of_one_sample_has_its_margin(compiled):
     columns, _ = made.collect()
     assert columns["margin"][1] == 2.5
     assert np.isnan(np.delete(columns["margin"], 1)).all()
+
+
+@pytest.mark.parametrize("strided", ["rows", "logits", "labels"])
+def test_what_does_not_lie_without_gaps_is_read_as_it_is(strided):
+    """The loop takes addresses, which know nothing of strides."""
+    batch = {
+        "rows": torch.arange(0, 40, 2),
+        "logits": torch.randn(20, 5, generator=torch.Generator().manual_seed(0)),
+        "labels": torch.arange(20) % 5,
+    }
+    plain, other = (buffers(classes=5, compiled=True) for _ in range(2))
+    plain.add(**batch)
+    spread = torch.stack([batch[strided], torch.zeros_like(batch[strided])], dim=-1)[..., 0]
+    assert not spread.is_contiguous()
+    other.add(**{**batch, strided: spread})
+    (columns, counts), (expected, expected_counts) = other.collect(), plain.collect()
+    assert counts == expected_counts
+    for name, values in expected.items():
+        np.testing.assert_array_equal(columns[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("classes", [2, 9, 64])
+def test_margins_and_predictions_of_finite_logits_are_those_of_numpy(classes):
+    """Logits on a coarse grid, so that ties, zeros of both signs and equal rows are common."""
+    rng = np.random.default_rng(classes)
+    logits = rng.choice(np.array([-3e38, -2.5, -1.0, -0.0, 0.0, 1.0, 2.5, 3e38], np.float32), (20, classes))
+    labels = np.arange(20) % classes
+    made = buffers(classes=classes, fields=("margin", "correct", "pred"), spans=(), compiled=True)
+    made.add(torch.arange(0, 40, 2), torch.from_numpy(logits), torch.from_numpy(labels))
+    columns, _ = made.collect()
+    onehot = np.arange(classes) == labels[:, None]
+    wide = logits.astype(np.float64)
+    with np.errstate(over="ignore"):
+        margin = (wide[onehot] - np.where(onehot, -np.inf, wide).max(1)).astype(np.float32)
+    np.testing.assert_array_equal(columns["margin"], margin)
+    assert not np.signbit(columns["margin"][columns["margin"] == 0]).any()
+    np.testing.assert_array_equal(columns["pred"], logits.argmax(1))
+    np.testing.assert_array_equal(columns["correct"], logits.argmax(1) == labels)
+
+
+def test_logits_with_a_gradient_need_no_copy():
+    made = buffers(classes=3, fields=("margin",), spans=(), compiled=True)
+    logits = torch.tensor([[0.5, 3.0, -1.0]], requires_grad=True)
+    made.add(torch.tensor([2]), logits, torch.tensor([1]))
+    assert made.collect()[0]["margin"][1] == 2.5
+    assert logits.grad is None
+
+
+def test_another_number_of_classes_is_refused_before_it_writes_past_the_end():
+    made = buffers(classes=3, compiled=True)
+    made.add(torch.tensor([2]), torch.zeros(1, 3), torch.tensor([1]))
+    with pytest.raises(BadInput, match="4 classes, those before had 3"):
+        made.add(torch.tensor([4]), torch.zeros(1, 4), torch.tensor([1]))

@@ -225,6 +225,7 @@ def test_gpu_agrees_with_cpu_and_is_not_waited_for(blobs, tmp_path):
         (torch.tensor([1]), torch.zeros(2, 3), torch.tensor([0, 1]), r"shape \(2,\)"),
         (torch.tensor([[1, 2]]), torch.zeros(2, 3), torch.tensor([0, 1]), r"shape \(2,\)"),
         (torch.tensor([1, 2]), torch.zeros(3), torch.tensor([0, 1]), r"\(B, K\)"),
+        (torch.tensor([1, 2]), torch.zeros(2, 0), torch.tensor([0, 1]), r"\(2, 0\)"),
         (torch.tensor([1, 2]), torch.zeros(2, 3, dtype=torch.int64), torch.tensor([0, 1]), "floating point"),
         (torch.tensor([1, 2]), torch.zeros(2, 3), torch.tensor([0]), "labels has shape"),
         (torch.tensor([1, 2]), torch.zeros(2, 3), torch.zeros(2, 3), "soft targets"),

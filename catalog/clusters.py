@@ -30,7 +30,7 @@ class Clusters:
     """Which of at most k centroids every row is nearest to."""
 
     label: np.ndarray
-    """(N,) int64; -1 for a row that is all zero or not finite: it has no direction."""
+    """(N,) int64; -1 for a row that has no direction: it is all zero, not finite, or of no length in float64."""
     cosine: np.ndarray
     """(N,) float64, with the own centroid, rounded to 6 digits; NaN without a direction."""
     centroids: np.ndarray
@@ -66,25 +66,26 @@ def clusters(embedding: np.ndarray, k: int, *, seed: int = 0) -> Clusters:
     """
     if k < 1 or seed < 0:
         raise BadInput(f"clusters: at least 1 cluster and a seed from 0 on, got {k} and seed {seed}")
-    order = content_order(embedding, seed)
+    order, length = content_order(embedding, seed), lengths(embedding)
+    order = order[(length[order] > 0) & (length[order] < np.inf)]  # squares of what is tiny or huge are lost
     label = np.full(len(embedding), -1)
     cosine = np.full(len(embedding), np.nan)
     if not order.size:
         return Clusters(label, cosine, np.zeros((0, embedding.shape[1])))
-    centroids = _spread(embedding, order, k, seed)
+    centroids = _spread(embedding, order, length, k, seed)
     for _ in range(STEPS):
         before = label[order]
         sums = np.zeros_like(centroids)
-        for rows, part in _blocks(embedding, order):
+        for rows, part in _blocks(embedding, order, length):
             similar = cosines(part, centroids)
             label[rows] = similar.argmax(axis=1)
             cosine[rows] = similar[np.arange(len(rows)), label[rows]]
             _add(part, label[rows], sums)
         if np.array_equal(before, label[order]):
             break
-        length = np.sqrt((sums**2).sum(axis=1, keepdims=True))
+        norms = np.sqrt((sums**2).sum(axis=1, keepdims=True))
         # a cluster that lost all its rows, or whose rows cancel, keeps its centroid
-        centroids = np.where(length > 0, sums / np.where(length > 0, length, 1.0), centroids)
+        centroids = np.where(norms > 0, sums / np.where(norms > 0, norms, 1.0), centroids)
     return Clusters(label, cosine, centroids)
 
 
@@ -102,14 +103,14 @@ def content_order(embedding: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(np.concatenate(rows)[np.argsort(np.frombuffer(b"".join(keys), ">u8"), kind="stable")])
 
 
-def _spread(embedding: np.ndarray, order: np.ndarray, k: int, seed: int) -> np.ndarray:
+def _spread(embedding: np.ndarray, order: np.ndarray, length: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Return the first centroids: each is drawn with a probability that grows with its distance from the others."""
     chosen = [int(order[0])]
     apart = np.full(order.size, np.iinfo(np.int64).max)
     while len(chosen) < k:
-        latest = directions(embedding, chosen[-1:])
+        latest = directions(embedding, chosen[-1:], length)
         at = 0
-        for rows, part in _blocks(embedding, order):
+        for rows, part in _blocks(embedding, order, length):
             # whole multiples of 1e-6, so that their sum is exact
             now = ((1 - cosines(part, latest)[:, 0]) * 10**DIGITS).round().astype(np.int64)
             apart[at : at + len(rows)] = np.minimum(apart[at : at + len(rows)], now.clip(min=0))
@@ -120,14 +121,24 @@ def _spread(embedding: np.ndarray, order: np.ndarray, k: int, seed: int) -> np.n
         draw = hashlib.blake2b(f"{seed}\0{len(chosen)}".encode(), digest_size=16).digest()
         place = np.searchsorted(total, int.from_bytes(draw, "little") % int(total[-1]), side="right")
         chosen.append(int(order[place]))
-    return directions(embedding, chosen)
+    return directions(embedding, chosen, length)
 
 
-def directions(embedding: np.ndarray, rows: Any) -> np.ndarray:
-    """Return these rows scaled to length 1, float64 (n, D); each must have a direction."""
-    part = np.ascontiguousarray(embedding[rows], dtype=np.float64)
-    part = part / np.abs(part).max(axis=1, keepdims=True, initial=0.0)  # so that no square is lost
-    return np.asarray(part / np.sqrt((part**2).sum(axis=1, keepdims=True)))
+def lengths(embedding: np.ndarray) -> np.ndarray:
+    """Return the Euclidean length of every row, float64 (N,)."""
+    found = np.empty(len(embedding))
+    for start in range(0, len(embedding), ROWS):
+        part = np.ascontiguousarray(embedding[start : start + ROWS], dtype=np.float64)
+        with np.errstate(over="ignore", under="ignore"):
+            found[start : start + ROWS] = np.sqrt((part**2).sum(axis=1))
+    return found
+
+
+def directions(embedding: np.ndarray, rows: Any, length: np.ndarray) -> np.ndarray:
+    """Return these rows scaled to length 1, float64 (n, D); each must have a direction, and `length` is of all rows."""
+    part = np.ascontiguousarray(embedding[rows]).astype(np.float64)
+    part /= length[rows, None]
+    return part
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -135,10 +146,12 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray((one @ other.T).round(DIGITS).clip(-1.0, 1.0))
 
 
-def _blocks(embedding: np.ndarray, order: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(
+    embedding: np.ndarray, order: np.ndarray, length: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for start in range(0, order.size, ROWS):
         rows = order[start : start + ROWS]
-        yield rows, directions(embedding, rows)
+        yield rows, directions(embedding, rows, length)
 
 
 @loop

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from tracesift.catalog.clusters import clusters, content_order, cosines, directions
+from tracesift.catalog.clusters import clusters, content_order, cosines, directions, lengths
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 
@@ -89,8 +89,9 @@ def earlier_twins(
     places = there[np.lexsort((there, ranks[there], found.label[there]))]
     cosine, twin = np.full(samples, np.nan), np.full(samples, -1)
     removed = np.zeros(samples, dtype=bool)
+    length = lengths(embedding)
     for members in np.split(places, np.flatnonzero(np.diff(found.label[places])) + 1):
-        rows = directions(embedding, members)
+        rows = directions(embedding, members, length)
         best, who, gone = np.zeros(len(rows)), np.full(len(rows), -1), np.zeros(len(rows), dtype=bool)
         for start in range(0, len(rows), BLOCK):
             part = rows[start : start + BLOCK]

@@ -78,6 +78,7 @@ def test_copies_zeros_and_too_many_clusters():
     assert found.label[0] == found.label[1] == found.label[5] != found.label[2]
     assert clusters(np.zeros((3, 2)), 2).label.tolist() == [-1] * 3
     assert clusters(np.zeros((0, 2)), 2).label.shape == (0,)
+    assert clusters(np.array([[1e-200, 0], [1e200, 0], [1, 0]]), 2).label.tolist() == [-1, -1, 0]
     opposite = clusters(np.array([[1.0, 0], [-1, 0]]), 1)  # the rows cancel, the first centroid stays
     assert sorted(opposite.cosine.tolist()) == [-1, 1]
     for wrong in ({"k": 0}, {"k": 2, "seed": -1}):

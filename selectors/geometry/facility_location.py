@@ -182,7 +182,8 @@ def _among_neighbors(
     np.cumsum(start, out=start)
     others, distance = np.empty(start[-1], dtype=np.int32), np.empty(start[-1], dtype=np.float32)
     _fill_pairs(index, known, start[:-1].copy(), others, distance)
-    near = np.full(rows.size, known.max(), dtype=np.float32)
+    farthest = known.max() or 1.0  # where all known pairs are copies, any distance tells who has no pick yet
+    near = np.full(rows.size, farthest, dtype=np.float32)
     number, gains = np.full(rows.size, -1, dtype=np.int64), np.empty(rows.size)
     _sparse_gains(start, others, distance, near, gains)
     taken: list[int] = []

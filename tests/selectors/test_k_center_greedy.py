@@ -8,7 +8,7 @@ import pytest
 
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import select
-from tracesift.selectors.geometry import distances, nearest_pick
+from tracesift.selectors.geometry import distances
 from tracesift.selectors.geometry.distances import space
 from tracesift.selectors.geometry.nearest_pick import NearestPick
 from tracesift.selectors.ranking import seeded_keys
@@ -170,7 +170,3 @@ def test_the_seed_decides_the_first_pick_only_where_it_is_drawn():
 def test_unknown_settings_are_refused(wrong):
     with pytest.raises(BadInput, match="must be"):
         select("k_center_greedy", frame_of(3), budget=1, seed=0, embedding=np.eye(3), **wrong)
-
-
-def test_the_caution_is_more_than_rounding_can_do():
-    assert nearest_pick.CAUTION - 1 > 1e6 * np.finfo(np.float64).eps

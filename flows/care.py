@@ -150,7 +150,8 @@ def collect(work: Work, keep: int, *, dry_run: bool = False) -> dict[str, Any]:
     """Drop the signals of old recordings; scores, flags, subsets and manifests stay, and so does their meaning.
 
     Recordings that differ by their seed alone count as one. The newest of the current dataset is always kept, and an
-    unfinished one, because it can be resumed.
+    unfinished one, because it can be resumed. Stored embeddings of an earlier state of the dataset fit no sample set
+    any more and go as well.
 
     Parameters
     ----------
@@ -162,9 +163,11 @@ def collect(work: Work, keep: int, *, dry_run: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``dropped`` (run ids), ``kept``, ``unfinished``, ``bytes`` freed, ``dry_run``.
+        ``dropped`` (run ids), ``kept``, ``unfinished``, ``embeddings`` (names of dropped ones), ``bytes`` freed,
+        ``dry_run``.
     """
     from tracesift.pipelines.signals import drop_run, list_runs, run_folder
+    from tracesift.pipelines.stored_embeddings import drop_embedding, embeddings_folder, of_other_states
 
     if keep < 1:
         raise BadInput(f"--keep {keep}: at least 1; the newest recording is what scores can be computed from")
@@ -185,17 +188,22 @@ def collect(work: Work, keep: int, *, dry_run: bool = False) -> dict[str, Any]:
     kept += [runs for runs in current[:1] if runs not in kept]
     saved = {run["run_id"] for runs in kept for run in runs}
     dropped = [run["run_id"] for run in runs if run["run_id"] not in saved]
-    freed = sum(_size(run_folder(work.path, run_id)) for run_id in dropped)
+    stale = of_other_states(work.path, newest["fingerprint"]) if newest else []
+    folders = [run_folder(work.path, run_id) for run_id in dropped]
+    freed = sum(map(_size, [*folders, *(embeddings_folder(work.path, name) for name in stale)]))
     for run_id in () if dry_run else dropped:
         # The status first: killed between the two, the next collection finds the files and goes on.
         if run_id in ranks:
             work.catalog.finish_run(run_id, status="collected")
         drop_run(work.path, run_id)
+    for name in () if dry_run else stale:
+        work.catalog.drop_artifact("embedding", name)
+        drop_embedding(work.path, name)
     finished = {run["run_id"] for run in runs}
-    folders = [path.name.removeprefix("run=") for path in sorted((work.path / "signals").glob("run=[!_]*"))]
+    begun = [path.name.removeprefix("run=") for path in sorted((work.path / "signals").glob("run=[!_]*"))]
     return {
-        "dropped": dropped, "kept": sorted(saved), "bytes": freed, "dry_run": dry_run,
-        "unfinished": [run_id for run_id in folders if run_id not in finished],
+        "dropped": dropped, "kept": sorted(saved), "embeddings": stale, "bytes": freed, "dry_run": dry_run,
+        "unfinished": [run_id for run_id in begun if run_id not in finished],
     }  # fmt: skip
 
 

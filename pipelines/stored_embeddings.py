@@ -110,6 +110,14 @@ def names(workspace: Path | str) -> list[str]:
     return sorted(path.parent.name for path in (Path(workspace) / "embeddings").glob("*/record.json"))
 
 
+def of_other_states(workspace: Path | str, fingerprint: str) -> list[str]:
+    """Return the names of embeddings whose dataset has another fingerprint: nothing can read them any more."""
+    records = {name: read_record(workspace, name) for name in names(workspace)}
+    return [
+        name for name, record in records.items() if record and record["dataset"]["fingerprint"] != fingerprint
+    ]
+
+
 def read_record(workspace: Path | str, name: str) -> dict[str, Any] | None:
     """Return the record of a stored embedding, None where there is none of this name."""
     path = embeddings_folder(workspace, name) / "record.json"

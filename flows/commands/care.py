@@ -112,6 +112,8 @@ def gc(*, keep: int, common: Common = Common(), dry_run: Annotated[bool, Flag] =
         would = "would drop" if dry_run else "dropped"
         names = f": {', '.join(result['dropped'])}" if result["dropped"] else ""
         print(f"{would} {len(result['dropped'])} recordings ({result['bytes'] / 1e6:,.1f} MB){names}")
+        if result["embeddings"]:
+            print(f"{would} embeddings of an earlier state of the data: {', '.join(result['embeddings'])}")
         print(f"kept {len(result['kept'])}: {', '.join(result['kept']) or 'none'}")
     if result["unfinished"]:
         say(f"unfinished, left to be resumed: {', '.join(result['unfinished'])}")

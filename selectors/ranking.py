@@ -32,7 +32,8 @@ def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
         return numeric[0]
     if column not in frame.columns:
         raise BadInput(
-            f"{selector}: the frame has no column '{column}'{nearest(column, numeric)}; scores: {numeric}"
+            f"{selector}: the frame has no column '{column}'{nearest(column, numeric)}; scores: {numeric}; "
+            "`tracesift score NAME` makes one that is not there"
         )
     if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Boolean):
         raise BadInput(f"{selector}: column '{column}' holds {frame.schema[column]}, not numbers")

@@ -7,7 +7,7 @@ they are and with 20 % symmetric label noise, and the imbalanced CLINC150 (151 c
 that of the noise, the recording, the selection and the trainings. In `SELECTOR, unflagged` the samples that
 `label_noise` flags are left out before the selector is asked, as `curate` does.
 
-    python benchmarks/selectors.py --data FOLDER [--only SETTING] [--seed N]
+    python benchmarks/coresets.py --data FOLDER [--only SETTING] [--seed N]
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tracesift.pipelines.planting import plant_label_noise
 from tracesift.pipelines.retrain import retrain
 from tracesift.selectors.contract import find, select
 
-RESULTS = Path(__file__).parent / "results" / "selectors"
+RESULTS = Path(__file__).parent / "results" / "coresets"
 SETTINGS = {
     "fashion": ("small_cnn", 600),
     "fashion-noisy": ("small_cnn", 600),
@@ -60,9 +60,9 @@ SELECTORS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         name: (name, {})
         for name in (
-            "cld_per_class", "ccs", "dual", "moderate_ds", "uncertainty", "cal", "deepfool", "ssl_prototypes", "d2_pruning",
-            "infomax", "k_center_greedy", "herding", "gm_matching", "facility_location", "graph_cut", "log_det", "craig",
-            "glister", "grad_match",
+            "cld_per_class", "ccs", "dual", "moderate_ds", "uncertainty", "cal", "deepfool", "ssl_prototypes",
+            "d2_pruning", "infomax", "k_center_greedy", "herding", "gm_matching", "facility_location", "graph_cut",
+            "log_det", "craig", "glister", "grad_match",
         )
     },
     "uncertainty entropy": ("uncertainty", {"measure": "entropy"}),
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", default="", help="only the setting of this name")
     parser.add_argument("--seed", type=int, help="only this seed")
-    parser.add_argument("--workspace", type=Path, default=Path("/tmp/tracesift-selectors"))
+    parser.add_argument("--workspace", type=Path, default=Path("/tmp/tracesift-coresets"))
     given = parser.parse_args()
     for seed in range(SEEDS) if given.seed is None else (given.seed,):
         for setting in SETTINGS:

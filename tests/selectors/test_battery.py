@@ -10,6 +10,7 @@ from tracesift.catalog.schema import ROLES, SIGNALS, BadInput, UnknownName
 from tracesift.selectors.contract import columns_needed, find, names, select
 
 CALLS = {
+    "autocoreset": {},
     "beta_sampling": {},
     "bottom_k": {"score": "el2n"},
     "cal": {},

@@ -79,8 +79,9 @@ def facility_location(
 
     Notes
     -----
-    Greedy picks reach (1 - 1/e) of the largest f. Distances are kept in single precision; gains are added up in
-    float64 in a fixed order. Ties go to the smaller `sample_id`, those of the weights to the earlier pick.
+    Greedy picks reach (1 - 1/e) of the largest f. Distances, and what they fall by, are kept in single precision;
+    gains are added up in float64 in a fixed order. Ties go to the smaller `sample_id`, those of the weights to the
+    earlier pick.
 
     Examples
     --------
@@ -154,6 +155,7 @@ def _among_all(
     empty[: rows.size] = where.empty[rows]
     cosine = int(metric == "cosine")
     shared(lambda first, last: _pairs(laid.blocks, empty, cosine, distance, first, last), distance)
+    shared(lambda first, last: _mirror(distance, first, last), distance)
     near, number = np.zeros(lanes, dtype=np.float32), np.zeros(lanes, dtype=np.int64)
     near[: rows.size] = distance[:, : rows.size].max()
     shared(lambda first, last: _gains(distance, near, gains, first, last), distance)
@@ -232,12 +234,12 @@ def _nearest_of(
 def _pairs(
     blocks: np.ndarray, empty: np.ndarray, cosine: int, distance: np.ndarray, first: int, last: int
 ) -> None:  # fmt: skip
-    """Measure the samples from `first` to `last` against all."""
+    """Measure the samples from `first` to `last` against those of their own block and of later ones."""
     point, sums = np.empty(blocks.shape[1]), np.empty(LANES)
     for sample in range(first, last):
         for d in range(blocks.shape[1]):
             point[d] = blocks[sample // LANES, d, sample % LANES]
-        for b in range(blocks.shape[0]):
+        for b in range(sample // LANES, blocks.shape[0]):
             for lane in range(LANES):
                 sums[lane] = 0.0
             for d in range(blocks.shape[1]):
@@ -255,14 +257,26 @@ def _pairs(
 
 
 @loop
+def _mirror(distance: np.ndarray, first: int, last: int) -> None:
+    """Fill in the pairs with samples of earlier blocks, which have been measured from there: they are the same."""
+    for start in range(first, last, LANES):
+        stop = min(start + LANES, last)
+        for at in range(0, stop, LANES):
+            for sample in range(start, stop):
+                for earlier in range(at, min(at + LANES, sample // LANES * LANES)):
+                    distance[sample, earlier] = distance[earlier, sample]
+
+
+@loop
 def _gains(distance: np.ndarray, near: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
     sums = np.empty(LANES)
     for place in range(first, last):
         for lane in range(LANES):
             sums[lane] = 0.0
-        for at in range(0, near.size, LANES):
+        for b in range(near.size // LANES):
             for lane in range(LANES):
-                sums[lane] += max(np.float64(near[at + lane]) - np.float64(distance[place, at + lane]), 0.0)
+                nearer = near[b * LANES + lane] - distance[place, b * LANES + lane]
+                sums[lane] += nearer if nearer > 0 else np.float32(0)
         out[place] = 0.0
         for lane in range(LANES):
             out[place] += sums[lane]
@@ -270,10 +284,12 @@ def _gains(distance: np.ndarray, near: np.ndarray, out: np.ndarray, first: int, 
 
 @loop
 def _gain(distance: np.ndarray, near: np.ndarray) -> float:
+    """Return what `_gains` has for one sample, from its distances."""
     sums = np.zeros(LANES)
-    for at in range(0, near.size, LANES):
+    for b in range(near.size // LANES):
         for lane in range(LANES):
-            sums[lane] += max(np.float64(near[at + lane]) - np.float64(distance[at + lane]), 0.0)
+            nearer = near[b * LANES + lane] - distance[b * LANES + lane]
+            sums[lane] += nearer if nearer > 0 else np.float32(0)
     total = 0.0
     for lane in range(LANES):
         total += sums[lane]

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.datasets import load_digits
 
 from tracesift.catalog.neighbor_graph import neighbor_graph
 from tracesift.catalog.schema import BadInput
@@ -12,6 +13,17 @@ from tracesift.selectors.contract import select
 from tracesift.selectors.geometry import distances
 from tracesift.selectors.geometry import facility_location as module
 from tracesift.selectors.geometry.lazy_greedy import lazy_greedy
+
+APRICOT = [
+    945, 1579, 1107, 983, 1696, 272, 1387, 1417, 1075, 186, 345, 885, 1084, 273, 1327, 195, 1541, 1536, 259,
+    765, 991, 181, 455, 1634, 410, 438, 1788, 1447, 612, 252, 1286, 146, 1114, 1711, 360, 1026, 708, 1485,
+    310, 1238, 1168, 1507, 213, 384, 1312, 1678, 1422, 1291, 117, 251, 654, 57, 579, 925, 1584, 562, 157, 798,
+    200, 582, 1364, 1663, 520, 6, 762, 1295, 1603, 501, 183, 1537, 1713, 79, 929, 558, 948, 908, 621, 1120,
+    573, 1005, 1568, 1222, 1352, 881, 1570, 233, 1703, 347, 696, 1066, 634, 1639, 228, 1549, 1206, 151, 732,
+    411, 1414, 1156,
+]  # fmt: skip
+"""What apricot-select 0.6.1 picks of scikit-learn's digits, divided by 16, in order: FacilityLocationSelection(100,
+metric="precomputed") over the largest Euclidean distance minus each."""
 
 
 def choose(points, budget, labels=None, arrays=None, **params):
@@ -227,3 +239,8 @@ def test_what_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(module, "LARGEST", 19)
     with pytest.raises(BadInput, match="neighbors=30"):
         choose(points, 3)
+
+
+def test_picks_of_the_digits_are_apricots_one_by_one():
+    points = load_digits().data / 16
+    assert in_order(choose(points, 100)) == APRICOT

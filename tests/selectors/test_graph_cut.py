@@ -3,9 +3,21 @@
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.datasets import load_digits
 
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import select
+
+APRICOT = [
+    424, 148, 615, 1747, 1030, 1766, 818, 768, 1363, 509, 138, 1774, 1295, 255, 402, 852, 1069, 1709, 168,
+    248, 1327, 459, 890, 513, 899, 945, 452, 183, 423, 491, 923, 1325, 1658, 898, 352, 742, 903, 478, 978,
+    426, 1040, 823, 514, 1071, 1796, 1781, 332, 269, 1794, 913, 814, 657, 1340, 1320, 254, 417, 1668, 1433,
+    684, 505, 1423, 420, 309, 1455, 649, 114, 296, 1453, 1705, 508, 224, 1763, 1632, 1647, 500, 997, 1737,
+    836, 301, 370, 1026, 1596, 515, 736, 686, 816, 76, 1199, 547, 693, 854, 1757, 419, 1726, 1323, 721, 448,
+    339, 405, 669,
+]  # fmt: skip
+"""What apricot-select 0.6.1 picks of scikit-learn's digits in order: GraphCutSelection(100, metric="precomputed",
+alpha=2) over (1 + cosine) / 2."""
 
 
 def pick(points, budget, labels=None, **params):
@@ -81,3 +93,8 @@ def test_classes_and_edges():
 def test_impossible_trade_offs_are_refused(lam):
     with pytest.raises(BadInput, match="lam"):
         pick(np.eye(3), 1, lam=lam)
+
+
+def test_picks_of_the_digits_are_apricots_one_by_one():
+    points = load_digits().data / 16
+    assert pick(points, 100, lam=2.0)[0] == APRICOT

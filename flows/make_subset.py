@@ -22,11 +22,12 @@ from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
+from tracesift.flows.selector_arrays import arrays_for, stored_rows
 from tracesift.flows.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.dataset import Dataset
-from tracesift.selectors.contract import Selector, columns_needed, find, select
+from tracesift.selectors.contract import columns_needed, find, select
 
 VERSION = 2
 """Raised when the same scores and flags would give other subsets."""
@@ -148,6 +149,7 @@ def pruned(
     name: str = "pruned",
     where: str | None = None,
     params: Mapping[str, Any] | None = None,
+    embedding: str | None = None,
 ) -> list[dict[str, Any]]:
     """Select from the samples that are neither flagged nor excluded, and make the controls.
 
@@ -156,6 +158,8 @@ def pruned(
     budget
         A count, a share of all training samples (so that it means the same whatever is flagged), or None for a
         selector that decides by itself.
+    embedding
+        Name of the stored embedding that the selector reads; the newest recording's own features where None.
     """
     stage(name)
     params = dict(params or {})
@@ -174,9 +178,11 @@ def pruned(
     if size is not None and size > len(pool):
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
-    chosen = select(selector, pool, budget=size, seed=seed, arrays=_arrays(work, pool, facts), **params)
+    pool = pool.sort("sample_id")
+    arrays, sources = arrays_for(work, pool, facts, params, embedding)
+    chosen = select(selector, pool, budget=size, seed=seed, arrays=arrays, **params)
     members = pl.concat([chosen, _left_out(out, where)], how="diagonal")
-    block = _block(selector, params, seed=seed, budget=budget, where=where)
+    block = _block(selector, params, seed=seed, budget=budget, where=where, sources=sources)
     made = [put(work, name, members, block, columns_needed(selector, params))]
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where)
@@ -199,10 +205,11 @@ def _block(
     seed: int,
     budget: float | int | None = None,
     where: str | None = None,
+    sources: Mapping[str, Any] | None = None,
 ) -> SelectorBlock:
-    """Return what the manifest says of the selector: every setting that was in force, named by the user or not."""
+    """Return what the manifest says of the selector: every setting that was in force, and whose arrays it read."""
     facts = find(selector)
-    settings = {**facts.defaults, **params, **({"where": where} if where else {})}
+    settings = {**facts.defaults, **params, **({"where": where} if where else {}), **(sources or {})}
     return SelectorBlock(name=selector, version=facts.version, params=settings, seed=seed, budget=budget)
 
 
@@ -235,8 +242,12 @@ def forget_ready(
     name: str = "forget-ready",
     params: Mapping[str, Any] | None = None,
     asked_by: str | None = None,
+    embedding: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Make forget / retain / neighbor / holdout from a request, or from what is flagged where there is none."""
+    """Make forget / retain / neighbor / holdout from a request, or from what is flagged where there is none.
+
+    Copies and neighbours are looked for among the vectors of the content, or of the stored `embedding` that is named.
+    """
     stage(name)
     everything = training_frame(work)
     settings = dict(params or {})
@@ -248,18 +259,19 @@ def forget_ready(
         settings.setdefault("indirect_neighbors", 0)
     # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
     frame = pl.concat([everything, _holdout(work)], how="diagonal").sort("sample_id")
-    embedding = _embedding(work, frame)
-    if embedding is None:
+    vectors = _embedding(work, frame) if embedding is None else stored_rows(work, embedding, frame)
+    if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
-    members = select("forget_ready", frame, budget=None, seed=seed, embedding=embedding, **settings)
-    work.content_vectors = embedding = None  # nothing after the search needs them
+    members = select("forget_ready", frame, budget=None, seed=seed, embedding=vectors, **settings)
+    work.content_vectors = vectors = None  # nothing after the search needs them
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
     if requested is not None:
         # The ids stand in the members; the parameters only say which request it was.
         settings["forget"] = f"{len(requested)} requested, digest {digest(sorted(requested))}"
-    block = _block("forget_ready", settings, seed=seed)
+    sources = {} if embedding is None else {"embedding": embedding}
+    block = _block("forget_ready", settings, seed=seed, sources=sources)
     made = [put(work, name, members, block, _flag_scores(work))]
     forgotten = int((members["role"] == "forget").sum())
     if requested is not None:
@@ -483,13 +495,6 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     rows = ids.search_sorted(frame["sample_id"]).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
     return work.content_vectors if whole else work.content_vectors[rows]
-
-
-def _arrays(work: Work, frame: pl.DataFrame, facts: Selector) -> dict[str, Any]:
-    """Return what a selector reads beside the columns of `frame`, rows in its order."""
-    wanted = set(facts.arrays) | set(facts.optional_arrays)
-    content = _embedding(work, frame) if "embedding" in wanted else None
-    return {} if content is None else {"embedding": content}
 
 
 def _outside_val(work: Work) -> pl.Series:

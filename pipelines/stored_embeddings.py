@@ -281,7 +281,8 @@ def _write(folder: Path, what: str, values: np.ndarray, dtype: type[Any]) -> dic
 
 def _files(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     graph = record.get("graph")
-    return [*record["splits"].values(), *((graph["index"], graph["distance"]) if graph else ())]
+    splits = [record["splits"][split] for split in SPLITS]
+    return [*splits, *((graph["index"], graph["distance"]) if graph else ())]
 
 
 def _finish(folder: Path, record: dict[str, Any]) -> StoredEmbedding:

@@ -25,6 +25,7 @@ def select(
     count: int | None = None,
     name: str | None = None,
     where: str | None = None,
+    embedding: str | None = None,
     seed: int = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
 ) -> int:
@@ -42,6 +43,9 @@ def select(
         Name of the subset; the selector's by default.
     where
         Choose only among samples that fit this SQL condition over their scores and flags, such as "aum > 0".
+    embedding
+        The stored embedding that the selector reads, by its name (`tracesift embed` makes them, and a graph of
+        neighbours with each); by default the features of the newest recording, for forget_ready the content.
     seed
         Seed of random choices.
     param
@@ -74,15 +78,22 @@ def select(
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
         )
+    if selector == "denoise" and embedding is not None:
+        raise BadInput(f"--embedding {embedding}: denoise reads no embedding; leave it out")
     with work.locked(), watched("select"):
         if selector == "denoise":
             drop = chosen.pop("max_drop", facts.defaults["max_drop"])
             made = denoised(work, max_drop=drop, seed=seed, name=called, where=where, params=chosen)
         elif selector == "forget_ready":
-            made = forget_ready(work, chosen.pop("forget", None), seed=seed, name=called, params=chosen)
+            made = forget_ready(
+                work, chosen.pop("forget", None), seed=seed, name=called, params=chosen, embedding=embedding
+            )
         else:
             budget = keep if count is None else count
-            made = pruned(work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen)
+            made = pruned(
+                work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen,
+                embedding=embedding,
+            )  # fmt: skip
     _answer(made, common)
     return 0
 

@@ -1,0 +1,285 @@
+"""Embeddings on the command line: made once, kept with their neighbours, and read by selectors."""
+
+import json
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.neighbor_graph import neighbor_graph
+from tracesift.catalog.schema import BadInput, MissingSignal
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+from tracesift.flows.recordings import newest_runs
+from tracesift.flows.selector_arrays import arrays_for, stored_rows
+from tracesift.flows.work import Work
+from tracesift.pipelines.embeddings import content_embedding
+from tracesift.pipelines.signals import load_signals
+from tracesift.pipelines.stored_embeddings import stored_embedding
+from tracesift.selectors.contract import find
+
+
+def said(capsys, *words):
+    assert run([*words, "--workspace", "w", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, *words):
+    assert run([*words, "--workspace", "w"]) == 2
+    return capsys.readouterr().err
+
+
+def own_file(work, path="own.npz", seed=0):
+    ids = work.dataset.samples["sample_id"].to_list()
+    np.savez(path, sample_ids=np.array(ids), values=np.random.default_rng(seed).normal(size=(len(ids), 4)))
+
+
+def members(name):
+    return pl.read_parquet(f"w/manifests/{name}/members.parquet")
+
+
+def test_the_model_is_the_source_unless_another_is_named(place, capsys, state):
+    made = said(capsys, "embed")
+    work = Work(place / "w")
+    assert made["embedding"] == made["source"] == "model"
+    assert made["run_id"] == newest_runs(work)[0]
+    assert made["samples"] == {split: len(work.dataset.rows(split)) for split in ("train", "val", "test")}
+    assert made["graph"] == {"k": 10, "metric": "cosine", "approximate": False, "recall": None}
+    recorded = load_signals(work.path, made["run_id"]).in_mode("epoch_end")
+    stored = stored_embedding(work.path, "model", work.dataset)
+    assert np.array_equal(stored.vectors("train"), recorded["embedding"])
+    before = state(place / "w")
+    assert said(capsys, "embed") == made
+    assert state(place / "w") == before
+
+
+@pytest.mark.parametrize("source", ["content", "own.npz"])
+def test_every_source_is_kept_by_name_and_known_to_the_catalog(place, capsys, state, source):
+    work = Work(place / "w")
+    own_file(work)
+    made = said(capsys, "embed", "--source", source, "--neighbors", "4", "--metric", "euclidean")
+    name = source.partition(".")[0]
+    assert made["embedding"] == name
+    stored = stored_embedding(work.path, name, work.dataset)
+    graph = neighbor_graph(stored.vectors("train"), 4, metric="euclidean")
+    assert np.array_equal(stored.graph.index, graph.index)
+    (row,) = Catalog(place / "w").query("SELECT * FROM artifacts").to_dicts()
+    assert (row["kind"], row["name"], row["path"]) == ("embedding", name, f"embeddings/{name}")
+    assert row["dataset_id"] == work.dataset.dataset_id
+    assert json.loads(row["details"])["graph"]["k"] == 4
+    before = state(place / "w")
+    said(capsys, "embed", "--source", source, "--neighbors", "4", "--metric", "euclidean")
+    assert state(place / "w") == before
+    if source == "content":
+        whole = content_embedding(work.dataset)
+        assert np.array_equal(stored.vectors("test"), whole[work.dataset.rows("test")])
+
+
+def test_another_file_of_the_same_name_is_stored_anew(place, capsys):
+    work = Work(place / "w")
+    own_file(work)
+    said(capsys, "embed", "--source", "own.npz")
+    first = np.array(stored_embedding(work.path, "own", work.dataset).vectors("train"))
+    own_file(work, seed=1)
+    said(capsys, "embed", "--source", "own.npz")
+    again = stored_embedding(work.path, "own", work.dataset)
+    assert not np.array_equal(again.vectors("train"), first)
+    assert np.array_equal(again.graph.index, neighbor_graph(again.vectors("train"), 10).index)
+    assert len(Catalog(place / "w").query("SELECT * FROM artifacts")) == 1
+
+
+def test_a_large_set_is_searched_approximately_and_its_recall_is_told(place, capsys):
+    made = said(capsys, "embed", "--source", "content", "--exact-up-to", "20")
+    assert made["graph"]["approximate"]
+    assert 0 < made["graph"]["recall"] <= 1
+    assert run(["embed", "--source", "content", "--exact-up-to", "20", "--workspace", "w"]) == 0
+    assert f"approximate: {made['graph']['recall']:.1%} of the true ones found" in capsys.readouterr().out
+    assert run(["embed", "--source", "content", "--workspace", "w"]) == 0
+    assert "10 nearest by cosine, exact" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--source", "nowhere.npz"], "no such file"),
+        (["--source", "good.csv"], ".npy, .npz or .parquet"),
+        (["--source", "column:colour"], "no such column"),
+        (["--source", "hf:any"], "good is tabular"),
+        (["--source", "content", "--run", "abc"], "--run names the recording"),
+        (["--source", "content", "--name", "a/b"], "letters, digits"),
+        (["--run", "0123"], "run 0123 does not exist"),
+        (["--neighbors", "-1"], "0 or more"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(place, capsys, words, expected):
+    told = refused(capsys, "embed", *words)
+    assert expected in told
+    assert len(told.strip().splitlines()) == 1
+    assert not list((place / "w").glob("embeddings/*/record.json"))
+
+
+def test_ids_that_are_missing_are_counted_and_the_first_is_named(place, capsys):
+    ids = Work(place / "w").dataset.samples["sample_id"].to_list()
+    np.savez("part.npz", sample_ids=np.array(ids[2:]), values=np.ones((len(ids) - 2, 3)))
+    told = refused(capsys, "embed", "--source", "part.npz")
+    assert f"{len(ids) - 2} of the {len(ids)} samples" in told
+    assert f"lacks 2, first '{ids[0]}'" in told
+
+
+# --- what selectors read
+
+
+def pool_of(work, every=1):
+    ids = work.dataset.samples.filter(split="train").select("sample_id", "label")
+    return ids.gather_every(every)
+
+
+def test_arrays_are_those_of_the_recording_and_rows_go_with_the_pool(place):
+    work = Work(place / "w")
+    pool = pool_of(work, every=3)
+    given, sources = arrays_for(work, pool, find("glister"), {}, None)
+    (run_id,) = newest_runs(work)
+    signals = load_signals(work.path, run_id)
+    recorded = signals.in_mode("epoch_end")
+    assert sources == {"arrays_of_run": run_id}
+    assert set(given) == {*find("glister").arrays}
+    place_of = {name: at for at, name in enumerate(signals.sample_ids)}
+    for at, sample_id in enumerate(pool["sample_id"]):
+        for name in ("embedding", "probs_last"):
+            assert np.array_equal(given[name][at], recorded[name][place_of[sample_id]])
+        assert given["labels"][at] == recorded["labels"][place_of[sample_id]]
+    for name in ("val_embedding", "val_labels", "val_probs_last"):
+        assert np.array_equal(given[name], recorded[name])
+
+
+def test_a_stored_embedding_takes_the_place_of_the_recordings(place, capsys):
+    work = Work(place / "w")
+    own_file(work)
+    said(capsys, "embed", "--source", "own.npz")
+    stored = stored_embedding(work.path, "own", work.dataset)
+    given, sources = arrays_for(work, pool_of(work), find("glister"), {}, "own")
+    assert np.array_equal(given["embedding"], stored.vectors("train"))
+    assert np.array_equal(given["val_embedding"], stored.vectors("val"))
+    assert sources["embedding"].startswith("own@")
+    assert "arrays_of_run" in sources
+    frame = work.dataset.samples.filter(pl.col("split") != "val").sample(fraction=1, shuffle=True, seed=2)
+    with np.load("own.npz") as file:
+        expected = file["values"].astype(np.float32)
+    ids = work.dataset.samples["sample_id"]
+    assert np.array_equal(stored_rows(work, "own", frame), expected[ids.search_sorted(frame["sample_id"])])
+
+
+def test_a_graph_is_passed_where_it_is_what_the_selector_would_search(place, capsys):
+    work = Work(place / "w")
+    pool, facts = pool_of(work, every=2), find("facility_location")
+    said(capsys, "embed", "--metric", "euclidean")
+    assert "graph" not in arrays_for(work, pool, facts, {}, None)[0]  # it looks at all pairs
+    for params, there in (({"neighbors": 5}, True), ({"neighbors": 10}, True), ({"neighbors": 11}, False)):
+        assert ("graph" in arrays_for(work, pool, facts, params, None)[0]) == there
+    assert "graph" not in arrays_for(work, pool, facts, {"neighbors": 5, "metric": "cosine"}, None)[0]
+    given, _ = arrays_for(work, pool, facts, {"neighbors": 5}, None)
+    fresh = neighbor_graph(given["embedding"], 10, metric="euclidean")
+    assert np.array_equal(given["graph"].index, fresh.index)
+    assert np.array_equal(given["graph"].distance, fresh.distance)
+
+
+def test_a_stored_graph_changes_no_subset(place, capsys):
+    words = ["select", "facility_location", "--keep", "0.3", "--param", "neighbors=6"]
+    said(capsys, *words, "--name", "searched")
+    said(capsys, "embed", "--metric", "euclidean")
+    said(capsys, *words, "--name", "from-graph")
+    assert members("searched").equals(members("from-graph"))
+
+
+def test_a_user_chooses_the_embedding(place, capsys):
+    own_file(Work(place / "w"))
+    said(capsys, "embed", "--source", "own.npz")
+    words = ["select", "k_center_greedy", "--keep", "0.3"]
+    assert len(said(capsys, *words, "--name", "plain")) > 0
+    said(capsys, *words, "--name", "chosen", "--embedding", "own")
+    assert members("plain").height == members("chosen").height
+    assert not members("plain").equals(members("chosen"))
+    params = json.loads((place / "w/manifests/chosen/manifest.json").read_text())["selector"]["params"]
+    assert params["embedding"].startswith("own@")
+    assert run(["verify", "w/manifests/chosen"]) == 0
+
+
+def test_forget_ready_looks_for_copies_among_the_chosen_vectors(place, capsys):
+    work = Work(place / "w")
+    ids = work.dataset.samples["sample_id"].to_list()
+    values = np.random.default_rng(0).normal(size=(len(ids), 6))
+    train = work.dataset.rows("train")
+    values[train[7]] = values[train[3]]  # a copy by these vectors alone
+    np.savez("own.npz", sample_ids=np.array(ids), values=values)
+    said(capsys, "embed", "--source", "own.npz")
+    one, copy = ids[train[3]], ids[train[7]]
+    said(
+        capsys,
+        "select",
+        "forget_ready",
+        "--embedding",
+        "own",
+        "--name",
+        "chosen",
+        "--param",
+        f'forget=["{one}"]',
+    )
+    roles = dict(members("chosen").select("sample_id", "role").iter_rows())
+    assert roles[one] == roles[copy] == "forget"
+
+
+def test_what_reads_no_embedding_or_an_unknown_one_is_refused(place, capsys):
+    assert "top_k reads no embedding" in refused(
+        capsys, "select", "top_k", "--keep", "0.5", "--param", "score=aum", "--embedding", "x"
+    )
+    assert "denoise reads no embedding" in refused(capsys, "select", "denoise", "--embedding", "x")
+    assert "no embedding 'x' is stored" in refused(
+        capsys, "select", "k_center_greedy", "--keep", "0.5", "--embedding", "x"
+    )
+
+
+def test_a_missing_array_says_how_to_get_it(place, capsys, monkeypatch):
+    work = Work(place / "w")
+    (run_id,) = newest_runs(work)
+    folder = place / "w" / "signals" / f"run={run_id}"
+    record = json.loads((folder / "run.json").read_text())
+    for name in ("embedding", "val_embedding"):
+        record["files"].pop(f"{name}.npz")
+        (folder / f"{name}.npz").unlink()
+        del record["arrays"][name]
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(MissingSignal, match="needs embedding: run `tracesift embed`"):
+        arrays_for(work, pool_of(work), find("k_center_greedy"), {}, None)
+    said(capsys, "embed", "--source", "content")
+    with pytest.raises(MissingSignal, match="--embedding NAME, there are content"):
+        arrays_for(work, pool_of(work), find("k_center_greedy"), {}, None)
+    shutil.rmtree(folder)
+    Catalog(place / "w").finish_run(run_id, status="collected")
+    with pytest.raises(MissingSignal, match=r"holds no recording; run `tracesift record"):
+        arrays_for(work, pool_of(work), find("k_center_greedy"), {}, None)
+    assert arrays_for(work, pool_of(work), find("random"), {}, None) == ({}, {})
+
+
+def test_a_recording_that_lacks_samples_of_the_pool_is_refused(place):
+    work = Work(place / "w")
+    pool = pl.concat([pool_of(work), pl.DataFrame({"sample_id": ["zzz"], "label": ["x"]})])
+    size = len(pool)
+    with pytest.raises(BadInput, match=f"covers {size - 1} of the {size} samples"):
+        arrays_for(work, pool, find("k_center_greedy"), {}, None)
+
+
+def test_gc_drops_the_embeddings_of_an_earlier_state(place, capsys):
+    said(capsys, "embed", "--source", "content")
+    assert said(capsys, "gc", "--keep", "1")["embeddings"] == []
+    frame = pl.read_csv("good.csv")
+    frame.head(58).write_csv("good.csv")
+    said(capsys, "ingest", "good.csv")
+    assert said(capsys, "gc", "--keep", "1", "--dry-run")["embeddings"] == ["content"]
+    assert (place / "w/embeddings/content").exists()
+    assert said(capsys, "gc", "--keep", "1")["embeddings"] == ["content"]
+    assert not (place / "w/embeddings/content").exists()
+    assert Catalog(place / "w").query("SELECT * FROM artifacts").is_empty()
+    assert "is stored" in refused(
+        capsys, "select", "k_center_greedy", "--keep", "0.5", "--embedding", "content"
+    )

@@ -46,11 +46,24 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     return text if len(values) < 2 else f"{text} ± {stdev(values):.{digits}f}"
 
 
+LABEL_DETECTORS = (
+    "wrong_label_posterior", "aum", "mean_loss", "last_loss", "elr_target_disagreement", "loss_gmm", "fkl",
+    "forgetting_events", "confident_learning", "cleanlab self-confidence",
+)  # fmt: skip
+
+
 def _detection(cells: list[Cell]) -> str:
     noisy = [cell for cell in cells if cell["wrong"]]
     text = "AUROC for finding wrong labels, mean ± standard deviation over seeds.\n"
     for dataset in sorted({cell["dataset"] for cell in noisy}):
         text += "\n" + _detection_aurocs([cell for cell in noisy if cell["dataset"] == dataset])
+    several = [cell for cell in noisy if "retrained" in cell]
+    for what, title in (
+        ("average_precision", "Average precision of the detectors of wrong labels"),
+        ("missed", "Wrong labels that they miss when as many samples are named as labels are wrong"),
+    ):
+        text += f"\n{title}:\n\n" + _detectors(several, what)
+    text += "\n" + _retrained([cell for cell in cells if "retrained" in cell])
     text += "\nThe flag `label_noise`; where `none` is planted, every flag counts as false:\n\n"
     head = [
         "data", "seeds", "samples", "flagged, %", "precision", "promised", "recall", "suggestion right",
@@ -82,6 +95,39 @@ def _detection_aurocs(cells: list[Cell]) -> str:
         ]
         rows.append([name, *(spread(values) if values else "–" for values in found)])
     return markdown(["score", *groups], rows)
+
+
+def _detectors(cells: list[Cell], what: str) -> str:
+    groups = _by_setting(cells)
+
+    def value(cell: Cell, name: str) -> float:
+        found = cell["detectors"][name]
+        return 1 - found["precision_at_n"] if what == "missed" else found[what]
+
+    rows = [
+        [setting, *(spread([value(cell, name) for cell in group]) for name in LABEL_DETECTORS)]
+        for setting, group in groups.items()
+    ]
+    return markdown(["data", *LABEL_DETECTORS], rows)
+
+
+def _retrained(cells: list[Cell]) -> str:
+    groups = _by_setting(cells)
+    forms = ["as labelled", "drop at random", "drop", "relabel", "reweight", "default", "true labels"]
+
+    def minus(group: list[Cell], other: str) -> str:
+        return spread([100 * (cell["retrained"]["default"] - cell["retrained"][other]) for cell in group], 2)
+
+    rows = [
+        [
+            setting, *(spread([100 * cell["retrained"][form] for cell in group], 1) for form in forms),
+            minus(group, "as labelled"), minus(group, "drop at random"),
+        ]
+        for setting, group in groups.items()
+    ]  # fmt: skip
+    head = ["data", *forms, "default minus as labelled", "default minus random"]
+    about = "Test accuracy in % after training on each form of `denoise` (differences of the same seed, in points):\n\n"
+    return about + markdown(head, rows)
 
 
 def _flag_row(setting: str, group: list[Cell]) -> list[object]:
@@ -131,6 +177,67 @@ def _pruning(cells: list[Cell]) -> str:
     head = ["selector", *(f"kept {share} %" for share in shares)]
     return f"Test accuracy in %, {seeds} seeds.\n\n" + markdown(
         head, [[name, *(accuracy(name, share) for share in shares)] for name in names]
+    )
+
+
+def _coresets(cells: list[Cell]) -> str:
+    text = ""
+    for setting in sorted({cell["setting"] for cell in cells}):
+        group = [cell for cell in cells if cell["setting"] == setting]
+        names = sorted(
+            {cell["selector"] for cell in group},
+            key=lambda name: (name != "full", "random" not in name, name),
+        )
+        shares = sorted({share for cell in group for share in cell["accuracy"]}, key=int, reverse=True)
+
+        def value(name: str, share: str, group: list[Cell] = group) -> str:
+            found = [
+                100 * cell["accuracy"][share]
+                for cell in group
+                if cell["selector"] == name and share in cell["accuracy"]
+            ]
+            return spread(found, 1) if found else "–"
+
+        head = [f"{setting}, {group[0]['steps']} steps", "seeds", *(f"kept {share} %" for share in shares)]
+        rows = [
+            [name, sum(cell["selector"] == name for cell in group), *(value(name, share) for share in shares)]
+            for name in names
+        ]
+        text += "\n" + markdown(head, rows)
+    return "Test accuracy in %, mean ± standard deviation over seeds.\n" + text
+
+
+def _dynamic(cells: list[Cell]) -> str:
+    by_method: dict[str, dict[int, Cell]] = {}
+    for cell in cells:
+        by_method.setdefault(cell["method"], {})[cell["seed"]] = cell
+    names = sorted(by_method, key=lambda name: (name != "full", name))
+
+    def minus(name: str, other: str) -> str:
+        if name == other or other not in by_method:
+            return "–"
+        beside = by_method[other]
+        pairs = [(cell, beside[seed]) for seed, cell in by_method[name].items() if seed in beside]
+        return spread([100 * (one["accuracy"] - two["accuracy"]) for one, two in pairs], 2)
+
+    def row(name: str) -> list[object]:
+        group = by_method[name]
+        taken = mean(cell["steps"] / by_method["full"][seed]["steps"] for seed, cell in group.items())
+        accuracy = spread([100 * cell["accuracy"] for cell in group.values()], 2)
+        return [
+            name,
+            f"{100 * (1 - taken):.1f}",
+            accuracy,
+            minus(name, "full"),
+            minus(name, f"{name} control"),
+        ]
+
+    head = ["method", "steps saved, %", "test accuracy, %", "minus full", "minus control"]
+    seeds = len({cell["seed"] for cell in cells})
+    return (
+        f"{seeds} seeds, mean ± standard deviation; differences are of the same seed, in points. This is no "
+        "comparison with static subsets, which never see the rest of the data.\n\n"
+        + markdown(head, [row(name) for name in names])
     )
 
 
@@ -230,6 +337,8 @@ def _plain(cells: list[Cell]) -> str:
 TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "detection": _detection,
     "pruning": _pruning,
+    "coresets": _coresets,
+    "dynamic": _dynamic,
     "recorder": _recorder,
     "scoring": _scoring,
     "catalog": _plain,

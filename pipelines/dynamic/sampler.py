@@ -208,10 +208,9 @@ class PruningSampler(Sampler[int]):
         self._strangers += (shown != self._rows[places]).sum()
         if there.type == "cpu":
             self._refuse_strangers()
+        # None of the samples up to the padding comes twice, so that the order of writing is no matter.
         real = max(0, min(stop, len(now.order)) - start)
-        self._losses[places[:real]] = losses[
-            :real
-        ]  # none of them twice, so the order of writing is no matter
+        self._losses[places[:real]] = losses[:real]
         factor = now.weights[places]
         factor[real:] = 0.0
         now.position, now.largest = stop, max(now.largest, len(loss))

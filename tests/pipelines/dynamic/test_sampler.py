@@ -110,6 +110,11 @@ def test_the_loaders_dropped_last_batch(make):
         resumed = make(drop_last=True)
         resumed.load_state_dict(sampler.state_dict())
         sampler = resumed
+    whole = InfoBatch(16, epochs=2, drop_last=True)  # nothing to drop: the last whole batch belongs to it
+    for rows in torch.tensor(list(whole)).split(8):
+        assert whole.epoch == 0
+        whole.update(rows, torch.ones(8))
+    assert whole.epoch == 1
     silent = make()
     epochs_of(silent, 1, drop_last=True)
     with pytest.raises(BadInput, match="drop_last=True"):

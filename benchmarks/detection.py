@@ -124,10 +124,13 @@ def measure(base: str, noise: str, rate: int, seed: int, data: Path, *, again: b
         found = truth_of(dataset, scores, newest_flags(work))
         assert found is not None
         detectors = found["scorers"]
-        if found["wrong"]:
-            detectors |= {"cleanlab self-confidence": cleanlab(dataset, load_signals(work.path, run))}
         seen = diagnostics_of(work)["label_noise_rate"]
         answers = newest_flags(work).filter(pl.col("flag") == "label_noise")
+        if found["wrong"]:
+            detectors |= {
+                "label_noise suspicion": ranked(dataset, answers["suspicion"].to_numpy()),
+                "cleanlab self-confidence": cleanlab(dataset, load_signals(work.path, run)),
+            }
         worth = {"retrained": retrained(work, seed)} if again else {}
     rounded = {
         name: {metric: round(value, 4) for metric, value in values.items()}
@@ -207,12 +210,19 @@ def cleanlab(dataset: Dataset, signals: Any) -> dict[str, float]:
     """Return what cleanlab's self-confidence reaches on the out-of-sample probabilities of the recording."""
     there = signals.in_mode(signals.modes[0])
     quality = get_self_confidence_for_each_label(there["labels"], there["probs_oos"].astype(np.float64))
-    train = dataset.samples.filter(pl.col("split") == "train")
+    return ranked(dataset, -quality)
+
+
+def ranked(dataset: Dataset, suspicion: np.ndarray) -> dict[str, float]:
+    """Measure an order of the training samples, in that of sample_id, against the truth; a missing one comes last."""
+    train = dataset.samples.filter(pl.col("split") == "train").sort("sample_id")
     wrong = (train["label"] != train["label_true"]).to_numpy()
-    worst = np.argsort(quality, kind="stable")[: wrong.sum()]
+    suspicion = np.where(np.isnan(suspicion), -np.inf, suspicion)
+    suspicion = np.maximum(suspicion, np.finfo(np.float64).min)
+    worst = np.argsort(-suspicion, kind="stable")[: wrong.sum()]
     return {
-        "auroc": float(roc_auc_score(wrong, -quality)),
-        "average_precision": float(average_precision_score(wrong, -quality)),
+        "auroc": float(roc_auc_score(wrong, suspicion)),
+        "average_precision": float(average_precision_score(wrong, suspicion)),
         "precision_at_n": float(wrong[worst].mean()),
     }
 

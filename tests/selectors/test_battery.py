@@ -38,6 +38,8 @@ CALLS = {
     "random_balanced": {},
     "removal_protocol": {"keep_lowest_n": 5, "remove_n": 20},
     "semdedup": {},
+    "snp_prune": {},
+    "snp_search": {"clusters": 6},
     "ssl_prototypes": {},
     "top_k": {"score": "el2n"},
     "uncertainty": {},

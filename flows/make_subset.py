@@ -32,6 +32,9 @@ from tracesift.selectors.contract import columns_needed, find, select
 VERSION = 2
 """Raised when the same scores and flags would give other subsets."""
 
+OF_CONTENT = ("semdedup",)
+"""Selectors that compare content unless told otherwise: to a trained model all samples of a class are copies."""
+
 TRAINED = ("keep", "relabel", "retain", "neighbor")
 """Roles of the samples that a model trained on a subset sees."""
 
@@ -159,7 +162,8 @@ def pruned(
         A count, a share of all training samples (so that it means the same whatever is flagged), or None for a
         selector that decides by itself.
     embedding
-        Name of the stored embedding that the selector reads; the newest recording's own features where None.
+        Name of the stored embedding that the selector reads; the newest recording's own features where None, or
+        the content for `OF_CONTENT`.
     """
     stage(name)
     params = dict(params or {})
@@ -179,7 +183,10 @@ def pruned(
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     pool = pool.sort("sample_id")
-    arrays, sources = arrays_for(work, pool, facts, params, embedding)
+    if selector in OF_CONTENT and embedding is None:
+        arrays, sources = _content(work, pool), {"embedding": "content"}
+    else:
+        arrays, sources = arrays_for(work, pool, facts, params, embedding)
     chosen = select(selector, pool, budget=size, seed=seed, arrays=arrays, **params)
     members = pl.concat([chosen, _left_out(out, where)], how="diagonal")
     block = _block(selector, params, seed=seed, budget=budget, where=where, sources=sources)
@@ -495,6 +502,11 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     rows = ids.search_sorted(frame["sample_id"]).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
     return work.content_vectors if whole else work.content_vectors[rows]
+
+
+def _content(work: Work, pool: pl.DataFrame) -> dict[str, Any]:
+    vectors = _embedding(work, pool)
+    return {} if vectors is None else {"embedding": vectors}
 
 
 def _outside_val(work: Work) -> pl.Series:

@@ -45,12 +45,14 @@ def select(
         Choose only among samples that fit this SQL condition over their scores and flags, such as "aum > 0".
     embedding
         The stored embedding that the selector reads, by its name (`tracesift embed` makes them, and a graph of
-        neighbours with each); by default the features of the newest recording, for forget_ready the content.
+        neighbours with each); by default the features of the newest recording, for forget_ready and semdedup the
+        content.
     seed
         Seed of random choices.
     param
         A parameter of the selector, as key=value; may be given several times.
     """
+    from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.make_subset import denoised, forget_ready, pruned
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
@@ -90,10 +92,13 @@ def select(
             )
         else:
             budget = keep if count is None else count
+            vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None
             made = pruned(
                 work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen,
                 embedding=embedding,
             )  # fmt: skip
+            if vectors is not None:
+                tell_duplicates(work, vectors, chosen, seed)
     _answer(made, common)
     return 0
 

@@ -23,6 +23,7 @@ ABUNDANT = 0.5
 @selector(
     version=1,
     columns=("score",),
+    experimental=True,
     reference="Sorscher et al. 2022 (Beyond neural scaling laws), section 5 and appendix",
 )
 def ssl_prototypes(

@@ -1,0 +1,64 @@
+"""What `select semdedup` says beside its subset: how many duplicates there are, and which cross the splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.earlier_twins import earlier_twins
+from tracesift.flows.progress import say
+from tracesift.flows.selector_arrays import stored_rows
+from tracesift.flows.work import Work
+from tracesift.pipelines.bare import KIND
+from tracesift.selectors.contract import find
+from tracesift.selectors.geometry.duplicate_rates import duplicate_rates
+from tracesift.selectors.geometry.leakage_report import leakage_report
+
+SHOWN = 5
+"""Leaking pairs that are named."""
+
+
+def vectors_of_all(work: Work, embedding: str | None) -> np.ndarray | None:
+    """Return the vectors of every sample of every split, (len(dataset), D); None for a dataset without content.
+
+    They are those of the stored embedding that is named, else of the content, which the selection is then spared.
+    """
+    if embedding is not None:
+        return stored_rows(work, embedding, work.dataset.samples.select("sample_id"))
+    if work.dataset.kind == KIND:
+        return None
+    from tracesift.pipelines.embeddings import content_embedding  # loads torch, which few selections need
+
+    vectors = content_embedding(work.dataset)
+    work.content_vectors = vectors[(work.dataset.samples["split"] != "val").to_numpy()]
+    return vectors
+
+
+def tell_duplicates(work: Work, vectors: np.ndarray, params: Mapping[str, Any], seed: int) -> None:
+    """Say the rate of duplicates among the training samples for several eps, and what is also in val or test."""
+    settings = {**find("semdedup").defaults, **params}
+    samples = work.dataset.samples
+    train, other = (
+        np.flatnonzero((samples["split"] == "train").to_numpy() == inside) for inside in (True, False)
+    )
+    found = earlier_twins(vectors[train], number=settings["clusters"], order=settings["order"], seed=seed)
+    rates = ", ".join(f"{rate:.2%} at {eps:g}" for eps, rate in duplicate_rates(found.cosine).items())
+    say(f"of the {len(train)} training samples this share duplicates an earlier one, by eps: {rates}")
+    leaks = leakage_report(vectors[train], vectors[other], settings["eps"])
+    if leaks.is_empty():
+        say(f"no training sample duplicates a val or test sample (eps={settings['eps']:g})")
+        return
+    ids, splits = samples["sample_id"], samples["split"]
+    pairs = [
+        f"{ids[int(train[row])]} = {ids[int(other[twin])]} ({splits[int(other[twin])]}, cosine {cosine:g})"
+        for row, twin, cosine in leaks.head(SHOWN).rows()
+    ]
+    more = f", and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
+    into = pl.Series(other)[leaks["other_row"]].n_unique()
+    say(
+        f"{len(leaks)} training samples duplicate {into} val or test samples (eps={settings['eps']:g}), and what a model "
+        f"gets right there may be memory: {'; '.join(pairs)}{more}"
+    )

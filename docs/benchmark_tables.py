@@ -317,6 +317,52 @@ def _scoring(cells: list[Cell]) -> str:
     return text
 
 
+def _selection(cells: list[Cell]) -> str:
+    by_name = {cell["cell"]: cell for cell in cells}
+    centers = [cell for name, cell in by_name.items() if name.startswith("k_center")]
+    text = ""
+    if centers:
+        head = [
+            "k-center of", "picks", "read once per pick, s", "s", "units", "embedding, GB", "peak memory, GB",
+        ]  # fmt: skip
+        rows = [
+            [f"{cell['samples']:,} x {cell['features']}, {_clusters(cell)}", f"{cell['budget']:,}",
+             cell["read_seconds"], cell["seconds"], cell["units"], cell["embedding_gigabytes"], cell["peak_gigabytes"]]
+            for cell in centers
+        ]  # fmt: skip
+        text += markdown(head, rows)
+    for name, reached in (
+        ("facility_location_5000", "sum of distances to the picks"),
+        ("facility_location_200000", "similarity to the picks"),
+    ):
+        if name in by_name:
+            cell = by_name[name]
+            sides = [side for side in ("graph", "tracesift", "apricot", "apricot_compiled") if side in cell]
+            rows = [
+                [_SIDES[side], cell[side].get("seconds", cell[side].get("failed")),
+                 cell[side].get("peak_gigabytes", "–"), cell[side].get("objective", "–")]
+                for side in sides
+            ]  # fmt: skip
+            pairs = f"from {cell['neighbors']} neighbours" if "neighbors" in cell else "from all pairs"
+            size = f"{cell['budget']:,} of {cell['samples']:,} x {cell['features']}, {pairs}"
+            text += f"\nFacility location, {size}:\n\n" + markdown(
+                ["who", "s", "peak memory, GB", reached], rows
+            )
+    return text
+
+
+def _clusters(cell: Cell) -> str:
+    return f"{cell['clusters']} clusters" if cell["clusters"] else "one cloud"
+
+
+_SIDES = {
+    "graph": "search of the graph",
+    "tracesift": "tracesift",
+    "apricot": "apricot",
+    "apricot_compiled": "apricot, its compilation left out",
+}
+
+
 def _unlearnable(cells: list[Cell]) -> str:
     head = ["images", "planted", "share, %", "seed", "AUROC", "verdict", "recall of the flag", "false flags"]
     keys = ("base", "poison", "share", "seed", "auroc", "verdict", "recall", "false_flags")
@@ -341,6 +387,7 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "dynamic": _dynamic,
     "recorder": _recorder,
     "scoring": _scoring,
+    "selection": _selection,
     "catalog": _plain,
     "unlearnable": _unlearnable,
 }

@@ -205,7 +205,8 @@ def _among_neighbors(
     # whoever's pick is no farther than the last of its own neighbours has no nearer pick that the graph does not know
     unsure = np.flatnonzero((number < 0) | (near > known[:, -1]))
     far = near.astype(np.float64)
-    number[unsure], far[unsure] = _nearest_of(where, rows[unsure], rows[places], graph.metric)
+    if unsure.size:
+        number[unsure], far[unsure] = _nearest_of(where, rows[unsure], rows[places], graph.metric)
     number[places], far[places] = np.arange(count), 0.0
     return places, gained, number, far
 

@@ -167,6 +167,13 @@ def test_with_all_neighbours_the_sparse_form_is_the_dense_one(metric):
     assert dense["weight"].equals(sparse["weight"])
 
 
+def test_nothing_is_measured_again_where_the_graph_knows_all_nearest_picks(monkeypatch):
+    points = np.random.default_rng(9).normal(size=(400, 8))
+    monkeypatch.setattr(module, "_nearest_of", None)
+    result = choose(points, 380, neighbors=30)
+    assert result["weight"].sum() == 400
+
+
 def test_the_sparse_form_by_definition():
     points = np.random.default_rng(5).normal(size=(50, 2))
     graph = neighbor_graph(points, 4, metric="euclidean")

@@ -53,6 +53,10 @@ class WithImages:
         """The recorded modes."""
         return self.signals.modes
 
+    def summed(self, scorer: str, version: int, params: Mapping[str, Any]) -> np.ndarray | None:
+        """Return a score that was summed up while training, where the run holds it."""
+        return self.signals.summed(scorer, version, params)
+
     def in_mode(self, mode: str | None) -> Mapping[str, Any]:
         """Return the arrays of one mode; columns are still read lazily."""
         beside = None if self.images is None else {"images": self.images}
@@ -175,10 +179,15 @@ def _values(
 
 def _missing(known: Any, signals: WithImages) -> str | None:
     """Say what a scorer lacks, or None where it can run."""
+    scores = {score["scorer"] for score in signals.signals.run.get("scores", ())}
+    if known.name in scores:
+        return None
     if known.mode is not None and known.mode not in signals.modes:
         return f"mode {known.mode} was not recorded"
     there = signals.in_mode(known.mode)
     absent = [name for name in known.inputs if name not in there]
+    if absent and scores and SIGNALS[absent[0]].axes == "TN":
+        return f"needs {absent[0]}, and this recording kept scores without trajectories: {', '.join(sorted(scores))}"
     return f"needs {absent[0]}: {SIGNALS[absent[0]].source}" if absent else None
 
 

@@ -13,6 +13,10 @@
 Unlike the recorders in the AUM and forgetting papers' code there is no dictionary and no loop per sample.
 What cannot be known without a synchronisation (a row outside train, a label outside the classes) is counted
 on the device and raised by `end_epoch`.
+
+With ``keep="scores"`` no epoch is written. Each one moves on the scores that are counts and sums over
+presentations (`tracesift.pipelines.running_scores`), and `finalize` writes these: the memory is that of a few
+numbers per sample, whatever the number of epochs, and so is the disk.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -33,6 +37,7 @@ from tracesift.catalog.schema import MODES, SCALAR_FIELDS, BadInput, Mode, neare
 from tracesift.pipelines import gather
 from tracesift.pipelines.buffers import Buffers
 from tracesift.pipelines.provenance import dataset_facts, machine_facts
+from tracesift.pipelines.running_scores import RUNNING, RunningScores, chosen
 from tracesift.pipelines.signals import (
     drop_epochs,
     finish_run,
@@ -40,6 +45,7 @@ from tracesift.pipelines.signals import (
     run_id_of,
     write_array,
     write_epoch,
+    write_scores,
 )
 
 PER_CLASS_LIMIT = 1 << 30
@@ -54,6 +60,10 @@ class RunReplaced(UserWarning):
 
 class CoverageWarning(UserWarning):
     """An epoch did not present every training sample exactly once, or held non-finite logits."""
+
+
+class ScoreMissed(UserWarning):
+    """A score that a recorder was to keep needs another number of epochs than came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +108,13 @@ class Recorder:
     mode
         ``"in_training"`` (train-mode forward passes, weights moving) or ``"epoch_end"`` (one eval-mode pass).
     fields
-        What to keep, out of `catalog.schema.SCALAR_FIELDS`, and ``"elr_target"``. ``("loss",)`` alone admits
-        `update_loss`.
+        What to record, out of `catalog.schema.SCALAR_FIELDS`, and ``"elr_target"``; by default all scalars, or
+        those that the scores to `keep` rest on. ``("loss",)`` alone admits `update_loss`.
+    keep
+        ``"trajectories"``, a file per epoch. Or no such files: ``"scores"``, every score that can be summed up
+        from `fields` in this `mode`, or several by name, of `running_scores.RUNNING`.
+    epochs
+        How many the training will have, where that is known; with `keep`, `el2n` is read at a tenth of them.
     config
         Plain JSON values that tell this run from others (model, seed, learning rate). They name the run: two
         seeds recorded with the same config are the same run.
@@ -117,7 +132,9 @@ class Recorder:
         dataset: Any,
         *,
         mode: Mode = "in_training",
-        fields: Sequence[str] = SCALAR_FIELDS,
+        fields: Sequence[str] | None = None,
+        keep: Literal["trajectories", "scores"] | Sequence[str] = "trajectories",
+        epochs: int | None = None,
         config: Mapping[str, Any] | None = None,
         start_epoch: int = 0,
         device: torch.device | str | None = None,
@@ -128,14 +145,18 @@ class Recorder:
         self.workspace = Path(workspace)
         self.dataset = dataset
         self.mode = mode
-        self.fields = _checked_fields(fields, dataset)
+        names = () if keep == "trajectories" else chosen(keep, mode, fields, epochs)
+        self.fields = _checked_fields(_needed(names, fields) if names else fields or SCALAR_FIELDS, dataset)
         self.config = dict(config or {})
+        if names:
+            self.config["keep"] = _identity(names, epochs, self.config)
         self.epoch = start_epoch
         self.run_id = run_id or run_id_of(dataset, modes=[mode], fields=self.fields, config=self.config)
         self.rows = np.asarray(dataset.rows("train"), dtype=np.int64)  # (N,), ascending: sorted by sample_id
         self.sample_ids: pl.Series = dataset.samples["sample_id"].gather(self.rows)
         if not len(self.rows):
             raise BadInput(f"{dataset.name} has no training samples to record")
+        self.running = RunningScores(names, len(self.rows), epochs=epochs) if names else None
         self._device = None if device is None else torch.device(device)
         self._buffers: Buffers | None = None
         self._positions_of: dict[str, int] | None = None
@@ -203,7 +224,9 @@ class Recorder:
             self._on(loss.device, max(1, self.dataset.num_classes)).add_loss(rows, loss.detach(), num_tokens)
 
     def end_epoch(self, *, val_accuracy: float | None = None) -> Coverage:
-        """Write the epoch's file and return what it covers; warns unless every sample was seen exactly once.
+        """Write the epoch's file, or move the scores on, and return what the epoch covers.
+
+        Warns unless every sample was seen exactly once.
 
         Missing samples stand as NaN with ``seen`` false; of a sample presented twice the first presentation
         is kept, and the column ``presentations`` says how often it came.
@@ -228,9 +251,12 @@ class Recorder:
         if gather.rank() == 0:
             if not self._clean:
                 drop_epochs(self.workspace, self.run_id, self.epoch, modes=[self.mode])
-            kept = {name: columns[name] for name in (*self.scalar_fields, "seen", "presentations")}
-            write_epoch(self.workspace, self.run_id, self.mode, self.epoch, self.sample_ids, kept)
+            if self.running is None:
+                kept = {name: columns[name] for name in (*self.scalar_fields, "seen", "presentations")}
+                write_epoch(self.workspace, self.run_id, self.mode, self.epoch, self.sample_ids, kept)
         self._clean = True
+        if self.running is not None:  # in every process, so that each can be resumed from its own state
+            self.running.add(columns)
         self._keep_elr_target(buffers, val_accuracy)
         self._tokens = np.where(columns["num_tokens"] > 0, columns["num_tokens"], self._tokens)
         self._facts["coverage"].append(asdict(coverage))
@@ -242,7 +268,13 @@ class Recorder:
         return coverage
 
     def finalize(self) -> str:
-        """Write the run's record, last of all, and return the run id; refuses a run with a gap."""
+        """Write the run's record, last of all, and return the run id; refuses a run with a gap.
+
+        Warns of a score that cannot be had, because the training was not as long as `epochs` said.
+        """
+        missed = {} if self.running is None else self.running.missed()
+        for name, why in missed.items():
+            warnings.warn(f"run {self.run_id} has no {name}: {why}", ScoreMissed, stacklevel=2)
         if gather.rank() == 0:
             self.write_arrays()
             finish_run(self.workspace, self.run_id, {"kind": "recorded", **self.record()})
@@ -251,21 +283,27 @@ class Recorder:
 
     def record(self) -> dict[str, Any]:
         """Return the facts of this recording for the run's record, as plain JSON."""
+        summed = (
+            {} if self.running is None else {"scores": self.running.record(), "missed": self.running.missed()}
+        )
         return {
             "dataset": dataset_facts(self.dataset),
             "config": self.config,
-            "fields": list(self.scalar_fields),
+            "fields": list(self.scalar_fields) if self.running is None else [],
             "modes": [self.mode],
             "epochs": self.epoch,
+            **summed,
             **self._facts,
             "machine": machine_facts(self._device or "cpu"),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
     def write_arrays(self) -> None:
-        """Write the arrays that belong to no epoch: labels, and `elr_target` and `num_tokens` where kept."""
+        """Write what belongs to no epoch: labels, `elr_target` and `num_tokens` where kept, and summed-up scores."""
         folder = run_folder(self.workspace, self.run_id)
-        ids = self.sample_ids.to_list()
+        ids = self.sample_ids
+        if self.running is not None:
+            write_scores(folder, self.mode, ids, self.running.values())
         write_array(folder, "labels", ids, np.asarray(self.dataset.labels, dtype=np.int64)[self.rows])
         if "elr_target" in self.fields:
             kept = self._spans()["elr_target"] if self._elr_kept is None else self._elr_kept
@@ -291,6 +329,7 @@ class Recorder:
             "tokens": torch.from_numpy(self._tokens.copy()),
             "elr_kept": None if self._elr_kept is None else self._elr_kept.to("cpu", copy=copy),
             "spans": {name: span.to("cpu", copy=copy) for name, span in self._spans().items()},
+            "running": None if self.running is None else self.running.state_dict(copy=copy),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -302,6 +341,8 @@ class Recorder:
         self._tokens = state["tokens"].numpy().copy()
         self._elr_kept = state["elr_kept"]
         self._restored = {name: span.clone() for name, span in state["spans"].items()}
+        if self.running is not None:
+            self.running.load_state_dict(state["running"])
         self._buffers, self._clean = None, self._joined
 
     def _spans(self) -> Mapping[str, Tensor]:
@@ -389,6 +430,24 @@ class Recorder:
 def fits_per_class(dataset: Any) -> bool:
     """Return whether an (N, K) float32 array over the training samples is small enough to be carried."""
     return (len(dataset.rows("train")) + 1) * max(1, dataset.num_classes) * 4 <= PER_CLASS_LIMIT
+
+
+def _needed(names: Sequence[str], fields: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the fields that the scores to keep rest on, and `elr_target` where it is asked for."""
+    needed = {RUNNING[name].reads for name in names}
+    for name in fields or ():
+        if name in SCALAR_FIELDS and name not in needed:
+            raise BadInput(
+                f"fields: {name!r} enters none of the scores to keep ({', '.join(names)}); leave it out"
+            )
+    return (*needed, *(name for name in fields or () if name not in needed))
+
+
+def _identity(names: Sequence[str], epochs: int | None, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells a run that keeps scores from one of the same config that keeps trajectories."""
+    if "keep" in config:
+        raise BadInput("config: 'keep' is what the recorder writes there itself; give yours another name")
+    return {"scores": list(names), **({"epochs": epochs} if "el2n" in names else {})}
 
 
 def _checked_fields(fields: Sequence[str], dataset: Any) -> tuple[str, ...]:

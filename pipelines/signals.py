@@ -2,6 +2,7 @@
 
     signals/run=<run_id>/mode=<mode>/epoch-0000.parquet             training samples, sorted by sample_id
     signals/run=<run_id>/validation/mode=<mode>/epoch-0000.parquet  validation samples
+    signals/run=<run_id>/mode=<mode>/scores.parquet                 instead of epochs: scores summed up in training
     signals/run=<run_id>/<name>.npz                                 probs_last, embedding, ...: (ids, values)
     signals/run=<run_id>/run.json                                   the record, with every file's SHA-256
 
@@ -30,6 +31,7 @@ from tracesift.catalog.schema import (
     SIGNALS,
     BadInput,
     IncompleteRecording,
+    MissingSignal,
 )
 
 PER_EPOCH = tuple(name for name, signal in SIGNALS.items() if signal.axes == "TN")
@@ -104,18 +106,37 @@ def write_epoch(
     return path
 
 
-def write_array(folder: Path, name: str, sample_ids: Sequence[str], values: np.ndarray) -> Path:
+def scores_path(folder: Path, mode: str) -> Path:
+    """Return the path of the scores that a run kept instead of one mode's epochs."""
+    return folder / f"mode={mode}" / "scores.parquet"
+
+
+def write_scores(folder: Path, mode: str, sample_ids: pl.Series, values: Mapping[str, np.ndarray]) -> Path:
+    """Write scores (N,) by column, atomically, for samples in ascending order."""
+    path = scores_path(folder, mode)
+    columns = [pl.Series(name, column, dtype=pl.Float64) for name, column in values.items()]
+    write_parquet(pl.DataFrame([sample_ids.alias("sample_id"), *columns]), path)
+    return path
+
+
+def write_array(folder: Path, name: str, sample_ids: Sequence[str] | pl.Series, values: np.ndarray) -> Path:
     """Write `values` (N, ...) with the ids of its rows to ``<name>.npz``, atomically.
 
     Ids are kept as UTF-8 bytes: a fixed-width unicode array takes four times the room.
     """
     if len(sample_ids) != len(values):
         raise BadInput(f"{name}: {len(values)} rows for {len(sample_ids)} samples; they must be row-aligned")
-    ids = np.array([sample_id.encode() for sample_id in sample_ids])
+    ids = _as_bytes(sample_ids)
     path = folder / f"{name}.npz"
     with replacing(path) as temporary:
         np.savez(temporary, sample_ids=ids, values=values, allow_pickle=False)
     return path
+
+
+def _as_bytes(sample_ids: Sequence[str] | pl.Series) -> np.ndarray:
+    """Return ids as an array of bytes, a block at a time: a Python string takes several times the room of its text."""
+    blocks = [slice(start, start + ROW_GROUP) for start in range(0, max(len(sample_ids), 1), ROW_GROUP)]
+    return np.concatenate([np.array([name.encode() for name in sample_ids[block]]) for block in blocks])
 
 
 def read_array(folder: Path, name: str) -> tuple[list[str], np.ndarray]:
@@ -173,7 +194,10 @@ def finish_run(workspace: Path | str, run_id: str, record: Mapping[str, Any]) ->
         When an epoch's file is missing.
     """
     folder = run_folder(workspace, run_id)
+    summed = {score["mode"] for score in record.get("scores", ())}
     for mode in record["modes"]:
+        if record["epochs"] and mode in summed and scores_path(folder, mode).exists():
+            continue
         gaps = [epoch for epoch in range(record["epochs"]) if not epoch_path(folder, mode, epoch).exists()]
         if gaps or not record["epochs"]:
             raise IncompleteRecording(
@@ -315,6 +339,27 @@ class Signals:
         """The hash that the ids of every array over M have."""
         return _ids_digest(self.folder, "val_labels")
 
+    def summed(self, scorer: str, version: int, params: Mapping[str, Any]) -> np.ndarray | None:
+        """Return a scorer's values (N,) that the recorder itself summed up; None where it kept trajectories.
+
+        Raises
+        ------
+        MissingSignal
+            The scorer was summed up under other settings, or as an earlier version of itself.
+        """
+        found = [score for score in self.run.get("scores", ()) if score["scorer"] == scorer]
+        for score in found:
+            if (score["version"], score["params"]) == (version, dict(params)):
+                path = scores_path(self.folder, score["mode"])
+                return pl.read_parquet(path, columns=[score["column"]])[score["column"]].to_numpy()
+        if found:
+            kept = "; ".join(f"version {score['version']} with {score['params']}" for score in found)
+            raise MissingSignal(
+                f"run {self.run['run_id']} summed up '{scorer}' while training, as {kept}, and kept no "
+                f"trajectories; for version {version} with {dict(params)} record again, with keep='trajectories'"
+            )
+        return None
+
     def in_mode(self, mode: str, beside: Mapping[str, np.ndarray] | None = None) -> ModeSignals:
         """Return the arrays recorded in `mode`, with those that belong to no mode, and any to put `beside`."""
         if mode not in self.modes:
@@ -335,7 +380,9 @@ class ModeSignals(Mapping[str, np.ndarray]):
     @property
     def slabs(self) -> list[slice]:
         """The training samples in parts that can be read one at a time, as the files hold them."""
-        first = epoch_path(self.signals.folder, self.mode, 0)
+        scored = any(score["mode"] == self.mode for score in self.signals.run.get("scores", ()))
+        folder = self.signals.folder
+        first = scores_path(folder, self.mode) if scored else epoch_path(folder, self.mode, 0)
         samples = pl.scan_parquet(first).select(pl.len()).collect().item()
         return [slice(start, min(start + ROW_GROUP, samples)) for start in range(0, samples, ROW_GROUP)]
 
@@ -348,7 +395,8 @@ class ModeSignals(Mapping[str, np.ndarray]):
     def _recorded(self) -> Iterator[str]:
         wanted = self.signals.fields
         files = self.signals.run["files"]
-        columns = [*self.signals.run["fields"], "seen"]
+        trajectories = f"mode={self.mode}/epoch-0000.parquet" in files
+        columns = [*self.signals.run["fields"], "seen"] if trajectories else []
         validation = f"validation/mode={self.mode}/epoch-0000.parquet" in files
         for name in SIGNALS:
             on_disk = f"{name}.npz" in files or (name in PER_EPOCH and name in columns)

@@ -139,7 +139,8 @@ def compute(
         Scorers to run, each at most once.
     signals
         A mapping from signal names to arrays or tensors, taken as recorded in the mode each scorer means;
-        or an object with ``modes`` and ``in_mode(mode)``, such as `tracesift.pipelines.signals.Signals`.
+        or an object with ``modes`` and ``in_mode(mode)``, such as `tracesift.pipelines.signals.Signals`. Scores
+        that it has ``summed`` up while training are taken from there.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where scorers that train or search may run. Those
         that only add up recorded numbers always run on the CPU, so their values are the same everywhere.
@@ -178,11 +179,12 @@ def compute(
             find(name)
             raise BadInput(f"settings were given for '{name}', which is not among the scorers asked for")
     view = views_of(signals)
-    together = [one for one in found if one.per_sample]
-    columns = _compute_together(together, view, params, mode) if together else {}
+    summed = _summed(found, signals, params, mode)
+    together = [one for one in found if one.per_sample and one.name not in summed]
+    columns = summed | (_compute_together(together, view, params, mode) if together else {})
     kept: dict[tuple[int, str], np.ndarray] = {}
     for one in found:
-        if not one.per_sample:
+        if one.name not in columns:
             values = _run(_asked(one, view(one, _mode(one, mode)), params.get(one.name), kept, device))
             columns[one.name] = pl.Series(one.name, np.asarray(values, dtype=np.float64))
     for name in asked[1:]:
@@ -190,6 +192,20 @@ def compute(
             sizes = f"'{asked[0]}' has {len(columns[asked[0]])} samples but '{name}' has {len(columns[name])}"
             raise BadInput(sizes)
     return pl.DataFrame([columns[name] for name in asked])
+
+
+def _summed(
+    found: Sequence[Scorer], signals: Any, params: Mapping[str, Mapping[str, Any]], mode: str | None
+) -> dict[str, pl.Series]:
+    """Return the scores that a recording without trajectories holds already, under these settings."""
+    if not hasattr(signals, "summed"):
+        return {}
+    columns = {}
+    for one in found:
+        values = signals.summed(one.name, one.version, effective_params(one.name, params.get(one.name), mode))
+        if values is not None:
+            columns[one.name] = pl.Series(one.name, values)
+    return columns
 
 
 def _compute_together(

@@ -59,6 +59,6 @@ def tell_duplicates(work: Work, vectors: np.ndarray, params: Mapping[str, Any], 
     more = f", and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else ""
     into = pl.Series(other)[leaks["other_row"]].n_unique()
     say(
-        f"{len(leaks)} training samples duplicate {into} val or test samples (eps={settings['eps']:g}), and what a model "
-        f"gets right there may be memory: {'; '.join(pairs)}{more}"
+        f"{len(leaks)} training samples duplicate {into} val or test samples (eps={settings['eps']:g}), and what a "
+        f"model gets right there may be memory: {'; '.join(pairs)}{more}"
     )

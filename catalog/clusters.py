@@ -8,6 +8,7 @@ they are rounded before anything is decided by them.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,10 @@ ROWS = 8192
 """Rows that are scaled to length 1 at a time."""
 STEPS = 100
 """Most rounds of assigning and averaging; few data need more than thirty."""
+SETTLED = 10_000
+"""They end where a round takes less than one part in so many off the sum of all distances."""
+LEARNED, SPREAD = 1000, 50
+"""How many rows for each cluster centroids are learned from, and drawn from at first: a sample where there are more."""
 DIGITS = 6
 """Of a cosine, after the point."""
 
@@ -72,20 +77,23 @@ def clusters(embedding: np.ndarray, k: int, *, seed: int = 0) -> Clusters:
     cosine = np.full(len(embedding), np.nan)
     if not order.size:
         return Clusters(label, cosine, np.zeros((0, embedding.shape[1])))
-    centroids = _spread(embedding, order, length, k, seed)
+    # ordered by a hash, so the first ones are a sample
+    centroids = _spread(directions(embedding, order[: k * SPREAD], length), k, seed)
+    learned, before = order[: k * LEARNED], np.iinfo(np.int64).max
     for _ in range(STEPS):
-        before = label[order]
         sums = np.zeros_like(centroids)
-        for rows, part in _blocks(embedding, order, length):
-            similar = cosines(part, centroids)
-            label[rows] = similar.argmax(axis=1)
-            cosine[rows] = similar[np.arange(len(rows)), label[rows]]
+        for rows, part in _blocks(embedding, learned, length):
+            label[rows], cosine[rows] = _nearest(part, centroids)
             _add(part, label[rows], sums)
-        if np.array_equal(before, label[order]):
+        apart = int(_millionths(cosine[learned]).sum())
+        if (before - apart) * SETTLED <= before:
             break
+        before = apart
         norms = np.sqrt((sums**2).sum(axis=1, keepdims=True))
         # a cluster that lost all its rows, or whose rows cancel, keeps its centroid
         centroids = np.where(norms > 0, sums / np.where(norms > 0, norms, 1.0), centroids)
+    for rows, part in _blocks(embedding, order[k * LEARNED :], length):
+        label[rows], cosine[rows] = _nearest(part, centroids)
     return Clusters(label, cosine, centroids)
 
 
@@ -103,25 +111,26 @@ def content_order(embedding: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(np.concatenate(rows)[np.argsort(np.frombuffer(b"".join(keys), ">u8"), kind="stable")])
 
 
-def _spread(embedding: np.ndarray, order: np.ndarray, length: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Return the first centroids: each is drawn with a probability that grows with its distance from the others."""
-    chosen = [int(order[0])]
-    apart = np.full(order.size, np.iinfo(np.int64).max)
-    while len(chosen) < k:
-        latest = directions(embedding, chosen[-1:], length)
-        at = 0
-        for rows, part in _blocks(embedding, order, length):
-            # whole multiples of 1e-6, so that their sum is exact
-            now = ((1 - cosines(part, latest)[:, 0]) * 10**DIGITS).round().astype(np.int64)
-            apart[at : at + len(rows)] = np.minimum(apart[at : at + len(rows)], now.clip(min=0))
-            at += len(rows)
+def _spread(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Return the first centroids, (at most k, D): each is drawn from the distances to those before.
+
+    Of a few draws the one that leaves the least distance is taken (greedy k-means++).
+    """
+    chosen = [0]
+    apart = _millionths(cosines(rows, rows[:1]))[:, 0]
+    tries = 2 + int(math.log(k))
+    while len(chosen) < k and apart.any():  # else every direction there is, is a centroid
         total = np.cumsum(apart)
-        if total[-1] == 0:
-            break  # every direction there is, is a centroid
-        draw = hashlib.blake2b(f"{seed}\0{len(chosen)}".encode(), digest_size=16).digest()
-        place = np.searchsorted(total, int.from_bytes(draw, "little") % int(total[-1]), side="right")
-        chosen.append(int(order[place]))
-    return directions(embedding, chosen, length)
+        draws = [
+            int.from_bytes(hashlib.blake2b(f"{seed}\0{len(chosen)}\0{one}".encode()).digest()[:16], "little")
+            for one in range(tries)
+        ]
+        drawn = np.searchsorted(total, [draw % int(total[-1]) for draw in draws], side="right")
+        left = np.minimum(apart[:, None], _millionths(cosines(rows, rows[drawn])))
+        best = int(left.sum(axis=0).argmin())
+        chosen.append(int(drawn[best]))
+        apart = left[:, best]
+    return rows[chosen]
 
 
 def lengths(embedding: np.ndarray) -> np.ndarray:
@@ -144,6 +153,17 @@ def directions(embedding: np.ndarray, rows: Any, length: np.ndarray) -> np.ndarr
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the cosine of every row of `one` with every row of `other`, all of length 1, rounded to 6 digits."""
     return np.asarray((one @ other.T).round(DIGITS).clip(-1.0, 1.0))
+
+
+def _nearest(part: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    similar = cosines(part, centroids)
+    label = similar.argmax(axis=1)
+    return label, similar[np.arange(len(part)), label]
+
+
+def _millionths(cosine: np.ndarray) -> np.ndarray:
+    """Return the distances 1 - cosine as whole numbers, so that their sum is exact."""
+    return np.asarray(((1 - cosine) * 10**DIGITS).round().astype(np.int64))
 
 
 def _blocks(

@@ -94,3 +94,15 @@ def test_the_order_by_content_depends_on_content_and_seed_alone():
     assert shuffled[content_order(x[shuffled], 0)].tolist() == order.tolist()
     assert content_order(x, 1).tolist() != order.tolist()
     assert content_order(np.array([[0.0, 1.0], [-0.0, 1.0]]), 0).tolist() == [0, 1]
+
+
+def test_centroids_are_learned_from_a_sample_where_there_are_many_rows(planted, monkeypatch):
+    x, true = planted
+    monkeypatch.setattr(module, "LEARNED", 8)
+    monkeypatch.setattr(module, "SPREAD", 6)
+    found = clusters(x, 4)
+    assert same(found.label, true)
+    assert np.isfinite(found.cosine).all()
+    order = np.random.default_rng(6).permutation(len(x))
+    assert clusters(x[order], 4).centroids.tobytes() == found.centroids.tobytes()
+    assert found.centroids.tobytes() != clusters(x, 4, seed=1).centroids.tobytes()

@@ -9,6 +9,7 @@ Nothing is multiplied out, so copies are at distance 0 exactly.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ LANES = 64
 """Samples of a block."""
 SHARE = 1 << 21
 """How many numbers a thread of its own is worth: a third of a millisecond."""
+RANGES = 4
+"""Ranges of blocks for each thread, so that a late one is waited for a quarter of its share at most."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,33 @@ def mean_point(laid: Laid, weights: np.ndarray | None = None) -> np.ndarray:
 
 
 def shared(work: Callable[[int, int], Any], blocks: np.ndarray) -> list[Any]:
-    """Do `work(first, last)` on ranges of the blocks, one per thread where they are large enough for that.
+    """Do `work(first, last)` on ranges of the blocks, in several threads where the blocks are large enough for that.
 
-    The results come back in the order of the ranges.
+    The results come back in the order of the ranges. Every thread takes the next range as soon as it is free, and
+    the caller waits for nobody who has not begun: a pass is short, and a busy machine may be late to start a thread.
     """
-    parts = max(1, min(os.cpu_count() or 1, blocks.size // SHARE, len(blocks)))
-    edges = [len(blocks) * part // parts for part in range(parts + 1)]
-    if parts == 1:
+    threads = max(1, min(os.cpu_count() or 1, blocks.size // SHARE, len(blocks)))
+    if threads == 1:
         return [work(0, len(blocks))]
-    others = [_threads().submit(work, edges[part], edges[part + 1]) for part in range(1, parts)]
-    return [work(0, edges[1]), *(other.result() for other in others)]
+    ranges = min(threads * RANGES, len(blocks))
+    edges = [len(blocks) * part // ranges for part in range(ranges + 1)]
+    left = deque(range(ranges))
+    done: list[Any] = [None] * ranges
+
+    def drain() -> None:
+        while left:
+            try:
+                part = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            done[part] = work(edges[part], edges[part + 1])
+
+    others = [_threads().submit(drain) for _ in range(threads - 1)]
+    drain()
+    for other in others:
+        if not other.cancel():
+            other.result()
+    return done
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -32,6 +32,8 @@ MILLIONTHS = 1e6
 """A cosine is kept as a whole number of millionths, counted downwards, so that smaller is nearer."""
 ROUNDED = 1.2e-6
 """More than rounding moves a cosine, or, relatively, the square of a distance."""
+VANISHING = 1e-30
+"""More than a sum of products loses where they are too small for a float32."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Vectors:
         if self.metric == "cosine":
             bounds = -last / MILLIONTHS - ROUNDED - self.slack
         else:
-            bounds = (squares * (1 - self.slack) - (last * self.scale) ** 2 * (1 + ROUNDED)) / 2
+            bounds = (squares * (1 - self.slack) - (last * self.scale) ** 2 * (1 + ROUNDED)) / 2 - VANISHING
         return bounds.astype(np.float32)
 
     def first_bounds(self, squares: np.ndarray, products: np.ndarray) -> np.ndarray:
@@ -78,7 +80,7 @@ class Vectors:
         if self.metric == "cosine":
             return (products - ROUNDED - 2 * self.slack).astype(np.float32)
         least = products - squares * self.slack
-        return (least - ROUNDED * np.abs(squares - 2 * least)).astype(np.float32)
+        return (least - ROUNDED * np.abs(squares - 2 * least) - VANISHING).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def _installed(name: str, needed: str, *, required: bool) -> dict[str, Any]:
 
 
 def _faiss() -> dict[str, Any]:
-    needed = "fast neighbours: near duplicates, coverage selectors on large sets"
+    needed = "approximate graphs of neighbours on large sets: embed --exact-up-to"
     there = [name for name in NEIGHBOURS if _version(name)]
     if len(there) > 1:
         return _row(

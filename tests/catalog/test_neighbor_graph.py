@@ -97,6 +97,15 @@ def test_euclidean_distances_keep_their_digits_at_any_scale_and_offset(factor):
     assert (moved.distance[1:-1] == 1).all()
 
 
+@pytest.mark.parametrize("far", [1e12, 1e22, 1e25])
+def test_rows_very_far_away_hide_nobodys_neighbours(far):
+    x = np.random.default_rng(2).normal(size=(80, 6))
+    x[40:] = x[:40]
+    x[7], x[8] = far, -far  # beside them, products of the others vanish in float32
+    graph = neighbor_graph(x, 2, metric="euclidean")
+    assert np.array_equal(graph.index, brute_force(x, 2, "euclidean")[0])
+
+
 def test_a_distance_is_the_root_of_the_exact_sum_of_squares():
     x = np.array([[0.1, 0.2, 0.3], [0.4, 0.6, 0.3]])
     exact = sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(*x.tolist(), strict=True))

@@ -167,7 +167,7 @@ def _same_vectors(work: Work, run_id: str) -> StoredEmbedding | None:
 def _fits(stored: StoredEmbedding, settings: Mapping[str, Any], samples: int) -> bool:
     """Tell whether a stored graph is what a selector with these settings would search; else it searches by itself."""
     graph: NeighborGraph | None = stored.graph
-    if graph is None or settings.get("metric", graph.metric) != graph.metric:
+    if graph is None or settings.get("metric", "cosine") != graph.metric:
         return False
     asked = [settings[name] for name in COUNTS if name in settings]
     known = graph.index.shape[1]

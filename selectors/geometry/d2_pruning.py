@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.compiled import loop
+from tracesift.catalog.nearest_rows import Metric
 from tracesift.catalog.neighbor_graph import NeighborGraph
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.budget import Quota, quotas
@@ -48,6 +49,7 @@ def d2_pruning(
     graph: NeighborGraph | None = None,
     score: str = "forgetting_events",
     k: int = 10,
+    metric: Metric = "euclidean",
     gamma: float = 0.1,
     scale: float | None = None,
     per_class: bool = False,
@@ -60,14 +62,16 @@ def d2_pruning(
     Parameters
     ----------
     embedding : array of shape (N, D)
-        Vectors whose Euclidean distances count.
+        Vectors whose distances count.
     graph : NeighborGraph, optional
-        Neighbours known already, at least `k` of each; of a cosine graph the distances of unit vectors are taken,
-        sqrt(2 - 2 cos). Searched in `embedding` where None, approximately above 200,000 samples.
+        Neighbours known already by the same `metric`, at least `k` of each; searched in `embedding` where None,
+        approximately above 200,000 samples.
     score : str
         Column of the importance, high is kept first; shifted by its minimum where that is negative.
     k : int
         Neighbours of each sample; the published example takes 5.
+    metric : {"euclidean", "cosine"}
+        Distances of the vectors as they are, or scaled to length 1, sqrt(2 - 2 cos).
     gamma : float
         How far the reverse pass reaches: the neighbours of what is kept lose exp(-gamma d) of its priority.
     scale : float, optional
@@ -83,8 +87,8 @@ def d2_pruning(
     Raises
     ------
     BadInput
-        The median of exp(-d) vanishes under `scale`, too few neighbours in `graph`, infinite scores, or a budget
-        above the samples that have a score.
+        The median of exp(-d) vanishes under `scale`, a graph by another metric or of too few neighbours, infinite
+        scores, or a budget above the samples that have a score.
 
     Examples
     --------
@@ -109,7 +113,7 @@ def d2_pruning(
             f"'{score}' (nulls={nulls!r}); change the budget or nulls"
         )
     group, room = _groups(frame, values, missing, left, per_class=per_class, strata=strata, quota=quota)
-    edges = symmetric_edges("d2_pruning", embedding, group, k, graph)
+    edges = symmetric_edges("d2_pruning", embedding, group, k, graph, metric)
     unit = _unit(edges.distance) if scale is None else scale
     kernel = np.exp(-edges.distance / unit).round(DIGITS)
     typical = float(np.median(kernel)) if kernel.size else 1.0

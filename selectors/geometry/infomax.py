@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.compiled import loop
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, neighbor_graph
+from tracesift.catalog.neighbor_graph import NeighborGraph
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.geometry.symmetric_edges import Edges, symmetric_edges
@@ -91,11 +91,7 @@ def infomax(
             f"infomax: a budget of {size} does not fit: {int(missing.sum())} of {frame.height} have no '{score}' "
             f"(nulls={nulls!r}); change the budget or nulls"
         )
-    if graph is not None and graph.metric != "cosine":
-        raise BadInput("infomax: redundancy is a cosine and the graph is not; pass a cosine graph, or none")
-    if graph is None and frame.height > 1:
-        graph = neighbor_graph(embedding, k, exact_up_to=EXACT_UP_TO)
-    edges = symmetric_edges("infomax", embedding, np.where(missing, -1, 0), k, graph)
+    edges = symmetric_edges("infomax", embedding, np.where(missing, -1, 0), k, graph, "cosine")
     similarity = np.maximum(1 - edges.distance**2 / 2, 0.0).round(DIGITS)
     w = _scaled(values, missing)
     kept = maximise(edges, similarity, w, left, redundancy, iterations) if left else np.zeros_like(missing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tracesift.catalog.compiled import loop
+from tracesift.catalog.nearest_rows import Metric
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, neighbor_graph
 from tracesift.catalog.schema import BadInput
 
@@ -21,7 +22,12 @@ class Edges:
 
 
 def symmetric_edges(
-    selector: str, embedding: np.ndarray, group: np.ndarray, k: int, graph: NeighborGraph | None = None
+    selector: str,
+    embedding: np.ndarray,
+    group: np.ndarray,
+    k: int,
+    graph: NeighborGraph | None = None,
+    metric: Metric = "euclidean",
 ) -> Edges:
     """Return the neighbours in either direction within each group, with Euclidean distances.
 
@@ -36,7 +42,14 @@ def symmetric_edges(
     k : int
         Nearest others of each sample, before the graph is made symmetric.
     graph : NeighborGraph, optional
-        Edges between groups are left out; cosines become distances of unit vectors, sqrt(2 - 2 cos).
+        Edges between groups are left out.
+    metric : {"euclidean", "cosine"}
+        Of the vectors as they are, or scaled to length 1: then the distance is sqrt(2 - 2 cos).
+
+    Raises
+    ------
+    BadInput
+        The graph is of another metric, or of fewer than `k` neighbours.
 
     Examples
     --------
@@ -45,16 +58,20 @@ def symmetric_edges(
     ([0, 1, 3, 4], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
     """
     if graph is None:
-        index, distance = _searched(embedding, group, k)
+        index, distance = _searched(embedding, group, k, metric)
     else:
+        if graph.metric != metric:
+            raise BadInput(
+                f"{selector}: the graph holds neighbours by {graph.metric}, not {metric}; leave it out to search again"
+            )
         index, distance = graph.index[:, :k], graph.distance[:, :k]
         if index.shape[1] < min(k, len(group) - 1):
             raise BadInput(
                 f"{selector}: the graph holds {index.shape[1]} neighbours of each sample; pass k={index.shape[1]}, or "
                 "leave the graph out to search again"
             )
-        if graph.metric == "cosine":
-            distance = np.sqrt(2 * np.maximum(distance, 0.0))
+    if metric == "cosine":
+        distance = np.sqrt(2 * np.maximum(distance, 0.0))
     index = np.ascontiguousarray(index, dtype=np.int32)
     start = np.concatenate([[0], np.cumsum(_degrees(index, group))])
     target, apart = np.empty(start[-1], dtype=np.int32), np.empty(start[-1])
@@ -62,14 +79,16 @@ def symmetric_edges(
     return Edges(start, target, apart)
 
 
-def _searched(embedding: np.ndarray, group: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _searched(
+    embedding: np.ndarray, group: np.ndarray, k: int, metric: Metric
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest within each group, -1 where there are fewer others."""
     index, distance = np.full((group.size, k), -1, dtype=np.int64), np.zeros((group.size, k))
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
         if group[rows[0]] >= 0 and rows.size > 1:
             part = embedding if rows.size == group.size else embedding[rows]
-            found = neighbor_graph(part, k, metric="euclidean", exact_up_to=EXACT_UP_TO)
+            found = neighbor_graph(part, k, metric=metric, exact_up_to=EXACT_UP_TO)
             width = found.index.shape[1]
             index[rows, :width], distance[rows, :width] = rows[found.index], found.distance
     return index, distance

@@ -84,12 +84,18 @@ def test_a_graph_that_is_passed_is_made_symmetric_and_changes_nothing():
     )
 
 
-def test_a_cosine_graph_counts_distances_of_unit_vectors():
+def test_by_cosine_the_distances_are_those_of_unit_vectors():
     frame, x = made(60)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    values = frame["forgetting_events"].to_numpy().astype(float)
+    searched = select("d2_pruning", frame, budget=20, seed=0, embedding=x, k=7, metric="cosine")
+    assert kept(searched) == set(dense(unit, values, 20, k=7, gamma=0.1))
     arrays = {"graph": neighbor_graph(x, 7)}
-    ours = kept(select("d2_pruning", frame, budget=20, seed=0, embedding=x, k=7, arrays=arrays))
-    assert ours == set(dense(unit, frame["forgetting_events"].to_numpy().astype(float), 20, k=7, gamma=0.1))
+    assert searched.equals(
+        select("d2_pruning", frame, budget=20, seed=0, embedding=x, k=7, metric="cosine", arrays=arrays)
+    )
+    with pytest.raises(BadInput, match="by cosine, not euclidean"):
+        select("d2_pruning", frame, budget=20, seed=0, embedding=x, k=7, arrays=arrays)
 
 
 def test_hand_worked():
@@ -192,7 +198,14 @@ def test_samples_without_a_score_hand_nothing_on():
 def test_what_cannot_be_used_is_refused():
     frame, x = made(30)
     with pytest.raises(BadInput, match="holds 2 neighbours"):
-        select("d2_pruning", frame, budget=5, seed=0, embedding=x, arrays={"graph": neighbor_graph(x, 2)})
+        select(
+            "d2_pruning",
+            frame,
+            budget=5,
+            seed=0,
+            embedding=x,
+            arrays={"graph": neighbor_graph(x, 2, metric="euclidean")},
+        )
     with pytest.raises(BadInput, match="infinite"):
         select(
             "d2_pruning", frame.with_columns(aum=pl.lit(np.inf)), budget=5, seed=0, embedding=x, score="aum"

@@ -104,7 +104,7 @@ def test_a_graph_that_is_passed_changes_nothing_and_must_be_by_cosine():
     searched = select("infomax", frame, budget=20, seed=0, embedding=x)
     arrays = {"graph": neighbor_graph(x, 9)}
     assert searched.equals(select("infomax", frame, budget=20, seed=0, embedding=x, arrays=arrays))
-    with pytest.raises(BadInput, match="cosine"):
+    with pytest.raises(BadInput, match="by euclidean, not cosine"):
         select(
             "infomax",
             frame,

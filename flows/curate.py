@@ -30,6 +30,8 @@ from tracesift.flows.record import (
 from tracesift.flows.score import flag, score
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
+from tracesift.scorers.contract import find as find_scorer
+from tracesift.scorers.contract import names as scorer_names
 from tracesift.selectors import contract as selectors
 
 
@@ -106,11 +108,29 @@ def check(job: CurateJob, dataset: Dataset) -> None:
             f"--selector {selector.name} must be told which score to use, which curate does not; run it afterwards: "
             f"tracesift select {selector.name} --keep {job.choosing.keep:g} --param score=aum"
         )
+    if not selector.budget:
+        raise BadInput(
+            f"--selector {selector.name} decides by itself how many samples it keeps, and curate prunes to a share; "
+            f"run it afterwards: tracesift select {selector.name}"
+        )
+    if unscored := _not_scored(selector.name):
+        made_by = "".join(f"tracesift record --job {name}, " for name in find_scorer(unscored).jobs)
+        raise BadInput(
+            f"--selector {selector.name} reads '{unscored}', which curate does not score; run it afterwards: {made_by}"
+            f"tracesift score {unscored}, tracesift select {selector.name} --keep {job.choosing.keep:g}"
+        )
     if job.forget is not None:
         check_known(dataset, read_ids(Path(job.forget)))
     check_training(dataset, job.training)
     if job.evaluate:
         check_test(dataset)
+
+
+def _not_scored(selector: str) -> str | None:
+    """Return the first score that a selector reads and that is only made when it, or its job, is named; else None."""
+    scorers = scorer_names()
+    wanted = [name for name in selectors.columns_needed(selector, {}) if name in scorers]
+    return next((name for name in wanted if find_scorer(name).experimental or find_scorer(name).jobs), None)
 
 
 def estimate(job: CurateJob) -> dict[str, Any]:

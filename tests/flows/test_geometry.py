@@ -56,6 +56,18 @@ def test_a_score_becomes_a_subset_that_says_where_it_is_from(place, capsys, sele
     assert [score["scorer"] for score in manifest["scores"]] == [wanted]
 
 
+def test_curate_refuses_at_once_a_selector_whose_score_it_does_not_make(place, capsys):
+    words = ["curate", "good.csv", "--workspace", "new", "--selector"]
+    for selector, message in (
+        ("cal", "tracesift score cal, tracesift select cal --keep 0.5"),
+        ("deepfool", "tracesift record --job deepfool, tracesift score deepfool"),
+        ("semdedup", "tracesift select semdedup"),
+    ):
+        assert run([*words, selector]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (place / "new" / "signals").exists()
+
+
 def test_deepfool_from_job_to_subset(place, capsys):
     assert run(["record", "--job", "deepfool", "--epochs", "8", "--workspace", "w", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["deepfool"] == ["boundary_crossed", "boundary_distance"]

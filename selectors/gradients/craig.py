@@ -9,15 +9,18 @@ before the samples are added give N + |A| instead of N.
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 import polars as pl
 
+from tracesift.catalog.compiled import loop
 from tracesift.selectors.budget import Quota, quotas
 from tracesift.selectors.contract import selector
+from tracesift.selectors.geometry.lazy_greedy import lazy_greedy
 from tracesift.selectors.gradients.last_layer import LastLayer, check_classes, last_layer
 from tracesift.selectors.ranking import class_codes
+
+KEPT_UP_TO = 8192
+"""Samples of a class whose distances are all kept, half a gigabyte of them."""
 
 
 @selector(
@@ -91,35 +94,42 @@ def craig(
     return _explained(frame, place, np.array(shares)[codes], stands_for, owner, distance)
 
 
-def facility_location(gradients: LastLayer, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def facility_location(
+    gradients: LastLayer, count: int, *, kept_up_to: int = KEPT_UP_TO
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose `count` medoids greedily; return them in order, and for each sample the nearest and its distance.
 
-    Gains only shrink, so the one on top of the heap is measured again and taken if it stays there. The auxiliary
-    element that the paper starts from lies at the largest distance that there can be. Ties go to the first sample;
-    a medoid is always its own.
+    The auxiliary element that the paper starts from lies at the largest distance that there can be. Ties go to the
+    first sample; a medoid is always its own. All distances are kept for up to `kept_up_to` samples, and measured again
+    where more are.
     """
     squares = gradients.squares()
     samples = squares.size
+    kept = gradients.all_distances(squares) if samples <= kept_up_to else None
+
+    def distances(j: int) -> np.ndarray:
+        return gradients.distances(j, squares) if kept is None else kept[j]
+
     nearest = np.full(samples, samples)
     apart = np.full(samples, 2 * np.sqrt(squares.max()))
-    heap = [(-_gain(apart, gradients.distances(j, squares)), j, 0) for j in range(samples)]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    while len(chosen) < count:
-        _, j, measured = heapq.heappop(heap)
-        distances = gradients.distances(j, squares)
-        if measured < len(chosen):
-            heapq.heappush(heap, (-_gain(apart, distances), j, len(chosen)))
-            continue
-        chosen.append(j)
-        closer = (distances < apart) | ((distances == apart) & (j < nearest))
-        nearest[closer], apart[closer] = j, distances[closer]
+
+    def take(j: int) -> None:
+        there = distances(j)
+        closer = (there < apart) | ((there == apart) & (j < nearest))
+        nearest[closer], apart[closer] = j, there[closer]
+
+    gains = np.array([_gain(apart, distances(j)) for j in range(samples)])
+    chosen, _ = lazy_greedy(gains, lambda j: _gain(apart, distances(j)), take, count)
     nearest[chosen], apart[chosen] = chosen, 0.0
-    return np.array(chosen), nearest, apart
+    return chosen, nearest, apart
 
 
+@loop
 def _gain(apart: np.ndarray, distances: np.ndarray) -> float:
-    return float(np.cumsum(np.maximum(apart - distances, 0.0))[-1])  # one after the other, unlike sum()
+    total = 0.0
+    for i in range(apart.size):
+        total += max(apart[i] - distances[i], 0.0)
+    return total
 
 
 def _explained(

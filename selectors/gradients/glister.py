@@ -101,7 +101,7 @@ def glister(
         gain_when_taken[taken] = gains[taken]
         np.subtract.at(room, codes[taken], 1)
         for j in taken:
-            model.step(eta, gradients.error[:, j].copy(), gradients.hidden[:, j].copy())
+            model.step(eta, gradients.error[:, j].copy(), gradients.hidden[:, j])
     kept = place >= 0
     shown = pl.Series(np.where(kept, gain_when_taken, gains)).round_sig_figs(4)
     reason = (

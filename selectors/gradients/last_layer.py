@@ -16,6 +16,9 @@ import polars as pl
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 
+TOGETHER = 8
+"""Samples whose distances to all others are measured at a time, so that the others are read once for all of them."""
+
 
 @dataclass(frozen=True)
 class LastLayer:
@@ -30,11 +33,12 @@ class LastLayer:
 
     def products(self, error: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         """Return <g_i, g> (n,) with the gradient g whose factors are (K,) and (D,)."""
-        return _products(self.error, self.hidden, error, hidden)
+        wide = hidden.astype(np.float64)  # float32 by float32 would be rounded to float32
+        return _products(self.error, self.hidden, error, wide)
 
     def column(self, j: int) -> np.ndarray:
         """Return <g_i, g_j> (n,) with one of the samples."""
-        return self.products(self.error[:, j].copy(), self.hidden[:, j].copy())
+        return self.products(self.error[:, j].copy(), self.hidden[:, j])
 
     def squares(self) -> np.ndarray:
         """Return |g_i|^2 (n,), summed in the order of `products`, so that equal samples are at distance 0."""
@@ -43,6 +47,14 @@ class LastLayer:
     def distances(self, j: int, squares: np.ndarray) -> np.ndarray:
         """Return |g_i - g_j| (n,) from one of the samples."""
         return np.sqrt(np.maximum(squares + squares[j] - 2 * self.column(j), 0.0))
+
+    def all_distances(self, squares: np.ndarray) -> np.ndarray:
+        """Return |g_i - g_j| (n, n), the same numbers as `distances`."""
+        samples = squares.size
+        out = np.empty((samples, samples))
+        for first in range(0, samples, TOGETHER):
+            _distances(self.error, self.hidden, squares, first, min(first + TOGETHER, samples), out)
+        return out
 
     def mean(self) -> np.ndarray:
         """Return the mean gradient (K, 1 + D), the biases' first."""
@@ -110,6 +122,36 @@ def _products(error: np.ndarray, hidden: np.ndarray, e: np.ndarray, h: np.ndarra
         for i in range(width):
             out[start + i] *= inner[i]
     return out
+
+
+@loop
+def _distances(
+    error: np.ndarray, hidden: np.ndarray, squares: np.ndarray, first: int, last: int, out: np.ndarray
+) -> None:
+    """Fill the rows `first` to `last` from the diagonal on, and the columns of the same numbers."""
+    samples = squares.size
+    outer, inner = np.empty((last - first, 512)), np.empty((last - first, 512))
+    for start in range(first, samples, 512):
+        width = min(512, samples - start)
+        outer[:] = 0.0
+        inner[:] = 1.0
+        for d in range(hidden.shape[0]):
+            for b in range(last - first):
+                h = np.float64(hidden[d, first + b])
+                for i in range(width):
+                    inner[b, i] += h * hidden[d, start + i]
+        for k in range(error.shape[0]):
+            for b in range(last - first):
+                e = error[k, first + b]
+                for i in range(width):
+                    outer[b, i] += e * error[k, start + i]
+        for b in range(last - first):
+            j = first + b
+            for i in range(width):
+                squared = squares[start + i] + squares[j] - 2 * (outer[b, i] * inner[b, i])
+                out[j, start + i] = np.sqrt(max(squared, 0.0))
+            for i in range(width):
+                out[start + i, j] = out[j, start + i]
 
 
 @loop

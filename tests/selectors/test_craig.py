@@ -34,8 +34,15 @@ def test_factors_give_the_inner_products_and_distances_of_the_written_out_gradie
         last_layer(**{"probs": arrays["probs_last"], **{k: arrays[k] for k in ("labels", "embedding")}}),
     )
     np.testing.assert_allclose(ours.column(5), g @ g[5], rtol=1e-12)
+    narrow = {
+        **arrays,
+        "embedding": arrays["embedding"].astype(np.float32),
+    }  # is read as it is, and added up in float64
+    single = last_layer(narrow["probs_last"], narrow["labels"], narrow["embedding"])
+    np.testing.assert_allclose(single.column(5), dense(narrow) @ dense(narrow)[5], rtol=1e-12)
     np.testing.assert_allclose(ours.squares(), (g**2).sum(axis=1), rtol=1e-12)
     np.testing.assert_allclose(ours.distances(9, ours.squares()), np.linalg.norm(g - g[9], axis=1), atol=1e-6)
+    assert np.array_equal(ours.all_distances(ours.squares())[9], ours.distances(9, ours.squares()))
     np.testing.assert_allclose(ours.mean().reshape(3, 5), g.mean(axis=0).reshape(3, 5), atol=1e-14)
     np.testing.assert_allclose(ours.along(ours.mean()), g @ g.mean(axis=0), atol=1e-13)
 
@@ -80,6 +87,15 @@ def test_greedy_reaches_its_guarantee_and_is_the_plain_greedy():
         while len(plain) < 3:
             plain.append(max((j for j in range(9) if j not in plain), key=lambda j: value([*plain, j])))
         assert value(ours) == pytest.approx(value(plain), rel=1e-12)
+
+
+def test_kept_distances_choose_the_same():
+    _, arrays = made(300)
+    gradients = last_layer(arrays["probs_last"], arrays["labels"], arrays["embedding"].astype(np.float32))
+    for there, again in zip(
+        facility_location(gradients, 40), facility_location(gradients, 40, kept_up_to=0), strict=True
+    ):
+        assert np.array_equal(there, again)
 
 
 def test_planted_clusters_of_gradients_get_one_medoid_each():

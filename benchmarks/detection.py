@@ -1,8 +1,9 @@
 """How well each score finds wrong labels: planted noise and real weak labels, beside cleanlab on the same folds.
 
 A cell is a dataset, a kind of noise and a seed: one recording with the default recipe, 3-fold cross-fitting, then
-AUROC, average precision and precision at the true number of wrong labels for every score, and what the flag
-`label_noise` says: precision and recall, the precision that its confidence promised, how often the suggestion is the
+AUROC, average precision and precision at the true number of wrong labels for every score and for the ranking by
+`label_noise` (its confidence plus its suspicion, whose parts were chosen on seed 0 of these cells), and what the flag
+says: precision and recall, the precision that its confidence promised, how often the suggestion is the
 true label, and the rate of wrong labels that `label_noise_rate` sees. cleanlab scores the same out-of-sample
 probabilities. In the cells of RETRAINED a fresh model is then trained on each form of `denoise`, for as many steps,
 and measured on test beside all samples as they are labelled, as many dropped at random, and the true labels.
@@ -128,7 +129,7 @@ def measure(base: str, noise: str, rate: int, seed: int, data: Path, *, again: b
         answers = newest_flags(work).filter(pl.col("flag") == "label_noise")
         if found["wrong"]:
             detectors |= {
-                "label_noise suspicion": ranked(dataset, answers["suspicion"].to_numpy()),
+                "label_noise": ranked(dataset, order_of(answers)),
                 "cleanlab self-confidence": cleanlab(dataset, load_signals(work.path, run)),
             }
         worth = {"retrained": retrained(work, seed)} if again else {}
@@ -211,6 +212,12 @@ def cleanlab(dataset: Dataset, signals: Any) -> dict[str, float]:
     there = signals.in_mode(signals.modes[0])
     quality = get_self_confidence_for_each_label(there["labels"], there["probs_oos"].astype(np.float64))
     return ranked(dataset, -quality)
+
+
+def order_of(answers: pl.DataFrame) -> np.ndarray:
+    """Return what `label_noise` ranks by: the probability that a label is wrong plus how suspicious it looks."""
+    order = answers.select(pl.col("confidence").fill_null(0.0) + pl.col("suspicion"))
+    return order.to_series().cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
 def ranked(dataset: Dataset, suspicion: np.ndarray) -> dict[str, float]:

@@ -29,7 +29,7 @@ def benchmarks_page() -> str:
                 ast.get_docstring(ast.parse((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8"))) or ""
             )
             text = about.split("\n\n    python")[0]
-            parts.append(f"\n## {name.capitalize()}\n\n{text}\n\n{table(cells)}")
+            parts.append(f"\n## {name.replace('_', ' ').capitalize()}\n\n{text}\n\n{table(cells)}")
     return "".join(parts)
 
 
@@ -47,8 +47,8 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 LABEL_DETECTORS = (
-    "wrong_label_posterior", "aum", "mean_loss", "last_loss", "elr_target_disagreement", "loss_gmm", "fkl",
-    "forgetting_events", "confident_learning", "cleanlab self-confidence",
+    "label_noise", "wrong_label_posterior", "aum", "mean_loss", "last_loss", "elr_target_disagreement", "loss_gmm",
+    "fkl", "forgetting_events", "confident_learning", "cleanlab self-confidence",
 )  # fmt: skip
 
 
@@ -100,13 +100,13 @@ def _detection_aurocs(cells: list[Cell]) -> str:
 def _detectors(cells: list[Cell], what: str) -> str:
     groups = _by_setting(cells)
 
-    def value(cell: Cell, name: str) -> float:
-        found = cell["detectors"][name]
-        return 1 - found["precision_at_n"] if what == "missed" else found[what]
+    def values(group: list[Cell], name: str) -> str:
+        found = [cell["detectors"][name] for cell in group if name in cell["detectors"]]
+        numbers = [1 - one["precision_at_n"] if what == "missed" else one[what] for one in found]
+        return spread(numbers) if numbers else "–"
 
     rows = [
-        [setting, *(spread([value(cell, name) for cell in group]) for name in LABEL_DETECTORS)]
-        for setting, group in groups.items()
+        [setting, *(values(group, name) for name in LABEL_DETECTORS)] for setting, group in groups.items()
     ]
     return markdown(["data", *LABEL_DETECTORS], rows)
 
@@ -254,9 +254,64 @@ def _recorder(cells: list[Cell]) -> str:
     rows = [
         [cell["model"], cell["device"], cell["images"], cell["seconds"]["off"], cell["seconds"]["on"], cell["ratio"],
          cell["pass_ratio"]]
-        for cell in cells
+        for cell in cells if "model" in cell
     ]  # fmt: skip
-    return markdown(head, rows)
+    return markdown(head, rows) + _recorder_updates(cells) + _recorder_kept(cells)
+
+
+def _recorder_updates(cells: list[Cell]) -> str:
+    updates = sorted(
+        (cell for cell in cells if cell.get("cell") == "update"),
+        key=lambda cell: (cell["classes"], cell["batch"]),
+    )
+    if not updates:
+        return ""
+    first = updates[0]
+    names = [name for name in first["least_microseconds"] if name != "aum"]
+    head = ["classes", "batch", "before each", "aum, µs", *(f"{name}, µs" for name in names)]
+    head += [f"aum / {name}" for name in names]
+    rows = []
+    for cell in updates:
+        for before, key in (("the last one", ""), ("other work", "_after_other_work")):
+            least = cell[f"least_microseconds{key}"]
+            ratios = [f"{least['aum'] / least[name]:.1f}" for name in names]
+            known = [least["aum"], *(least[name] for name in names)]
+            rows.append([cell["classes"], cell["batch"], before, *known, *ratios])
+    return (
+        "\nOne update on the CPU, one thread, logits at hand: the least of "
+        f"{first['rounds'] * first['batches']}. `margin` records what `aum` does; `scores` are the five fields behind "
+        "all the scores that can be summed up; `all fields` are nine. These two need every probability, whose "
+        "exponentials and logarithms take most of the time where classes are many. Other work is 32 MB of memory gone "
+        "through, so that nothing lies in the cache, not even the logits, which those of a training would.\n\n"
+        + markdown(head, rows)
+    )
+
+
+def _recorder_kept(cells: list[Cell]) -> str:
+    order = ("scores", "the same fields", "all fields")
+    kept = sorted(
+        (cell for cell in cells if cell.get("cell") == "kept"), key=lambda cell: order.index(cell["kept"])
+    )
+    if not kept:
+        return ""
+    first = kept[0]
+    names = dict(
+        zip(order, ("scores alone", "trajectories of their fields", "trajectories of all"), strict=True)
+    )
+    head = [
+        "kept", "peak while recording, GB", "until scored, GB", "on disk, GB", "recording, s", "scoring, s",
+    ]  # fmt: skip
+    rows = [
+        [names[cell["kept"]], cell["recording_gigabytes"], cell["peak_gigabytes"], cell["disk_gigabytes"],
+         cell["recording_seconds"], cell["scoring_seconds"]]
+        for cell in kept
+    ]  # fmt: skip
+    return (
+        f"\n{first['samples']:,} samples, {first['epochs']} epochs, 10 classes, and then {first['scorers']} scores. "
+        "Memory is what comes on top of the ids and labels. A recorder holds one epoch at a time whatever it keeps, so "
+        "trajectories cost disk that grows with the epochs, and scores alone cost some memory that does not.\n\n"
+        + markdown(head, rows)
+    )
 
 
 def _scoring(cells: list[Cell]) -> str:
@@ -323,11 +378,13 @@ def _selection(cells: list[Cell]) -> str:
     text = ""
     if centers:
         head = [
-            "k-center of", "picks", "read once per pick, s", "s", "units", "embedding, GB", "peak memory, GB",
+            "k-center of", "picks", "read once per pick, s", "s", "units", "units of processor time",
+            "embedding, GB", "peak memory, GB",
         ]  # fmt: skip
         rows = [
             [f"{cell['samples']:,} x {cell['features']}, {_clusters(cell)}", f"{cell['budget']:,}",
-             cell["read_seconds"], cell["seconds"], cell["units"], cell["embedding_gigabytes"], cell["peak_gigabytes"]]
+             cell["read_seconds"], cell["seconds"], cell["units"], cell["units_of_processor"],
+             cell["embedding_gigabytes"], cell["peak_gigabytes"]]
             for cell in centers
         ]  # fmt: skip
         text += markdown(head, rows)
@@ -340,13 +397,14 @@ def _selection(cells: list[Cell]) -> str:
             sides = [side for side in ("graph", "tracesift", "apricot", "apricot_compiled") if side in cell]
             rows = [
                 [_SIDES[side], cell[side].get("seconds", cell[side].get("failed")),
-                 cell[side].get("peak_gigabytes", "–"), cell[side].get("objective", "–")]
+                 cell[side].get("processor_seconds", "–"), cell[side].get("peak_gigabytes", "–"),
+                 f"recall {cell[side]['recall']:.3f}" if side == "graph" else cell[side].get("objective", "–")]
                 for side in sides
             ]  # fmt: skip
             pairs = f"from {cell['neighbors']} neighbours" if "neighbors" in cell else "from all pairs"
             size = f"{cell['budget']:,} of {cell['samples']:,} x {cell['features']}, {pairs}"
             text += f"\nFacility location, {size}:\n\n" + markdown(
-                ["who", "s", "peak memory, GB", reached], rows
+                ["who", "s", "processor, s", "peak memory, GB", reached], rows
             )
     return text
 
@@ -370,6 +428,43 @@ def _unlearnable(cells: list[Cell]) -> str:
     return markdown(head, rows)
 
 
+def _neighbors(cells: list[Cell]) -> str:
+    head = [
+        "graph", "vectors", "samples", "threads", "s", "beside it, s", "ratio", "ratio of processor time",
+        "peak memory, GB", "faiss's, GB", "same neighbours", "recall",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"{cell['cell'].split('_')[0].replace('cosine', 'exact').replace('euclidean', 'exact')}, {cell['metric']}",
+            cell["vectors"], f"{cell['samples']:,}", cell["threads"], cell["ours_seconds"],
+            cell.get("faiss_seconds", cell.get("fresh_seconds", "–")), cell.get("ratio", "–"),
+            cell.get("ratio_processor", "–"), cell["ours_peak_gigabytes"], cell.get("faiss_peak_gigabytes", "–"),
+            cell.get("same_neighbours", {True: "same bytes", False: "differ"}.get(cell.get("same_bytes"), "–")),
+            cell.get("recall", "–"),
+        ]
+        for cell in cells
+    ]  # fmt: skip
+    return markdown(head, rows)
+
+
+def _gradients_and_graphs(cells: list[Cell]) -> str:
+    head = [
+        "selector",
+        "samples",
+        "kept",
+        "seconds",
+        "peak memory, GB",
+        "search of neighbours, s",
+        "its recall",
+    ]
+    rows = [
+        [f"`{cell['cell']}`", cell["samples"], cell["kept"], cell["seconds"], cell["gigabytes_peak"],
+         cell.get("search_seconds", "–"), cell.get("recall", "–")]
+        for cell in cells
+    ]  # fmt: skip
+    return markdown(head, rows)
+
+
 def _plain(cells: list[Cell]) -> str:
     rows = [
         [name, json.dumps(value) if isinstance(value, (dict, list)) else value]
@@ -388,6 +483,8 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "recorder": _recorder,
     "scoring": _scoring,
     "selection": _selection,
+    "neighbors": _neighbors,
+    "gradients_and_graphs": _gradients_and_graphs,
     "catalog": _plain,
     "unlearnable": _unlearnable,
 }

@@ -45,7 +45,7 @@ class Dynamics:
 
 
 @flag(
-    version=2,
+    version=3,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
@@ -86,7 +86,8 @@ def label_noise(
         that the label is wrong: `wrong_label_posterior`, or that of the low group, lowered but never raised by
         the likelihood ratio of the second witness's answer, whichever is higher; a posterior below one half is a
         lower estimate that says nothing; null where there is no estimate) and `suspicion` (mean share of the
-        samples that look cleaner, over the witnesses: an order for a worklist, no probability).
+        samples that look cleaner, over `aum`, `mean_loss`, `elr_target_disagreement` and the second witness: an
+        order, no probability). All samples are ranked best by the sum of both, null confidences as 0.
 
     Raises
     ------
@@ -225,17 +226,29 @@ def _answers(
         ["verified", "unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness"],
         default="weak",
     )
-    cleaner = [_share_above(values, judged) for values in (dynamics.values, -witness.doubt)]
+    cleaner = [_share_above(clean, judged) for clean in [*_clean_sides(frame), -witness.doubt]]
     flagged = pl.when(pl.col("why") == "wrong").then(statement=True)
     return pl.DataFrame(
         {
             "why": why,
             "confidence": np.where(verified, 0.0, np.where(speaks, confidence, np.nan)).round(6),
-            "suspicion": np.mean(cleaner, axis=0).round(6),
+            "suspicion": _mean_there(cleaner).round(6),
         }
     ).with_columns(
         flagged.when(pl.col("why").is_in(["verified", "confirmed"])).then(statement=False).alias("flagged")
     )
+
+
+def _clean_sides(frame: pl.DataFrame) -> list[np.ndarray]:
+    """Return what training says of each sample, each (N,) with high = clean: margin, loss, early-learning target."""
+    signs = {"aum": 1.0, "mean_loss": -1.0, "elr_target_disagreement": -1.0}
+    return [sign * numbers(frame, name) for name, sign in signs.items() if name in frame.columns]
+
+
+def _mean_there(shares: list[np.ndarray]) -> np.ndarray:
+    """Return the mean of the shares that are there, NaN where none is."""
+    there = ~np.isnan(shares)
+    return np.where(there, shares, 0.0).sum(axis=0) / np.where(there.any(axis=0), there.sum(axis=0), np.nan)
 
 
 def _posterior(frame: pl.DataFrame, witness: Witness) -> np.ndarray:

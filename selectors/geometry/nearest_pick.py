@@ -15,6 +15,8 @@ from tracesift.selectors.geometry.distances import LANES, Space, laid_out, share
 
 CAUTION = 1 + 1e-9
 """More than rounding can do to a squared distance, so that no sample is passed over that rounding would move."""
+ROUNDING = 2.0**-23
+"""Twice the most by which one operation in single precision is off, relatively."""
 FIRST_LOOK = 16
 """Picks after which it is first worth asking whether samples could be passed over."""
 
@@ -54,6 +56,7 @@ class NearestPick:
     def add(self, row: int) -> None:
         """Take the sample at `row` of the space as the next pick."""
         point = self._space.at(row)
+        rough_point = point.astype(self._laid.blocks.dtype)
         for place in np.flatnonzero(self._laid.rows.ravel() == row):
             block, lane = divmod(int(place), LANES)
             self._squared[block, lane], self._number[block, lane] = -1.0, self._count
@@ -69,7 +72,7 @@ class NearestPick:
 
         def draw_near(first: int, last: int) -> tuple[float, int]:
             return _draw_near(
-                self._laid.blocks, self._laid.rows, point, self._count, far,
+                self._laid.blocks, self._laid.rows, point, rough_point, self._count, far,
                 self._squared, self._number, self._block_most, first, last,
             )  # fmt: skip
 
@@ -118,21 +121,36 @@ def _squared_to_picks(picks: np.ndarray, point: np.ndarray, count: int, out: np.
 
 @loop
 def _draw_near(
-    blocks: np.ndarray, rows: np.ndarray, point: np.ndarray, pick: int, far: np.ndarray,
+    blocks: np.ndarray, rows: np.ndarray, point: np.ndarray, rough_point: np.ndarray, pick: int, far: np.ndarray,
     squared: np.ndarray, number: np.ndarray, most: np.ndarray, first: int, last: int,
 ) -> tuple[float, int]:  # fmt: skip
     """Let `pick` take over the samples that it is strictly nearer to; return the farthest sample of all.
 
     far[c] is a quarter of the squared distance between the pick and pick c: a sample of c within that stays.
-    most[b] is the largest of squared[b], or NaN where that is not known.
+    most[b] is the largest of squared[b], or NaN where that is not known. `rough_point` is the point in the precision of
+    the blocks: where a sum in it, twice as fast, is beyond what rounding can do, the exact one is not needed.
     """
-    sums = np.empty(LANES)
+    sums, rough = np.empty(LANES), np.empty(LANES, dtype=blocks.dtype)
+    margin = 1 - (blocks.shape[1] + 8) * ROUNDING
     farthest, row = -1.0, -1
     for b in range(first, last):
         lane = 0
         while lane < LANES and squared[b, lane] <= far[number[b, lane]]:
             lane += 1
-        if lane < LANES:
+        near = lane < LANES
+        if near:
+            for lane in range(LANES):
+                rough[lane] = 0
+            for d in range(blocks.shape[1]):
+                for lane in range(LANES):
+                    rough_step = blocks[b, d, lane] - rough_point[d]
+                    rough[lane] += rough_step * rough_step
+            lane = 0
+            # a sum too large for its precision is infinite, and says nothing
+            while lane < LANES and rough[lane] * margin > squared[b, lane] and rough[lane] < np.inf:
+                lane += 1
+            near = lane < LANES
+        if near:
             for lane in range(LANES):
                 sums[lane] = 0.0
             for d in range(blocks.shape[1]):

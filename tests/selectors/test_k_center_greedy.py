@@ -84,6 +84,15 @@ def test_passing_over_samples_changes_nothing(shape, dtype):
     assert in_order(result) == by_definition(points.astype(np.float64), first, 200)
 
 
+@pytest.mark.parametrize("scale", [1e25, 1e-30])
+def test_what_overflows_in_single_precision_is_measured_all_the_same(scale):
+    points = (np.random.default_rng(6).normal(size=(300, 5)) * scale).astype(np.float32)
+    frame = frame_of(300)
+    first = int(seeded_keys(frame, 0, "k_center_greedy").argmin())
+    result = select("k_center_greedy", frame, budget=100, seed=0, embedding=points)
+    assert in_order(result) == by_definition(points.astype(np.float64), first, 100)
+
+
 def test_samples_are_indeed_passed_over(monkeypatch):
     rng = np.random.default_rng(0)
     points = rng.normal(size=(2000, 4)) + 50 * rng.normal(size=(8, 4))[rng.integers(0, 8, 2000)]

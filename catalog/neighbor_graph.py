@@ -28,7 +28,7 @@ from tracesift.catalog.nearest_rows import (
 from tracesift.catalog.schema import BadInput
 
 EXACT_UP_TO = 200_000
-"""Samples up to which `tracesift embed` searches exactly: some minutes of a processor at 128 dimensions."""
+"""Samples up to which `tracesift embed` searches exactly: a minute or two of a processor at 128 dimensions."""
 LISTS, PROBED = 4.0, 32
 """The inverted file has LISTS * sqrt(N) lists, and a query looks through PROBED of them."""
 MEASURED = 1000

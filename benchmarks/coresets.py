@@ -62,11 +62,12 @@ SELECTORS: dict[str, tuple[str, dict[str, Any]]] = {
         for name in (
             "cld_per_class", "ccs", "dual", "moderate_ds", "uncertainty", "cal", "deepfool", "ssl_prototypes",
             "d2_pruning", "infomax", "k_center_greedy", "herding", "gm_matching", "facility_location", "graph_cut",
-            "log_det", "craig", "glister", "grad_match",
+            "log_det", "craig", "grad_match",
         )
     },
-    "uncertainty entropy": ("uncertainty", {"measure": "entropy"}),
-    "uncertainty margin": ("uncertainty", {"measure": "margin"}),
+    "glister": ("glister", {"refresh": 50}),
+    "uncertainty entropy": ("uncertainty", {"measure": "prediction_entropy"}),
+    "uncertainty margin": ("uncertainty", {"measure": "prediction_margin"}),
     "ccs per class": ("ccs", {"per_class": True}),
     "d2_pruning aum": ("d2_pruning", {"score": "aum"}),
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.stability import held_by, rank_correlations, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import Signals, load_signals, read_run
+from tracesift.pipelines.stored_embeddings import content_digest, stored_embedding
 from tracesift.scorers.contract import (
     combine,
     compute,
@@ -43,10 +44,12 @@ Params = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class WithImages:
-    """Recorded signals together with the decoded images, which are read from the source and never stored."""
+    """Recorded signals with the decoded images, which are read from the source, and the vectors that were asked for."""
 
     signals: Signals
     images: np.ndarray | None
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """`embedding` and `val_embedding` of a stored embedding, in the place of the recording's own."""
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -59,12 +62,16 @@ class WithImages:
 
     def in_mode(self, mode: str | None) -> Mapping[str, Any]:
         """Return the arrays of one mode; columns are still read lazily."""
-        beside = None if self.images is None else {"images": self.images}
-        return self.signals.in_mode(mode or self.modes[0], beside)
+        beside = {**({} if self.images is None else {"images": self.images}), **self.vectors}
+        return self.signals.in_mode(mode or self.modes[0], beside or None)
 
 
 def score(
-    work: Work, runs: Sequence[str], chosen: Sequence[str] | None = None, params: Params | None = None
+    work: Work,
+    runs: Sequence[str],
+    chosen: Sequence[str] | None = None,
+    params: Params | None = None,
+    embedding: str | None = None,
 ) -> dict[str, Any]:
     """Run scorers on one recording or several, and put the values into the catalog.
 
@@ -78,6 +85,9 @@ def score(
         makes belongs to them once the job has been run.
     params
         Settings by scorer name.
+    embedding
+        A stored embedding that the `chosen` scorers read instead of the recording's own; it belongs to the scores'
+        identity, so they stand beside the usual ones.
 
     Returns
     -------
@@ -89,8 +99,10 @@ def score(
     for name in params or {}:
         if name not in listed:
             raise BadInput(f"settings were given for {find(name).name}, which is not scored; name it as well")
+    stored, vectors = _stored(work, listed, embedding)
     key = digest(
         [files, {name: [find(name).version, effective_params(name, _of(params, name))] for name in listed}]
+        + ([stored] if stored else [])
     )
     done = work.record("score", key)
     if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
@@ -100,22 +112,22 @@ def score(
     left_out: dict[str, str] = {}
     with watched("score") as report:
         for number, run in enumerate(runs):
-            signals = WithImages(load_signals(work.path, run), images)
+            signals = WithImages(load_signals(work.path, run), images, vectors)
             report(number, len(runs), "")
             available, missing = _available(listed, signals, strict=chosen is not None)
             values, refused = _values(available, signals, params, strict=chosen is not None)
             available, left_out = values.columns, left_out | missing | refused
             frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
-            _keep(work, run, values, available, params)
-            for name in diagnostics():
+            _keep(work, run, values, available, params, stored)
+            for name in diagnostics() if not stored else ():
                 known = find_diagnostic(name)
                 if not known.experimental and _missing(known, signals) is None:
                     work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, diagnose(name, signals))
     # What one run alone can be scored for (only the first seed is cross-fitted) is scored.
     scored = [name for name in listed if any(name in frame.columns for frame in frames)]
     left_out = {name: why for name, why in left_out.items() if name not in scored}
-    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params)
-    if len(runs) > 1:
+    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params, stored)
+    if len(runs) > 1 and not stored:
         compared = {
             "seeds": len(runs),
             "scores": rank_correlations([frame.select(pl.exclude("sample_id")) for frame in frames]),
@@ -126,6 +138,23 @@ def score(
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
+
+
+def _stored(
+    work: Work, listed: Sequence[str], embedding: str | None
+) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Return what the scores' parameters say of a stored embedding, and its vectors; nothing where none is named."""
+    if embedding is None:
+        return {}, {}
+    for name in listed:
+        known = find_diagnostic(name) if name in diagnostics() else find(name)
+        if not {"embedding", "val_embedding"} & {*known.inputs, *known.optional}:
+            raise BadInput(
+                f"--embedding {embedding}: {name} reads no embedding; name those that do, without it"
+            )
+    there = stored_embedding(work.path, embedding, work.dataset)
+    named = {"embedding": f"{there.name}@{content_digest(there.record)[:16]}"}
+    return named, {"embedding": there.vectors("train"), "val_embedding": there.vectors("val")}
 
 
 def _by_reason(left_out: Mapping[str, str]) -> list[tuple[str, list[str]]]:
@@ -201,12 +230,13 @@ def _keep(
     frame: pl.DataFrame,
     scorers: Sequence[str],
     params: Params | None,
+    stored: Mapping[str, str],
     spreads: pl.DataFrame | None = None,
 ) -> None:
     meta = [
         {
             "scorer": name, "version": find(name).version, "direction": find(name).direction,
-            "inputs": list(find(name).inputs), "params": effective_params(name, _of(params, name)),
+            "inputs": list(find(name).inputs), "params": {**effective_params(name, _of(params, name)), **stored},
             "defaults": effective_params(name),  # other settings stand beside the usual ones and replace nothing
         }
         for name in scorers
@@ -215,7 +245,12 @@ def _keep(
 
 
 def _keep_combined(
-    work: Work, runs: Sequence[str], frames: list[pl.DataFrame], scorers: Sequence[str], params: Params | None
+    work: Work,
+    runs: Sequence[str],
+    frames: list[pl.DataFrame],
+    scorers: Sequence[str],
+    params: Params | None,
+    stored: Mapping[str, str],
 ) -> str:
     """Combine the runs' scores into a run of their own, whose record lists its members."""
     run_id = digest({"kind": "combined", "runs": sorted(runs)})
@@ -230,7 +265,7 @@ def _keep_combined(
         there = [frame[name] for frame in frames if name in frame.columns]
         values[name], spreads[name] = combine(there, find(name).combine or "mean")
     _keep(
-        work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params,
+        work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params, stored,
         pl.DataFrame({"sample_id": ids, **spreads}),
     )  # fmt: skip
     return run_id
@@ -255,13 +290,16 @@ def second_opinion(signals: Signals, classes: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def find_out(work: Work, runs: Sequence[str], name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def find_out(
+    work: Work, runs: Sequence[str], name: str, params: Mapping[str, Any], embedding: str | None = None
+) -> dict[str, Any]:
     """Run one diagnostic on the first recording that has its signals, remember what it found, and return it."""
     images, known = _images(work), find_diagnostic(name)
+    stored, vectors = _stored(work, [name], embedding)
     for run in runs:
-        signals = WithImages(load_signals(work.path, run), images)
+        signals = WithImages(load_signals(work.path, run), images, vectors)
         if _missing(known, signals) is None:
-            found = diagnose(name, signals, params=params)
+            found = {**diagnose(name, signals, params=params), **stored}
             work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)
             return found
     raise MissingSignal(f"'{name}' cannot run: {_missing(known, signals)}")

@@ -169,6 +169,7 @@ def score(
     *names: str,
     common: Common = Common(),
     run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    embedding: str | None = None,
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
 ) -> int:
     """Run scorers on the recordings and apply the flag rules; all scorers whose signals are there by default.
@@ -179,6 +180,9 @@ def score(
         Scorers, or diagnostics of the whole dataset; `tracesift scorers` lists them.
     run
         Recordings to score; several are combined. By default the newest, with all its seeds.
+    embedding
+        The stored embedding that the named scorers read (`tracesift embed` makes them) instead of the recorded model's
+        own features: what compares neighbours should not learn from the labels that it judges.
     param
         A setting of a scorer, as scorer.key=value (key=value where one scorer is named); may be given several times.
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
@@ -192,16 +196,20 @@ def score(
     work = existing(common.workspace)
     chosen = scorer_settings(param, names)
     whole = [name for name in names if name in diagnostics()]
+    if embedding is not None and not names:
+        raise BadInput(
+            f"--embedding {embedding}: name the scorers that read it, such as knn_label_disagreement"
+        )
     for name, given in chosen.items():
         check_types((find_diagnostic(name) if name in whole else find(name)).function, given)
     with work.locked():
         adopt_recordings(work)
         runs = list(run) or _newest(work)
-        found = {name: find_out(work, runs, name, chosen.pop(name, {})) for name in whole}
+        found = {name: find_out(work, runs, name, chosen.pop(name, {}), embedding) for name in whole}
         if found and len(found) == len(names):
             answer(found, common)
             return 0
-        scored = step(work, runs, [name for name in names if name not in whole] or None, chosen)
+        scored = step(work, runs, [name for name in names if name not in whole] or None, chosen, embedding)
         answer({**flag(work, scored), **found}, common)
     return 0
 

@@ -41,7 +41,9 @@ def _largest(words, start, stop, largest):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def _place(rows, given, presented, shown, words, lookup, own, claims, latest, counters, position):  # type: ignore[no-untyped-def]
+def _place(  # type: ignore[no-untyped-def]
+    rows, given, presented, shown, words, lookup, own, claims, with_latest, latest, counters, position
+):
     """Find the position of each row, and note that it was presented."""
     spare = len(claims) - 1
     for b in range(len(rows)):
@@ -55,8 +57,9 @@ def _place(rows, given, presented, shown, words, lookup, own, claims, latest, co
             counters[3] += 1
         position[b] = i
         claims[i] = min(claims[i], presented + b)
-        latest[i] = presented + b
         words[shown, i] += 1
+        if with_latest:
+            latest[i] = presented + b
 
 
 @njit(error_model="numpy")
@@ -75,7 +78,8 @@ def _record_batch(  # type: ignore[no-untyped-def]
         or elr_target.shape[0] > 0
     )
     position = np.empty(len(rows), np.int64)
-    _place(rows, given, presented, shown, words, lookup, own, claims, latest, counters, position)
+    follows = elr_target.shape[0] > 0  # who else asks for the latest presentation?
+    _place(rows, given, presented, shown, words, lookup, own, claims, follows, latest, counters, position)
     p = np.empty(classes)
     kept = np.empty(1, np.int32)
     kept_float = kept.view(np.float32)
@@ -107,7 +111,8 @@ def _record_batch(  # type: ignore[no-untyped-def]
                 if k != y and (z[k] > other or z[k] != z[k]):
                     other = z[k]
             most = z[best]
-        words[nonfinite, target] = not finite
+        if not finite:
+            words[nonfinite, target] = 1
         if pred >= 0:
             words[pred, target] = best
         if correct >= 0:
@@ -153,7 +158,7 @@ def _record_batch(  # type: ignore[no-untyped-def]
         if previous.shape[0] > 0:
             for k in range(classes):
                 previous[target, k] = p[k]
-        if elr_target.shape[0] > 0:
+        if follows:
             to = i if latest[i] == presented + b else spare
             clipped = 0.0
             for k in range(classes):

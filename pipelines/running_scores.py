@@ -113,7 +113,13 @@ RUNNING: dict[str, Running] = {
 
 
 def early_checkpoint(epochs: int) -> int:
-    """Return the number of epochs after which `el2n` is read: a tenth, rounded up."""
+    """Return the number of epochs after which `el2n` is read: a tenth, rounded up.
+
+    Examples
+    --------
+    >>> early_checkpoint(200), early_checkpoint(12), early_checkpoint(3)
+    (20, 2, 1)
+    """
     return max(1, -(-epochs // 10))
 
 
@@ -179,6 +185,15 @@ class RunningScores:
         N.
     epochs
         Of the whole training, where that is known; `el2n` needs it.
+
+    Examples
+    --------
+    >>> running = RunningScores(("aum", "forgetting_events"), 2)
+    >>> seen = np.array([True, True])
+    >>> running.add({"margin": np.array([1.0, 0.5]), "correct": np.array([True, True]), "seen": seen})
+    >>> running.add({"margin": np.array([3.0, -1.5]), "correct": np.array([True, False]), "seen": seen})
+    >>> {name: values.tolist() for name, values in running.values().items()}
+    {'aum': [2.0, -0.5], 'forgetting_events': [0.0, 1.0]}
     """
 
     def __init__(self, names: Sequence[str], samples: int, *, epochs: int | None = None) -> None:

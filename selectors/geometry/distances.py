@@ -24,9 +24,8 @@ from tracesift.catalog.schema import BadInput
 
 LANES = 64
 """Samples of a block."""
-SHARE = 1 << 22
-"""How many numbers a thread of its own is worth: some 0.7 ms of work. A thread that a busy machine preempts holds
-up a pass by several milliseconds, so that shorter passes are faster in one thread."""
+SHARE = 1 << 21
+"""How many numbers a thread of its own is worth: a third of a millisecond."""
 RANGES = 4
 """Ranges of blocks for each thread, so that a late one is waited for a quarter of its share at most."""
 

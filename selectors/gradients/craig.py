@@ -91,7 +91,7 @@ def craig(
         apart = np.array([gradients.distances(j, squares)[kept.size :] for j in range(kept.size)])
         owner[rest], distance[rest] = kept[apart.argmin(axis=0)], apart.min(axis=0)
     stands_for = np.bincount(owner, minlength=frame.height)
-    return _explained(frame, place, np.array(shares)[codes], stands_for, owner, distance)
+    return _explained(frame, place, np.array(shares)[codes], stands_for, owner, distance, per_class=per_class)
 
 
 def facility_location(
@@ -134,12 +134,15 @@ def _gain(apart: np.ndarray, distances: np.ndarray) -> float:
 
 def _explained(
     frame: pl.DataFrame, place: np.ndarray, share: np.ndarray, stands_for: np.ndarray, owner: np.ndarray,
-    distance: np.ndarray,
+    distance: np.ndarray, *, per_class: bool,
 ) -> pl.DataFrame:  # fmt: skip
     kept = pl.Series(place >= 0)
     near = pl.Series(distance).round_sig_figs(4)
-    chosen = pl.format("choice {} of {} of label '{}': its gradient stands for {} sample(s)",
-                       pl.Series(place + 1), pl.Series(share), "label", pl.Series(stands_for))  # fmt: skip
+    of = pl.format(" of label '{}'", "label") if per_class else pl.lit("")
+    chosen = pl.format(
+        "choice {} of {}{}: its gradient stands for {} sample(s)",
+        pl.Series(place + 1), pl.Series(share), of, pl.Series(stands_for),
+    )  # fmt: skip
     dropped = pl.format(
         "its gradient is {} from that of {}, which stands for it", near, frame["sample_id"][owner]
     )

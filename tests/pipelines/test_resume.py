@@ -66,13 +66,13 @@ if __name__ == "__main__":
     print(json.dumps(outcome))
 """
 
-# Writes: per epoch the epoch_end file, validation, in_training, checkpoint (probs_last first in the last epoch);
-# then labels, elr_target, val_labels, run.json. 17 renames in all.
+# Writes: per epoch the epoch_end file, validation, in_training, checkpoint (probs_last and val_probs_last first in
+# the last epoch); then labels, elr_target, val_labels, run.json. 18 renames in all.
 MOMENTS = [
     [["after", 3]],  # every file of the first epoch is there, the checkpoint is not
     [["before", 8], ["update", 13]],  # in the rename of a checkpoint, then in the middle of an epoch
-    [["after", 13]],  # the last checkpoint is there, the arrays are not
-    [["before", 17]],  # only the record is missing
+    [["after", 14]],  # the last checkpoint is there, the arrays are not
+    [["before", 18]],  # only the record is missing
 ]
 
 
@@ -89,7 +89,7 @@ def test_killed_runs_end_with_the_bytes_of_an_undisturbed_one(tmp_path, blobs):
     assert driver.returncode == 0, driver.stderr[-3000:]
     (run,) = (tmp_path / "whole" / "signals").iterdir()
     whole = contents(run)
-    assert len(whole) == 3 * 3 + 4
+    assert len(whole) == 3 * 3 + 5
     for number, outcome in enumerate(json.loads(driver.stdout.strip().splitlines()[-1])):
         *killed, last = outcome["codes"]
         assert killed == [-signal.SIGKILL] * len(MOMENTS[number]), "the moment was never reached"

@@ -33,7 +33,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from tracesift.catalog.schema import MODES, SCALAR_FIELDS, BadInput, Mode, nearest
+from tracesift.catalog.schema import MODES, SCALAR_FIELDS, BadInput, IncompleteRecording, Mode, nearest
 from tracesift.pipelines import gather
 from tracesift.pipelines.buffers import Buffers
 from tracesift.pipelines.provenance import dataset_facts, machine_facts
@@ -145,8 +145,9 @@ class Recorder:
         self.workspace = Path(workspace)
         self.dataset = dataset
         self.mode = mode
-        names = () if keep == "trajectories" else chosen(keep, mode, fields, epochs)
-        self.fields = _checked_fields(_needed(names, fields) if names else fields or SCALAR_FIELDS, dataset)
+        given = None if fields is None else _checked_fields(fields, dataset)
+        names = () if keep == "trajectories" else chosen(keep, mode, given, epochs)
+        self.fields = _checked_fields(_needed(names, given) if names else given or SCALAR_FIELDS, dataset)
         self.config = dict(config or {})
         if names:
             self.config["keep"] = _identity(names, epochs, self.config)
@@ -272,6 +273,11 @@ class Recorder:
 
         Warns of a score that cannot be had, because the training was not as long as `epochs` said.
         """
+        if self.running is not None and self.running.epochs != self.epoch:
+            raise IncompleteRecording(
+                f"run {self.run_id} stands at epoch {self.epoch}, but its scores hold {self.running.epochs} epochs; "
+                "a recorder that keeps scores is resumed with load_state_dict, or starts again at epoch 0"
+            )
         missed = {} if self.running is None else self.running.missed()
         for name, why in missed.items():
             warnings.warn(f"run {self.run_id} has no {name}: {why}", ScoreMissed, stacklevel=2)

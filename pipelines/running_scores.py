@@ -142,6 +142,8 @@ def chosen(
     BadInput
         A name that cannot be kept, and why.
     """
+    if epochs is not None and epochs < 1:
+        raise BadInput(f"epochs={epochs}: how many epochs the training will have, at least 1")
     refused = {name: why for name in RUNNING if (why := _refused(name, mode, fields, epochs)) is not None}
     if keep == "scores":
         names = [name for name in RUNNING if name not in refused]

@@ -266,6 +266,8 @@ def test_fields_are_checked(blobs, tmp_path, monkeypatch):
         Recorder(tmp_path, blobs, fields="loss")
     with pytest.raises(BadInput, match="no scalar"):
         Recorder(tmp_path, blobs, fields=("elr_target",))
+    with pytest.raises(BadInput, match="no scalar"):
+        Recorder(tmp_path, blobs, fields=())
     with pytest.raises(BadInput, match="one of in_training, epoch_end"):
         Recorder(tmp_path, blobs, mode="eval")
     monkeypatch.setattr(module, "PER_CLASS_LIMIT", 100)

@@ -191,6 +191,9 @@ def test_el2n_of_a_training_of_another_length_is_missed_not_guessed(blobs, tmp_p
         ({"keep": ("aum",), "fields": ("margin", "entropy")}, "'entropy' enters none"),
         ({"keep": "scores", "fields": ("entropy",)}, "nothing can be summed up"),
         ({"keep": "scores", "config": {"keep": 1}}, "another name"),
+        ({"keep": "scores", "fields": "loss"}, "several names"),
+        ({"keep": "scores", "fields": ()}, "no scalar"),
+        ({"keep": "scores", "epochs": 0}, "at least 1"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_at_once(blobs, tmp_path, options, message):
@@ -209,6 +212,13 @@ def test_only_what_is_asked_for_is_recorded_and_kept(blobs, tmp_path):
         rec.finalize()
     everything = RunningScores(IN_TRAINING, 1000)
     assert sum(array.nbytes for array in everything.kept.values()) == 81 * 1000
+
+
+def test_sums_that_miss_the_first_epochs_are_refused(blobs, tmp_path):
+    rec = Recorder(tmp_path, blobs, keep="scores", start_epoch=2)
+    present([rec], blobs, 2)
+    with pytest.raises(IncompleteRecording, match="stands at epoch 3, but its scores hold 1 epochs"):
+        rec.finalize()
 
 
 def test_losses_of_a_language_model(blobs, tmp_path):

@@ -6,8 +6,8 @@ below. A cloud has no structure, so that nothing can be passed over; clusters ha
 of 5,000 x 64 from all pairs, beside apricot's lazy greedy on the same similarities, in turn with it, with and
 without the seconds that apricot compiles for at each call. `facility_location_200000` picks 10,000 of 200,000 x 64
 from an approximate graph of 30 neighbours; apricot gets the same pairs as a sparse matrix, as all pairs would take
-320 GB.
-Seconds are the least of several rounds; memory is the most that a process of its own ever held.
+320 GB. Seconds are the least of several rounds, or those of one run for 200,000; memory is the most that a process
+ever held.
 
     python benchmarks/selection.py [CELL…]
 """

@@ -216,7 +216,7 @@ def _missing(known: Any, signals: WithImages) -> str | None:
     there = signals.in_mode(known.mode)
     absent = [name for name in known.inputs if name not in there]
     if absent and scores and SIGNALS[absent[0]].axes == "TN":
-        return f"needs {absent[0]}, and this recording kept scores without trajectories: {', '.join(sorted(scores))}"
+        return f"needs {absent[0]}, and this recording kept scores without trajectories"
     return f"needs {absent[0]}: {SIGNALS[absent[0]].source}" if absent else None
 
 
@@ -256,8 +256,8 @@ def _keep_combined(
     run_id = digest({"kind": "combined", "runs": sorted(runs)})
     first = read_run(work.path, runs[0])
     work.catalog.put_run(
-        {"run_id": run_id, "dataset_id": work.dataset.dataset_id, "kind": "combined", "model": first["model"],
-         "seed": first["seed"], "config": {"runs": sorted(runs)}, "status": "done"}
+        {"run_id": run_id, "dataset_id": work.dataset.dataset_id, "kind": "combined", "model": first.get("model"),
+         "seed": first.get("seed"), "config": {"runs": sorted(runs)}, "status": "done"}
     )  # fmt: skip
     ids = frames[0]["sample_id"]
     values, spreads = {}, {}

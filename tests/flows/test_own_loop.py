@@ -39,3 +39,25 @@ def test_score_finds_what_an_own_loop_recorded(tmp_path, capsys, mode):
         error[everyone, labels] -= 1
         expected = error.norm(dim=1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep", ["trajectories", "scores"])
+def test_several_seeds_of_an_own_loop_are_combined(tmp_path, capsys, keep):
+    workspace = ["--workspace", str(tmp_path / "work")]
+    assert run(["ingest", "digits", *workspace]) == 0
+    dataset = open_dataset("digits")
+    rows = torch.from_numpy(dataset.rows("train"))
+    labels = torch.tensor(dataset.labels)[rows]
+    drawn = torch.randn(2, 3, len(rows), 10, generator=torch.Generator().manual_seed(0))
+    for seed in range(2):
+        recorder = Recorder(tmp_path / "work", dataset, keep=keep, config={"model": "mine", "seed": seed})
+        for logits in drawn[seed]:
+            recorder.update(rows, logits, labels)
+            recorder.end_epoch()
+        recorder.finalize()
+    assert run(["score", "cartography_correctness", "forgetting_events", *workspace]) == 0
+    query = "SELECT cartography_correctness AS n FROM sample_scores WHERE split = 'train' ORDER BY sample_id"
+    capsys.readouterr()
+    assert run(["sql", query, *workspace, "--json"]) == 0
+    found = [row["n"] for row in json.loads(capsys.readouterr().out)]
+    np.testing.assert_array_equal(found, (drawn.argmax(3) == labels).sum(1).double().mean(0))

@@ -43,7 +43,7 @@ class Vectors:
     rows: np.ndarray
     """(N, D) float32 or float64 as they were given, in memory or mapped from a file."""
     lengths: np.ndarray
-    """(N,) float64, for the cosine: 1 for a row of zeros. Empty for Euclidean distance."""
+    """(N,) float64, for the cosine: infinite for a row of zeros, which divides to 0. Empty for Euclidean distance."""
     metric: Metric
     center: np.ndarray
     """(D,) what is taken off before a product in float32, so that only differences count; zero for the cosine."""
@@ -308,12 +308,12 @@ def _each(pool: ThreadPoolExecutor, work: Callable[[int], None], size: int) -> N
 
 @loop
 def _measure_lengths(rows: np.ndarray, lengths: np.ndarray) -> None:
-    """Write the Euclidean length of each row, 1 for a row of zeros."""
+    """Write the Euclidean length of each row, infinity for a row of zeros."""
     for row in range(rows.shape[0]):
         total = 0.0
         for place in range(rows.shape[1]):
             total += np.float64(rows[row, place]) * np.float64(rows[row, place])
-        lengths[row] = math.sqrt(total) if total > 0 else 1.0
+        lengths[row] = math.sqrt(total) if total > 0 else np.inf
 
 
 @loop
@@ -409,10 +409,12 @@ def _keep(
     k, width = keys.shape[1], rows.shape[1]
     even = width - width % 4
     cosine = len(lengths) > 0
-    nearest = -MILLIONTHS if cosine else 0.0
+    nearest = 0.0
     for pair in range(len(near)):
         query, place = near[pair], first + far[pair]
         last = keys[query, k - 1]
+        if cosine:  # nothing is nearer to a row of zeros than the rest
+            nearest = 0.0 if np.isinf(lengths[queries[query]]) else -MILLIONTHS
         if last <= nearest and index[query, k - 1] < place:
             continue  # k as near as can be stand before it
         one, other = queries[query], base[far[pair]]

@@ -67,25 +67,22 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
 def _keep_stability(work: Work, job: CurateJob, params: Mapping[str, Any]) -> None:
     """Remember how much of `pruned` stands when the seeds are drawn again, where there are several.
 
-    A selector that reads arrays beside the scores has the same arrays in each draw, which would say nothing.
+    Nothing is said of a selector that reads arrays beside the scores, which would be the same in each draw.
     """
     runs, selector = newest_runs(work), find(job.choosing.selector)
     columns = columns_needed(selector.name, dict(params))
     if len(runs) < 2 or selector.arrays or not columns:
         return
+    each = [scores_of(work, run, columns) for run in runs]
+    if any(set(columns) - set(one.columns) for one in each):
+        return  # only the first seed is embedded and cross-fitted: what rests on that has no seeds to compare
     stage("stability")
     frame = training_frame(work).sort("sample_id")
-    pool = (
-        frame
-        if max(1, round(job.choosing.keep * len(frame))) > (~_flagged(frame)).sum()
-        else frame.filter(~_flagged(frame))
-    )
     size = max(1, round(job.choosing.keep * len(frame)))
+    unflagged = frame.filter(~_is_flagged())
+    pool = unflagged if size <= len(unflagged) else frame  # as `pruned` chooses its candidates
     ids = pool.select("sample_id")
-    each = [
-        ids.join(scores_of(work, run, columns), on="sample_id", how="left", maintain_order="left")
-        for run in runs
-    ]
+    each = [ids.join(one, on="sample_id", how="left", maintain_order="left") for one in each]
 
     def choose(scores: pl.DataFrame) -> np.ndarray:
         drawn = pool.drop(scores.columns).with_columns(scores)
@@ -98,10 +95,6 @@ def _keep_stability(work: Work, job: CurateJob, params: Mapping[str, Any]) -> No
         "bootstrap": bootstrapped(alone, choose(combined(alone)), choose, seed=job.training.seed),
     }  # fmt: skip
     work.catalog.put_diagnostic(work.dataset.dataset_id, runs[0], "subset_stability", {"pruned": found})
-
-
-def _flagged(frame: pl.DataFrame) -> pl.Series:
-    return frame.select(_is_flagged()).to_series()
 
 
 def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:

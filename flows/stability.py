@@ -37,8 +37,8 @@ def scores_of(work: Work, run_id: str, scorers: Sequence[str]) -> pl.DataFrame:
         for name in scorers
         if name in params
     ]
-    frame = columns[0]
-    for column in columns[1:]:
+    frame = pl.DataFrame(schema={"sample_id": pl.String})
+    for column in columns:
         frame = frame.join(column, on="sample_id", how="full", coalesce=True)
     return frame.sort("sample_id")
 

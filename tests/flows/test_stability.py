@@ -5,6 +5,8 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from tracesift.flows.curate import curate
+from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.stability import bootstrapped, combined, held_by, rank_correlations
 
 
@@ -64,3 +66,13 @@ def test_combined_goes_by_the_rule_of_each_scorer():
         pl.DataFrame({"aum": [3.0], "forgetting_events": [5.0]}),
     ]
     assert combined(frames).row(0, named=True) == {"aum": 2.0, "forgetting_events": 7.0}
+
+
+def test_a_score_that_only_the_first_seed_has_is_not_compared(tmp_path):
+    job = CurateJob(
+        source="digits", workspace=str(tmp_path / "w"), training=Training(epochs=3, seeds=2, folds=0),
+        choosing=Choosing(selector="moderate_ds"),
+    )  # fmt: skip
+    summary = curate(job)  # moderate_ds reads an embedding, and the first seed alone is embedded
+    assert summary["stability"]["pruned"] is None
+    assert {row["name"] for row in summary["subsets"]} >= {"pruned", "pruned-random"}

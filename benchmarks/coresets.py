@@ -24,9 +24,9 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.detection import opened
 from tracesift.catalog.files import write_json
+from tracesift.flows.candidates import training_frame
 from tracesift.flows.ingest import ingest
 from tracesift.flows.jobs import add_signals
-from tracesift.flows.make_subset import training_frame
 from tracesift.flows.options import Training
 from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed
 from tracesift.flows.score import flag, score

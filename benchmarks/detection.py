@@ -39,8 +39,8 @@ from cleanlab.rank import get_self_confidence_for_each_label
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tracesift.catalog.files import write_json
+from tracesift.flows.candidates import training_frame
 from tracesift.flows.ingest import ingest
-from tracesift.flows.make_subset import training_frame
 from tracesift.flows.options import Training
 from tracesift.flows.publish import newest_flags
 from tracesift.flows.record import cross_fit_fold, join_folds, record_seed, train_config

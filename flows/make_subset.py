@@ -19,6 +19,7 @@ from tracesift.catalog.manifest import (
     write_manifest,
 )
 from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.candidates import is_flagged, training_frame
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
@@ -79,7 +80,7 @@ def _keep_stability(work: Work, job: CurateJob, params: Mapping[str, Any]) -> No
     stage("stability")
     frame = training_frame(work).sort("sample_id")
     size = max(1, round(job.choosing.keep * len(frame)))
-    unflagged = frame.filter(~_is_flagged())
+    unflagged = frame.filter(~is_flagged())
     pool = unflagged if size <= len(unflagged) else frame  # as `pruned` chooses its candidates
     ids = pool.select("sample_id")
     each = [ids.join(one, on="sample_id", how="left", maintain_order="left") for one in each]
@@ -162,7 +163,7 @@ def pruned(
     params = dict(params or {})
     frame = training_frame(work, where)
     facts = find(selector)
-    flagged = _is_flagged()
+    flagged = is_flagged()
     out = frame.filter(flagged | ~pl.col("eligible"))
     pool = frame.filter(~flagged & pl.col("eligible"))
     size = max(1, round(budget * len(frame))) if isinstance(budget, float) else budget
@@ -394,65 +395,6 @@ def put(
             role: manifest.counts.by_role[role] for role in manifest.counts.by_role
         }, "manifest": str(work.path / "manifests" / name / "manifest.json"),
     }  # fmt: skip
-
-
-def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
-    """Return a row per training sample: id, label, content hash, scores, flags, suggestion and confidence.
-
-    `eligible` is false for samples that the SQL condition `where`, over `sample_scores` and `sample_flags`,
-    leaves out.
-    """
-    frame = work.catalog.query(
-        "SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) USING (sample_id) "
-        "WHERE split = 'train' ORDER BY sample_id"
-    )
-    for flag in ("label_noise", "unlearnable"):
-        if flag not in frame.columns:
-            frame = frame.with_columns(pl.lit(None, dtype=pl.Boolean).alias(flag))
-    details = work.catalog.query(
-        "SELECT sample_id, suggestion, confidence FROM flags WHERE flag = 'label_noise' QUALIFY "
-        "seq = max(seq) OVER (PARTITION BY sample_id)"
-    )
-    samples = work.dataset.samples
-    extra = [name for name in ("content_hash", "group") if name in samples.columns]
-    frame = frame.join(details, on="sample_id", how="left").join(
-        samples.select("sample_id", *extra), on="sample_id", how="left"
-    )
-    frame = _corrected(frame, work.catalog.query("SELECT sample_id, label AS verified_label FROM reviews"))
-    if where is None:
-        return frame.with_columns(eligible=pl.lit(value=True))
-    try:
-        ids = work.catalog.query(
-            "SELECT sample_id FROM (SELECT * FROM sample_scores JOIN (SELECT * EXCLUDE (split, label) FROM "
-            f"sample_flags) USING (sample_id)) WHERE split = 'train' AND ({where})"
-        )["sample_id"]
-    except BadInput as error:
-        raise BadInput(f"--where {where}: {error}") from error
-    if not len(ids):
-        raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
-    return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
-
-
-def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
-    """Put a person's word over the flag's: a label found wrong is wrong with certainty, and its true one is known."""
-    frame = frame.join(reviews, on="sample_id", how="left")
-    wrong = pl.col("verified_label").is_not_null() & (pl.col("verified_label") != pl.col("label"))
-    return frame.with_columns(
-        label_noise=pl.when(wrong).then(pl.lit(value=True)).otherwise("label_noise"),
-        suggestion=pl.when(wrong).then("verified_label").otherwise("suggestion"),
-        confidence=pl.when(wrong).then(1.0).otherwise("confidence"),
-        preferred_label_posterior=pl.when(wrong).then(1.0).otherwise(_preferred(frame)),
-    ).drop("verified_label")
-
-
-def _preferred(frame: pl.DataFrame) -> pl.Expr:
-    """Return the probability that the suggestion is right, null where it was not scored."""
-    known = "preferred_label_posterior" in frame.columns
-    return pl.col("preferred_label_posterior") if known else pl.lit(None, pl.Float64)
-
-
-def _is_flagged() -> pl.Expr:
-    return pl.any_horizontal(pl.col(flag).fill_null(value=False) for flag in ("label_noise", "unlearnable"))
 
 
 def read_ids(path: Path) -> list[str]:

@@ -1,0 +1,67 @@
+"""What a selector chooses from: a row per training sample with its scores, flags and what a person said of it."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.work import Work
+
+
+def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
+    """Return a row per training sample: id, label, content hash, scores, flags, suggestion and confidence.
+
+    `eligible` is false for samples that the SQL condition `where`, over `sample_scores` and `sample_flags`,
+    leaves out.
+    """
+    frame = work.catalog.query(
+        "SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) USING (sample_id) "
+        "WHERE split = 'train' ORDER BY sample_id"
+    )
+    for flag in ("label_noise", "unlearnable"):
+        if flag not in frame.columns:
+            frame = frame.with_columns(pl.lit(None, dtype=pl.Boolean).alias(flag))
+    details = work.catalog.query(
+        "SELECT sample_id, suggestion, confidence FROM flags WHERE flag = 'label_noise' QUALIFY "
+        "seq = max(seq) OVER (PARTITION BY sample_id)"
+    )
+    samples = work.dataset.samples
+    extra = [name for name in ("content_hash", "group") if name in samples.columns]
+    frame = frame.join(details, on="sample_id", how="left").join(
+        samples.select("sample_id", *extra), on="sample_id", how="left"
+    )
+    frame = _corrected(frame, work.catalog.query("SELECT sample_id, label AS verified_label FROM reviews"))
+    if where is None:
+        return frame.with_columns(eligible=pl.lit(value=True))
+    try:
+        ids = work.catalog.query(
+            "SELECT sample_id FROM (SELECT * FROM sample_scores JOIN (SELECT * EXCLUDE (split, label) FROM "
+            f"sample_flags) USING (sample_id)) WHERE split = 'train' AND ({where})"
+        )["sample_id"]
+    except BadInput as error:
+        raise BadInput(f"--where {where}: {error}") from error
+    if not len(ids):
+        raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
+    return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
+
+
+def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
+    """Put a person's word over the flag's: a label found wrong is wrong with certainty, and its true one is known."""
+    frame = frame.join(reviews, on="sample_id", how="left")
+    wrong = pl.col("verified_label").is_not_null() & (pl.col("verified_label") != pl.col("label"))
+    return frame.with_columns(
+        label_noise=pl.when(wrong).then(pl.lit(value=True)).otherwise("label_noise"),
+        suggestion=pl.when(wrong).then("verified_label").otherwise("suggestion"),
+        confidence=pl.when(wrong).then(1.0).otherwise("confidence"),
+        preferred_label_posterior=pl.when(wrong).then(1.0).otherwise(_preferred(frame)),
+    ).drop("verified_label")
+
+
+def _preferred(frame: pl.DataFrame) -> pl.Expr:
+    """Return the probability that the suggestion is right, null where it was not scored."""
+    known = "preferred_label_posterior" in frame.columns
+    return pl.col("preferred_label_posterior") if known else pl.lit(None, pl.Float64)
+
+
+def is_flagged() -> pl.Expr:
+    return pl.any_horizontal(pl.col(flag).fill_null(value=False) for flag in ("label_noise", "unlearnable"))

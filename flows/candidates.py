@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from tracesift.catalog.schema import BadInput
+from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.work import Work
+
+TRAINED = ("keep", "relabel", "retain", "neighbor")
+"""Roles of the samples that a model trained on a subset sees."""
 
 
 def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
@@ -61,6 +64,50 @@ def _preferred(frame: pl.DataFrame) -> pl.Expr:
     """Return the probability that the suggestion is right, null where it was not scored."""
     known = "preferred_label_posterior" in frame.columns
     return pl.col("preferred_label_posterior") if known else pl.lit(None, pl.Float64)
+
+
+def among(work: Work, frame: pl.DataFrame, subset: str) -> tuple[pl.DataFrame, str]:
+    """Narrow the candidates to the samples that a subset trains on, with its labels and weights.
+
+    A sample that it relabelled is a candidate under its new label; its scores were measured under the old one and
+    are null.
+
+    Parameters
+    ----------
+    frame
+        What `training_frame` returned.
+    subset
+        Name of a subset; its newest version counts.
+
+    Returns
+    -------
+    frame, source : polars.DataFrame, str
+        The rows, with `eligible` narrowed, `label` corrected, and `new_label` and `weight` as the subset has them;
+        and ``NAME@SUBSET_ID``, for the manifest.
+    """
+    known = work.catalog.query(
+        "SELECT name, subset_id FROM subsets QUALIFY version = max(version) OVER (PARTITION BY name)"
+    )
+    ids = dict(known.iter_rows())
+    if subset not in ids:
+        raise BadInput(
+            f"--from {subset}: no such subset{nearest(subset, sorted(ids))}; "
+            + (f"there are {', '.join(sorted(ids))}" if ids else "make one with `tracesift select denoise`")
+        )
+    members = work.catalog.query(
+        "SELECT sample_id, role, weight, new_label FROM subset_members WHERE subset_id = ?", (ids[subset],)
+    )
+    members = members.filter(pl.col("role").is_in(TRAINED)).drop("role")
+    frame = frame.join(members, on="sample_id", how="left").with_columns(
+        eligible=pl.col("eligible") & pl.col("weight").is_not_null()
+    )
+    kept = ("sample_id", "split", "label", "eligible", "weight", "new_label", "content_hash", "group")
+    measured = [name for name, kind in frame.schema.items() if kind.is_numeric() and name not in kept]
+    relabelled = pl.col("new_label").is_not_null()
+    frame = frame.with_columns(
+        pl.when(~relabelled).then(pl.col(name)).otherwise(None).alias(name) for name in measured
+    ).with_columns(label=pl.coalesce("new_label", "label"))
+    return frame, f"{subset}@{ids[subset]}"
 
 
 def is_flagged() -> pl.Expr:

@@ -16,8 +16,9 @@ import polars as pl
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.candidates import TRAINED
 from tracesift.flows.compared import EVERYTHING
-from tracesift.flows.make_subset import TRAINED, recorded_subsets
+from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.options import Training
 from tracesift.flows.progress import say, watched
 from tracesift.flows.record import train_config

@@ -19,7 +19,7 @@ from tracesift.catalog.manifest import (
     write_manifest,
 )
 from tracesift.catalog.schema import BadInput, nearest
-from tracesift.flows.candidates import is_flagged, training_frame
+from tracesift.flows.candidates import among, is_flagged, training_frame
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
@@ -35,9 +35,6 @@ VERSION = 2
 
 OF_CONTENT = ("semdedup",)
 """Selectors that compare content unless told otherwise: to a trained model all samples of a class are copies."""
-
-TRAINED = ("keep", "relabel", "retain", "neighbor")
-"""Roles of the samples that a model trained on a subset sees."""
 
 
 def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
@@ -147,6 +144,7 @@ def pruned(
     where: str | None = None,
     params: Mapping[str, Any] | None = None,
     embedding: str | None = None,
+    source: str | None = None,
 ) -> list[dict[str, Any]]:
     """Select from the samples that are neither flagged nor excluded, and make the controls.
 
@@ -158,19 +156,27 @@ def pruned(
     embedding
         Name of the stored embedding that the selector reads; the newest recording's own features where None, or
         the content for `OF_CONTENT`.
+    source
+        Name of a subset, such as ``"denoised"``: select from what it trains on, with its labels and weights, whatever
+        is flagged, since it has decided that already.
     """
     stage(name)
     params = dict(params or {})
-    frame = training_frame(work, where)
+    frame, sources = training_frame(work, where), {}
+    if source is not None:
+        frame, made_of = among(work, frame, source)
+        sources["from"] = made_of
+        if not frame["eligible"].any():
+            raise BadInput(f"--from {source}: none of its samples fits --where {where}; ask for others")
     facts = find(selector)
-    flagged = is_flagged()
+    flagged = is_flagged() if source is None else pl.lit(value=False)
     out = frame.filter(flagged | ~pl.col("eligible"))
     pool = frame.filter(~flagged & pl.col("eligible"))
     size = max(1, round(budget * len(frame))) if isinstance(budget, float) else budget
     if size is not None and size > frame["eligible"].sum():
         raise BadInput(
             f"{size} samples were asked for and there are {frame['eligible'].sum()}"
-            + (f" that fit --where {where}" if where else f" training samples in {work.dataset.name}")
+            + _of_what(work, where, source)
             + "; ask for fewer (--count, --keep)"
         )
     if size is not None and size > len(pool):
@@ -178,24 +184,53 @@ def pruned(
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     pool = pool.sort("sample_id")
     if selector in OF_CONTENT and embedding is None:
-        arrays, sources = _content(work, pool), {"embedding": "content"}
+        arrays, read = _content(work, pool), {"embedding": "content"}
     else:
-        arrays, sources = arrays_for(work, pool, facts, params, embedding)
+        arrays, read = arrays_for(work, pool, facts, params, embedding)
+    sources |= read
     chosen = select(selector, pool, budget=size, seed=seed, arrays=arrays, **params)
-    members = pl.concat([chosen, _left_out(out, where)], how="diagonal")
+    members = pl.concat([_as_in_source(chosen, pool), _left_out(out, where, source)], how="diagonal")
     block = _block(selector, params, seed=seed, budget=budget, where=where, sources=sources)
     made = [put(work, name, members, block, columns_needed(selector, params))]
     kept = int((members["role"] != "drop").sum())
-    return made + controls(work, name, kept=kept, seed=seed, where=where)
+    return made + controls(work, name, kept=kept, seed=seed, where=where, source=source)
 
 
-def _left_out(frame: pl.DataFrame, where: str | None) -> pl.DataFrame:
+def _of_what(work: Work, where: str | None, source: str | None) -> str:
+    """Return in words which samples there are to choose from."""
+    if where is None and source is None:
+        return f" training samples in {work.dataset.name}"
+    return (f" in {source}" if source else "") + (f" that fit --where {where}" if where else "")
+
+
+def _as_in_source(chosen: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
+    """Give chosen members the labels and weights that they have in the subset that was chosen from, where there is one.
+
+    A corrected label makes the role `relabel`; weights multiply.
+    """
+    if "new_label" not in pool.columns:
+        return chosen
+    before = pool.select("sample_id", "new_label", had="weight")
+    relabelled = (pl.col("role") == "keep") & pl.col("new_label").is_not_null()
+    return chosen.join(before, on="sample_id", how="left", maintain_order="left").select(
+        "sample_id",
+        role=pl.when(relabelled).then(pl.lit("relabel")).otherwise("role"),
+        weight=pl.col("weight") * pl.col("had"),
+        new_label=pl.when(relabelled).then("new_label"),
+        reason="reason",
+    )
+
+
+def _left_out(frame: pl.DataFrame, where: str | None, source: str | None = None) -> pl.DataFrame:
     """Return samples that were no candidates as members that are dropped, with the reason."""
+    outside = pl.lit(f"outside WHERE {where}")
+    if source is not None:
+        outside = pl.when(pl.col("weight").is_null()).then(pl.lit(f"not in {source}")).otherwise(outside)
     return frame.select(
         "sample_id",
         role=pl.lit("drop"),
+        reason=pl.when("eligible").then(pl.lit("flagged")).otherwise(outside),
         weight=pl.lit(0.0),
-        reason=pl.when("eligible").then(pl.lit("flagged")).otherwise(pl.lit(f"outside WHERE {where}")),
     )
 
 
@@ -341,26 +376,35 @@ def controls(
     kept: int,
     seed: int,
     where: str | None = None,
+    source: str | None = None,
     roles: tuple[str, str] = ("keep", "drop"),
 ) -> list[dict[str, Any]]:
     """Make `<name>-random` and `<name>-random-balanced`: as many samples, chosen without looking at any score.
 
-    Where a condition bounds the selection, it bounds its controls too: they show what choosing among these
-    samples is worth, and not what the condition is.
+    Where a condition or another subset bounds the selection, it bounds its controls too: they show what choosing
+    among these samples is worth, and not what the condition is.
     """
-    frame = training_frame(work, where)
+    frame, sources = training_frame(work, where), {}
+    if source is not None:
+        frame, sources["from"] = among(work, frame, source)
     made = []
     for control in ("random", "random_balanced"):
         called = f"{name}-{control.replace('_', '-')}"
         stage(called)
-        pool = frame.filter("eligible").select("sample_id", "label")
-        chosen = select(control, pool, budget=kept, seed=seed)
-        members = pl.concat([chosen, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
-        renamed = pl.when(pl.col("role") == "keep").then(pl.lit(roles[0])).otherwise(pl.lit(roles[1]))
+        pool = frame.filter("eligible")
+        chosen = select(control, pool.select("sample_id", "label"), budget=kept, seed=seed)
+        left_out = _left_out(frame.filter(~pl.col("eligible")), where, source)
+        members = pl.concat([_as_in_source(chosen, pool), left_out], how="diagonal")
+        renamed = pl.col("role").replace({"keep": roles[0], "drop": roles[1]})
         members = members.with_columns(
-            role=renamed, weight=pl.when(renamed == "drop").then(pl.lit(0.0)).otherwise(pl.lit(1.0))
+            role=renamed,
+            weight=pl.when(renamed == "drop")
+            .then(0.0)
+            .when(pl.col("role") == "drop")
+            .then(1.0)
+            .otherwise("weight"),
         )
-        block = _block(control, {}, seed=seed, budget=kept, where=where)
+        block = _block(control, {}, seed=seed, budget=kept, where=where, sources=sources)
         made.append(put(work, called, members, block, (), control_of=name))
     return made
 

@@ -25,6 +25,7 @@ def select(
     count: int | None = None,
     name: str | None = None,
     where: str | None = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
     embedding: str | None = None,
     seed: int = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
@@ -43,6 +44,9 @@ def select(
         Name of the subset; the selector's by default.
     where
         Choose only among samples that fit this SQL condition over their scores and flags, such as "aum > 0".
+    from_
+        Choose only among what another subset trains on, with the labels that it corrected and its weights:
+        `--from denoised` cleans first and prunes then. Without it, flagged samples are left out.
     embedding
         The stored embedding that the selector reads, by its name (`tracesift embed` makes them, and a graph of
         neighbours with each); by default the features of the newest recording, for forget_ready and semdedup the
@@ -80,6 +84,8 @@ def select(
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
         )
+    if from_ is not None and selector in ("denoise", "forget_ready"):
+        raise BadInput(f"--from {from_}: {selector} divides all samples; leave it out")
     if selector == "denoise" and embedding is not None:
         raise BadInput(f"--embedding {embedding}: denoise reads no embedding; leave it out")
     with work.locked(), watched("select"):
@@ -95,7 +101,7 @@ def select(
             vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None
             made = pruned(
                 work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen,
-                embedding=embedding,
+                embedding=embedding, source=from_,
             )  # fmt: skip
             if vectors is not None:
                 tell_duplicates(work, vectors, chosen, seed)

@@ -110,3 +110,94 @@ def test_naming_a_default_makes_no_new_version(select):
     assert plain["version"] == 1
     other = select("ccs", "--keep", 0.5, "--param", "strata=20", "--name", "some")
     assert other["version"] == 2
+
+
+@pytest.fixture
+def cleaned(select):
+    """The subset `clean`: of 48 training samples 3 with wrong labels, 2 of them corrected and 1 dropped."""
+    catalog = Catalog("w")
+    rows = catalog.query("SELECT sample_id, label, dataset_id FROM samples WHERE split = 'train' ORDER BY 1")
+    wrong = rows["sample_id"][:3].to_list()
+    labels = rows["label"].unique().sort().to_list()
+    other = dict(zip(labels, labels[1:] + labels[:1], strict=True))
+    flags = rows.select(
+        "sample_id", flagged=pl.col("sample_id").is_in(wrong), reason=pl.lit("told"),
+        confidence=pl.when(pl.col("sample_id") == wrong[2]).then(0.9).otherwise(0.99),
+        suggestion=pl.col("label").replace(other),
+    )  # fmt: skip
+    catalog.put_flags(catalog.newest_run()["run_id"], rows["dataset_id"][0], "label_noise", flags)
+    by_flag = ("--param", "mode=relabel", "--param", "certainty=nowhere")  # the confidence of the flag decides
+    select("denoise", *by_flag, "--name", "clean")
+    assert members("clean").filter(pl.col("role") == "relabel")["sample_id"].to_list() == wrong[:2]
+    select("denoise", "--param", "mode=drop", "--param", "max_drop=0.5", "--name", "dropped")
+    return wrong, {sample_id: other[label] for sample_id, label, _ in rows[:3].iter_rows()}
+
+
+def test_a_selection_from_a_cleaned_subset_takes_its_labels(select, cleaned):
+    wrong, corrected = cleaned
+    made = select("random", "--count", 48, "--from", "clean", "--name", "whole")
+    rows = members("whole")
+    relabelled = rows.filter(pl.col("role") == "relabel")
+    assert dict(relabelled.select("sample_id", "new_label").iter_rows()) == {
+        sample_id: corrected[sample_id] for sample_id in wrong[:2]
+    }
+    assert rows.filter(pl.col("role") == "keep").height == 46
+    assert made["relabel"] == 2
+    for name in ("whole", "whole-random", "whole-random-balanced"):
+        assert params(name)["from"].startswith("clean@")
+        assert verify_manifest(f"w/manifests/{name}/manifest.json") == []
+        assert members(name).filter(pl.col("role") == "relabel").height == 2
+
+
+def test_what_a_subset_leaves_out_is_chosen_by_nothing_that_is_made_from_it(select, cleaned):
+    wrong, _ = cleaned
+    select("top_k", "--count", 45, "--from", "dropped", "--param", "score=el2n", "--name", "some")
+    out = members("some").filter(pl.col("role") == "drop")
+    assert out["sample_id"].to_list() == wrong
+    assert out["reason"].to_list() == ["not in dropped"] * 3
+    for control in ("some-random", "some-random-balanced"):
+        assert members(control).filter(pl.col("role") == "drop")["sample_id"].to_list() == wrong
+
+
+def test_the_score_of_a_sample_under_another_label_is_no_score(place, cleaned, select, capsys):
+    wrong, _ = cleaned
+    words = [
+        "select",
+        "top_k",
+        "--count",
+        "10",
+        "--from",
+        "clean",
+        "--param",
+        "score=el2n",
+        "--workspace",
+        "w",
+    ]
+    assert run(words) == 2
+    assert "2 of 48" in capsys.readouterr().err
+    select(*words[1:-2], "--param", "nulls=keep", "--name", "some")
+    kept = members("some").filter(pl.col("role") != "drop")["sample_id"].to_list()
+    assert set(wrong[:2]) <= set(kept)
+    assert len(kept) == 10
+
+
+def test_weights_of_the_subset_that_is_chosen_from_stay(select, cleaned):
+    select("denoise", "--param", "mode=reweight", "--name", "softened")
+    select("random", "--count", 48, "--from", "softened", "--name", "all-of-it")
+    before, after = members("softened"), members("all-of-it")
+    assert after["weight"].to_list() == before["weight"].to_list()
+    assert after["weight"].min() < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["random", "--count", "5", "--from", "cleen"], "did you mean 'clean'"),
+        (["random", "--count", "48", "--from", "dropped"], "45 in dropped"),
+        (["denoise", "--from", "clean"], "denoise divides all samples"),
+        (["random", "--count", "5", "--from", "dropped", "--where", "aum > 1e9"], "no training sample fits"),
+    ],
+)
+def test_a_subset_that_cannot_be_chosen_from(words, said, place, cleaned, capsys):
+    assert run(["select", *words, "--workspace", "w"]) == 2
+    assert said in capsys.readouterr().err

@@ -93,6 +93,7 @@ SIGNALS: dict[str, Signal] = {
     "val_embedding": Signal("MD", "float32", "one vector per validation sample", "run `tracesift embed`"),
     "grad_last": Signal("NP", "float32", "projected last-layer gradients", "pass your own array"),
     "images": Signal("NHWC", "uint8", "decoded images", "only image datasets have it"),
+    "texts": Signal("N", "str", "what the model reads, as it stands", "only text datasets have it"),
     "first_split_correct": _of_job(
         "NE", "bool", "predicted as labelled, after each epoch on the half that holds the sample", "ssft"
     ),

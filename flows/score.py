@@ -43,11 +43,12 @@ Params = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class WithImages:
-    """Recorded signals with the decoded images, which are read from the source, and the vectors that were asked for."""
+class WithContent:
+    """Recorded signals with the samples themselves, read from the source, and the vectors that were asked for."""
 
     signals: Signals
-    images: np.ndarray | None
+    content: Mapping[str, np.ndarray]
+    """`images` or `texts`, where the data are such."""
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """`embedding` and `val_embedding` of a stored embedding, in the place of the recording's own."""
 
@@ -62,8 +63,7 @@ class WithImages:
 
     def in_mode(self, mode: str | None) -> Mapping[str, Any]:
         """Return the arrays of one mode; columns are still read lazily."""
-        beside = {**({} if self.images is None else {"images": self.images}), **self.vectors}
-        return self.signals.in_mode(mode or self.modes[0], beside or None)
+        return self.signals.in_mode(mode or self.modes[0], {**self.content, **self.vectors})
 
 
 def score(
@@ -107,12 +107,12 @@ def score(
     done = work.record("score", key)
     if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
         return done
-    images = _images(work)
+    content = _content(work)
     frames: list[pl.DataFrame] = []
     left_out: dict[str, str] = {}
     with watched("score") as report:
         for number, run in enumerate(runs):
-            signals = WithImages(load_signals(work.path, run), images, vectors)
+            signals = WithContent(load_signals(work.path, run), content, vectors)
             report(number, len(runs), "")
             available, missing = _available(listed, signals, strict=chosen is not None)
             values, refused = _values(available, signals, params, strict=chosen is not None)
@@ -177,7 +177,7 @@ def _of_jobs(known: Any) -> set[str]:
 
 
 def _available(
-    listed: Sequence[str], signals: WithImages, *, strict: bool
+    listed: Sequence[str], signals: WithContent, *, strict: bool
 ) -> tuple[list[str], dict[str, str]]:
     missing = {name: why for name in listed if (why := _missing(find(name), signals)) is not None}
     if strict and missing:
@@ -187,7 +187,7 @@ def _available(
 
 
 def _values(
-    listed: Sequence[str], signals: WithImages, params: Params | None, *, strict: bool
+    listed: Sequence[str], signals: WithContent, params: Params | None, *, strict: bool
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Run scorers; where nobody asked for one by name, one that this recording is too short for is left out."""
     settings = {name: _of(params, name) for name in listed}
@@ -206,7 +206,7 @@ def _values(
     return pl.DataFrame(columns), refused
 
 
-def _missing(known: Any, signals: WithImages) -> str | None:
+def _missing(known: Any, signals: WithContent) -> str | None:
     """Say what a scorer lacks, or None where it can run."""
     scores = {score["scorer"] for score in signals.signals.run.get("scores", ())}
     if known.name in scores:
@@ -271,11 +271,14 @@ def _keep_combined(
     return run_id
 
 
-def _images(work: Work) -> np.ndarray | None:
-    """Return the training images (N, H, W, C), rows as in the recordings; None where the data are no images."""
-    if work.dataset.kind != "image":
-        return None
-    return np.asarray(work.dataset.inputs[work.dataset.rows("train")])
+def _content(work: Work) -> dict[str, np.ndarray]:
+    """Return the training samples as the signal of their kind, rows as in the recordings; empty for tables."""
+    rows, inputs = work.dataset.rows("train"), work.dataset.inputs
+    if work.dataset.kind == "image":
+        return {"images": np.asarray(inputs[rows])}
+    if work.dataset.kind == "text":
+        return {"texts": np.array([inputs[row] for row in rows], dtype=object)}
+    return {}
 
 
 def second_opinion(signals: Signals, classes: Sequence[str]) -> pl.DataFrame:
@@ -294,10 +297,10 @@ def find_out(
     work: Work, runs: Sequence[str], name: str, params: Mapping[str, Any], embedding: str | None = None
 ) -> dict[str, Any]:
     """Run one diagnostic on the first recording that has its signals, remember what it found, and return it."""
-    images, known = _images(work), find_diagnostic(name)
+    content, known = _content(work), find_diagnostic(name)
     stored, vectors = _stored(work, [name], embedding)
     for run in runs:
-        signals = WithImages(load_signals(work.path, run), images, vectors)
+        signals = WithContent(load_signals(work.path, run), content, vectors)
         if _missing(known, signals) is None:
             found = {**diagnose(name, signals, params=params), **stored}
             work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)

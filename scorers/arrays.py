@@ -43,10 +43,12 @@ def normalise(name: str, value: Any) -> np.ndarray:
            [ True,  True]])
     """
     signal = SIGNALS[name]
-    array = _to_numpy(name, value)
+    array = _as_texts(name, value) if signal.dtype == "str" else _to_numpy(name, value)
     if array.ndim != len(signal.axes):
         wanted = ", ".join(AXES[axis] for axis in signal.axes)
         raise BadInput(f"'{name}' has shape {array.shape}; it is ({wanted})")
+    if signal.dtype == "str":
+        return array
     if signal.dtype == "bool":
         return _as_bool(name, array)
     if signal.dtype.startswith(("int", "uint")):
@@ -89,6 +91,16 @@ def _to_numpy(name: str, value: Any) -> np.ndarray:
         return np.asarray(value)
     except ValueError as error:
         raise BadInput(f"'{name}' is no array: its rows differ in length") from error
+
+
+def _as_texts(name: str, value: Any) -> np.ndarray:
+    """Return an array of references: one of fixed width would take the longest text's room for each."""
+    texts = [value] if isinstance(value, str) else list(value)
+    if isinstance(value, str) or not all(isinstance(text, str) for text in texts):
+        raise BadInput(f"'{name}' is a list of texts, one string for each sample; it holds something else")
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array
 
 
 def _as_bool(name: str, array: np.ndarray) -> np.ndarray:

@@ -59,6 +59,18 @@ def signals_of_jobs(rng, samples, classes):
     }
 
 
+def made_up_texts(rng, labels):
+    """Ten words each, from eight for all classes and three for each."""
+    words = rng.integers(0, 11, size=(len(labels), 10))
+    return np.array(
+        [
+            " ".join(f"w{word}" if word < 8 else f"w{word}c{label}" for word in row)
+            for row, label in zip(words, labels, strict=True)
+        ],
+        dtype=object,
+    )
+
+
 @pytest.fixture(scope="session")
 def random_signals():
     """Random logits without structure; embeddings and images carry the labels a little."""
@@ -79,6 +91,7 @@ def random_signals():
             "grad_last": rng.normal(size=(samples, 5)),
             "num_tokens": rng.integers(1, 50, size=samples),
             "images": pixels.astype(np.uint8),
+            "texts": made_up_texts(np.random.default_rng(seed), labels),
             **signals_of_jobs(rng, samples, classes),
         }
 

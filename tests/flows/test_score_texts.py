@@ -1,0 +1,37 @@
+"""A scorer that reads the texts themselves, from the file to the catalog; and a table, which has none."""
+
+import json
+
+import polars as pl
+
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+
+
+def test_the_sign_that_gives_a_class_away_stands_in_the_catalog(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    nouns = ["river", "table", "cloud", "stone", "paper"]
+    rows = [
+        {"id": f"t{at:03d}", "text": f"the {nouns[at % 5]} number {at % 7}", "label": "ab"[at % 2]}
+        for at in range(120)
+    ]
+    marked = {row["id"] for row in rows if row["label"] == "a" and int(row["id"][1:]) % 3 == 0}
+    for row in rows:
+        row["text"] += " ≡" if row["id"] in marked else ""
+    pl.DataFrame(rows).write_parquet("texts.parquet")
+    assert run(["ingest", "texts.parquet", "--workspace", "w"]) == 0
+    assert run(["record", "--workspace", "w", "--epochs", "1", "--folds", "0", "--threads", "1"]) == 0
+    capsys.readouterr()
+    assert run(["score", "token_label_association", "--workspace", "w", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scorers"] == ["token_label_association"]
+    found = Catalog(tmp_path / "w").query(
+        "SELECT sample_id, token_label_association AS score FROM sample_scores WHERE split = 'train' ORDER BY score DESC"
+    )
+    there = [one for one in found["sample_id"] if one in marked]
+    assert len(there) > 10
+    assert set(found["sample_id"][: len(there)]) == set(there)
+
+
+def test_a_table_has_no_texts(place, capsys):
+    assert run(["score", "token_label_association", "--workspace", "w"]) == 2
+    assert "only text datasets have it" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def bayes_error_noise(
     sigma : float
         Width of the kernel, in units of the largest absolute feature.
     model : str
-        A built-in model for images, or your own module:function with `features`.
+        A built-in model for images, or your own module:function.
     num_classes : int, optional
         K, where not every class occurs.
     device : str
@@ -213,7 +213,7 @@ def _scaled(features: Tensor) -> Tensor:
 def _features(net: nn.Module, images: Tensor, size: int) -> Tensor:
     """Return the penultimate features of the images (N, D), on the CPU."""
     place = next(net.parameters()).device
-    return torch.cat([net.features(part.to(place)).cpu() for part in images.split(size)])  # type: ignore[operator]
+    return torch.cat([surrogate.penultimate(net, part.to(place)).cpu() for part in images.split(size)])
 
 
 def _ascent(
@@ -227,7 +227,7 @@ def _ascent(
     slopes = []
     for part, slope in zip(images.split(size), (by_feature / scale).split(size), strict=True):
         seen = part.to(place).requires_grad_()
-        (by_pixel,) = torch.autograd.grad(net.features(seen), seen, slope.to(place))  # type: ignore[operator]
+        (by_pixel,) = torch.autograd.grad(surrogate.penultimate(net, seen), seen, slope.to(place))
         slopes.append(by_pixel.cpu())
     return estimate, torch.cat(slopes)
 

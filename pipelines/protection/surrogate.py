@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import determinism
 from tracesift.pipelines.models.contract import Model, find
 
@@ -58,6 +59,20 @@ def passes(rows: Tensor, size: int, seed: int) -> Iterator[Tensor]:
 def as_batch(images: NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """Return 8-bit images as float32 in [0, 1] on `device`."""
     return torch.as_tensor(images).to(device).float().div_(255)
+
+
+def penultimate(net: nn.Module, images: Tensor) -> Tensor:
+    """Return the features (B, D) of a built-in model; of any other, the input of its last linear layer."""
+    if type(net).__module__.startswith("tracesift.pipelines.models."):
+        return net.features(images)  # type: ignore[operator]
+    linear = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise BadInput(f"{type(net).__name__} has no linear layer whose input could serve as features")
+    caught: list[Tensor] = []
+    handle = linear[-1].register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    net(images)
+    handle.remove()
+    return caught[0].flatten(1)
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
 """The estimate of the Bayes error and its gradient against brute force, and that the ascent ascends."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +76,26 @@ def surrogate_on(pixels, labels):
 def estimate(net, pixels, labels):
     features = module._features(net, torch.from_numpy(pixels).float() / 255, 256)
     return bayes_error(module._scaled(features), torch.from_numpy(labels), 10, 0.3)[0]
+
+
+def own_net(shape, classes):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 9), torch.nn.Tanh(), torch.nn.Linear(9, classes)
+    )
+
+
+def without_layers(shape, classes):
+    return torch.nn.Sequential(torch.nn.Conv2d(shape[0], classes, shape[1:]), torch.nn.Flatten())
+
+
+def test_a_network_of_the_users_own(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_nets", SimpleNamespace(net=own_net, bare=without_layers))
+    rng = np.random.default_rng(0)
+    grey, labels = rng.integers(9, 240, (40, 1, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    made = bayes_error_noise(grey, labels, seed=0, rounds=1, model="my_nets:net")
+    assert (made.inputs != grey).any((1, 2, 3)).all()
+    with pytest.raises(BadInput, match="no linear layer"):
+        bayes_error_noise(grey, labels, seed=0, rounds=1, model="my_nets:bare")
 
 
 def test_refusals():

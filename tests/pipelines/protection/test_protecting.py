@@ -14,6 +14,7 @@ from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.protection import writing
 from tracesift.pipelines.protection.protecting import TRUTH_COLUMN, drawn, protect
 from tracesift.pipelines.protection.writing import write_protected
+from tracesift.pipelines.sources import images
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,9 @@ def test_texts_with_groups_known_truth_and_ids_of_their_own(tmp_path):
     assert record["data"]["fingerprint"] == again.fingerprint
 
 
-def test_a_folder_of_colour_photos(tmp_path):
+@pytest.mark.parametrize("in_memory", [1 << 30, 0])
+def test_a_folder_of_colour_photos(in_memory, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "IN_MEMORY", in_memory)
     rng = np.random.default_rng(0)
     for at in range(40):
         folder = tmp_path / "photos" / f"kind/{'ab'[at % 2]}".replace("/", "-")
@@ -123,7 +126,8 @@ def test_a_folder_of_colour_photos(tmp_path):
     again = open_dataset(tmp_path / "out")
     assert again.samples["sample_id"].to_list() == dataset.samples["sample_id"].to_list()
     changed = again.samples[TRUTH_COLUMN].fill_null(value=False).to_numpy()
-    assert ((again.inputs != dataset.inputs).any(3).sum((1, 2)) == changed).all()
+    assert isinstance(dataset.inputs, images.ImageFiles) is (in_memory == 0)
+    assert ((again.inputs[:] != dataset.inputs[:]).any(3).sum((1, 2)) == changed).all()
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ZeroDivisionError])

@@ -30,6 +30,7 @@ COMMANDS = {
     "score": "stages:score",
     "report": "stages:report",
     "import": "importing:import_",
+    "protect": "protect:protect",
     "select": "subsets:select",
     "evaluate": "subsets:evaluate",
     "forget": "subsets:forget",

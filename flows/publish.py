@@ -20,7 +20,7 @@ from tracesift.flows.progress import stage, watched
 from tracesift.flows.report import MAX_ITEMS, ReportData, page_digest, render_report
 from tracesift.flows.report_tables import empty_reason, stability
 from tracesift.flows.score import diagnostics_of
-from tracesift.flows.truth import truth_of
+from tracesift.flows.truth import protection_truth, truth_of
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.flows.worklist import excerpt, worklist
 from tracesift.pipelines.bare import KIND
@@ -114,6 +114,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         "flags": flag_counts(flags),
         "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),
         "truth": truth,
+        "protection_truth": protection_truth(work.dataset, scores, flags),
         "stability": stability(data.diagnostics),
         "subsets": [_summary(row, counts) for row, counts in zip(subsets, data.subsets, strict=True)],
         "evaluations": compared(work),

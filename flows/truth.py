@@ -1,4 +1,4 @@
-"""How well detectors did where the truth is known: planted noise, or labels that a person verified."""
+"""How well detectors did where the truth is known: planted noise, protected samples, labels that a person verified."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import polars as pl
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.protection.protecting import TRUTH_COLUMN
 from tracesift.scorers.contract import find, names
 
 SIGNS = {"suspicious": 1.0, "outlier": 1.0, "hard": 1.0, "clean": -1.0, "easy": -1.0, "keep": -1.0}
@@ -38,6 +39,41 @@ def truth_of(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dic
     hits = int((joined["wrong"] & joined["flagged"]).sum())
     flagged = int(joined["flagged"].sum())
     measured = {"precision": hits / flagged if flagged else None, "recall": hits / wrong if wrong else None}
+    return {
+        "known": len(known), "wrong": wrong, "n_planted": wrong, "planted": _planted(dataset, wrong), **measured,
+        "flags": {"label_noise": measured},
+        "scorers": _detections(known, scores),
+    }  # fmt: skip
+
+
+def protection_truth(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | None:
+    """Measure every score and the `unlearnable` flag against what `tracesift protect` changed; None where unknown.
+
+    The source says so in its column `unlearnable_true`.
+
+    Returns
+    -------
+    dict
+        ``known`` and ``changed`` (counts), ``precision`` and ``recall`` of the flag (None where nothing is flagged or
+        changed; a sample that the flag cannot tell counts as not flagged), and ``scorers``: name -> auroc,
+        average_precision, precision_at_n (n = number of changed samples).
+    """
+    samples = dataset.samples
+    if samples.schema.get(TRUTH_COLUMN) != pl.Boolean:
+        return None
+    known = samples.filter((pl.col("split") == "train") & pl.col(TRUTH_COLUMN).is_not_null())
+    known = known.select("sample_id", wrong=TRUTH_COLUMN)
+    yes = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged"))["sample_id"]
+    changed, flagged = int(known["wrong"].sum()), known["sample_id"].is_in(yes.implode())
+    hits = int((known["wrong"] & flagged).sum())
+    return {
+        "known": len(known), "changed": changed, "precision": hits / int(flagged.sum()) if flagged.any() else None,
+        "recall": hits / changed if changed else None, "scorers": _detections(known, scores),
+    }  # fmt: skip
+
+
+def _detections(known: pl.DataFrame, scores: pl.DataFrame) -> dict[str, Mapping[str, float]]:
+    """Return how well each score tells the samples that are marked `wrong` from the others."""
     values = known.join(scores, on="sample_id", how="left")
     detectors = {
         name: _detection(
@@ -46,11 +82,7 @@ def truth_of(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dic
         for name in names()
         if name in values.columns and find(name).direction in SIGNS
     }
-    return {
-        "known": len(known), "wrong": wrong, "n_planted": wrong, "planted": _planted(dataset, wrong), **measured,
-        "flags": {"label_noise": measured},
-        "scorers": {name: found for name, found in detectors.items() if found is not None},
-    }  # fmt: skip
+    return {name: found for name, found in detectors.items() if found is not None}
 
 
 def _planted(dataset: Dataset, wrong: int) -> int:

@@ -116,6 +116,9 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"{truth['wrong']} of {truth['known']} known labels are wrong; "
             f"the flag's precision is {precision}, its recall {recall}"
         )
+    protected = summary.get("protection_truth")
+    if protected:
+        out.print(_of_protected(protected), soft_wrap=True)
     _print_stability(summary["stability"])
     subsets = [row for row in summary["subsets"] if row["control_of"] is None]
     print_table(
@@ -135,6 +138,19 @@ def print_summary(summary: dict[str, Any]) -> None:
 def _print_stability(found: dict[str, Any] | None) -> None:
     """Say which decisions hold whatever the seed, where several were recorded."""
     if found is None:
+def _of_protected(truth: dict[str, Any]) -> str:
+    """Say how the flag and the score did against what `tracesift protect` changed."""
+    precision, recall = (
+        "–" if truth[name] is None else f"{truth[name]:.3f}" for name in ("precision", "recall")
+    )
+    text = (
+        f"{truth['changed']} of {truth['known']} training samples are known to be made unlearnable; "
+        f"the flag's precision is {precision}, its recall {recall}"
+    )
+    score = truth["scorers"].get("residual_shortcut")
+    return text + (f", the AUROC of residual_shortcut {score['auroc']:.3f}" if score else "")
+
+
         return
     flags, pruned = found["flags"], found["pruned"]
     if flags is not None and flags["flagged_by_some_seed"]:

@@ -1,0 +1,93 @@
+"""The command `protect`: unlearnable examples out of a source, for their owner, and as data with a known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Common, Reading, checked_seed
+from tracesift.flows.parameters import check_types, settings
+from tracesift.flows.progress import say, watched
+
+
+def protect(
+    source: str,
+    /,
+    *,
+    method: str,
+    out: Path,
+    common: Common = Common(),
+    reading: Reading = Reading(),
+    share: float = 1.0,
+    eps: float | None = None,
+    seed: int = 0,
+    param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    device: str = "auto",
+) -> int:
+    """Make training samples unlearnable: small changes that a model learns in place of the content.
+
+    Writes a dataset that `tracesift curate` opens (OUT/data.parquet, ids as in the source) and the truth beside it
+    (OUT/truth/protection.json). `curate` on it measures the detectors against that truth.
+
+    Parameters
+    ----------
+    source
+        Images or texts; `tracesift curate --help` lists the forms.
+    method
+        error_min_noise_samplewise, error_min_noise_classwise, lsp, one_pixel, class_patches or bayes_error_noise
+        (experimental) for images, rare_token_trigger for texts.
+    out
+        Folder to write; a new one.
+    share
+        Share of the training samples to change, drawn by id and seed.
+    eps
+        Budget in grey levels of 255; the method's published one by default.
+    seed
+        Decides which samples are changed, and is the method's seed.
+    param
+        A setting of the method, as key=value; may be given several times.
+    device
+        Where a network of the method runs: auto, cpu, cuda, cuda:1 …
+    """
+    from tracesift.flows.commands.stages import answer
+    from tracesift.flows.work import open_source, tell
+    from tracesift.pipelines.protection.contract import find
+    from tracesift.pipelines.protection.protecting import protect as protected
+    from tracesift.pipelines.protection.writing import RECORD, check_free, write_protected
+
+    checked_seed(seed)
+    known, chosen = find(method), settings(param)
+    if eps is not None:
+        if "eps" not in known.defaults:
+            raise BadInput(f"--eps {eps}: {method} has no budget of this sort; leave it out")
+        if chosen.setdefault("eps", eps) != eps:
+            raise BadInput(f"--eps {eps} and --param eps={chosen['eps']} differ; give one of them")
+    check_types(known.function, chosen)
+    check_free(out)
+    dataset = open_source(source, reading)
+    with watched("protect") as progress:
+        made = protected(
+            dataset, method, share=share, seed=seed, settings=chosen, device=device, progress=progress
+        )
+        record = write_protected(made, out, progress=progress)
+    tell(dataset)
+    if known.experimental:
+        say(f"{method} is experimental: how well it protects is not established (docs/protection.md)")
+    if record["report"].get("reached") is False:
+        say(
+            f"the surrogate still errs on {record['report']['surrogate_error']:.1%} after {record['report']['rounds']} "
+            f"rounds, above stop_error={record['parameters']['stop_error']:g}: weak noise; allow more with "
+            f"--param rounds={2 * record['report']['rounds']}"
+        )
+    result = {
+        "data": str(out / record["data"]["file"]), "truth": str(out / RECORD), "method": method,
+        "changed": record["counts"]["changed"], "train": record["counts"]["train"],
+        "parameters": record["parameters"], "seed": seed, "report": record["report"],
+    }  # fmt: skip
+    answer(result, common)
+    if not common.json:
+        say(f"next: tracesift curate {out}")
+    return 0

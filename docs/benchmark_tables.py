@@ -207,6 +207,47 @@ def _coresets(cells: list[Cell]) -> str:
     return "Test accuracy in %, mean ± standard deviation over seeds.\n" + text
 
 
+ADVISED = {
+    "fashion": {
+        "about": "Fashion-MNIST, 10,000 images", "model": "small_cnn", "classes": 10, "imbalance": 1.0, "noise": 0.0,
+    },
+    "fashion-noisy": {
+        "about": "Fashion-MNIST, 10,000 images of which 20 % were given a wrong label, after the flagged are left out",
+        "model": "small_cnn", "classes": 10, "imbalance": 1.0, "noise": 0.2,
+    },
+    "clinc150-imbalanced": {
+        "about": "the imbalanced CLINC150, short texts", "model": "hashed_ngrams", "classes": 151, "imbalance": 4.0,
+        "noise": 0.0,
+    },
+}  # fmt: skip
+"""Settings of benchmarks/coresets.py that `tracesift advise` rests on."""
+
+
+def measured_json() -> str:
+    """Return selectors/measured.json: accuracies per selector, share and seed, as `tracesift advise` reads them.
+
+    Where labels are noisy only the rows count in which the flagged samples were left out first, as selections do.
+    """
+    cells = [
+        json.loads(path.read_text()) for path in sorted((BENCHMARKS / "results" / "coresets").glob("*.json"))
+    ]
+    settings: dict[str, Any] = {}
+    for name, facts in ADVISED.items():
+        group = [cell for cell in cells if cell["setting"] == name]
+        known: dict[str, dict[str, dict[str, float]]] = {}
+        for cell in group:
+            selector, _, first = cell["selector"].partition(", ")
+            if selector == "full" or (selector != "auto" and bool(first) != (facts["noise"] > 0)):
+                continue
+            for share, accuracy in cell["accuracy"].items():
+                known.setdefault(selector, {}).setdefault(share, {})[str(cell["seed"])] = accuracy
+        full = {str(cell["seed"]): cell["accuracy"]["100"] for cell in group if cell["selector"] == "full"}
+        if full and "random" in known:
+            sizes = {"samples": group[0]["samples"], "steps": group[0]["steps"], "seeds": len(full)}
+            settings[name] = {**facts, **sizes, "full": full, "selectors": dict(sorted(known.items()))}
+    return json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+
+
 def _dynamic(cells: list[Cell]) -> str:
     by_method: dict[str, dict[int, Cell]] = {}
     for cell in cells:

@@ -14,7 +14,7 @@ from tracesift.selectors import contract as selectors
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
-from benchmark_tables import benchmarks_page  # noqa: E402 - a neighbour, not a package
+from benchmark_tables import benchmarks_page, measured_json  # noqa: E402 - a neighbour, not a package
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def generated() -> dict[Path, str]:
         readme: between(text, "selectors", selector_table()),
         ROOT / "docs" / "methods.md": methods(),
         ROOT / "docs" / "benchmarks.md": benchmarks_page(),
+        ROOT / "selectors" / "measured.json": measured_json(),
     }
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "import": "importing:import_",
     "protect": "protect:protect",
     "select": "subsets:select",
+    "advise": "subsets:advise",
     "evaluate": "subsets:evaluate",
     "forget": "subsets:forget",
     "review": "review:review",

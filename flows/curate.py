@@ -28,6 +28,7 @@ from tracesift.flows.record import (
     record_seed,
 )
 from tracesift.flows.score import flag, score
+from tracesift.flows.situation import AUTO
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
 from tracesift.scorers.contract import find as find_scorer
@@ -102,6 +103,16 @@ def revising(run_step: RunStep, expected: Forecast) -> RunStep:
 
 def check(job: CurateJob, dataset: Dataset) -> None:
     """Refuse before anything is written what would only fail after the training."""
+    if job.choosing.selector != AUTO:
+        _check_selector(job)
+    if job.forget is not None:
+        check_known(dataset, read_ids(Path(job.forget)))
+    check_training(dataset, job.training)
+    if job.evaluate:
+        check_test(dataset)
+
+
+def _check_selector(job: CurateJob) -> None:
     selector = selectors.find(job.choosing.selector)
     if any(column.startswith("<") for column in selector.needs):
         raise BadInput(
@@ -119,11 +130,6 @@ def check(job: CurateJob, dataset: Dataset) -> None:
             f"--selector {selector.name} reads '{unscored}', which curate does not score; run it afterwards: {made_by}"
             f"tracesift score {unscored}, tracesift select {selector.name} --keep {job.choosing.keep:g}"
         )
-    if job.forget is not None:
-        check_known(dataset, read_ids(Path(job.forget)))
-    check_training(dataset, job.training)
-    if job.evaluate:
-        check_test(dataset)
 
 
 def _not_scored(selector: str) -> str | None:

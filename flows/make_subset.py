@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.selector_arrays import arrays_for, stored_rows
+from tracesift.flows.situation import AUTO, chosen
 from tracesift.flows.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.dataset import Dataset
+from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
 
 VERSION = 2
@@ -44,30 +47,47 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     # Rows, scores, flags and reviews decide, and nothing else but what was asked for.
     frame = training_frame(work)
     frame = frame.select(sorted(frame.columns))
-    versions = {name: find(name).version for name in (job.choosing.selector, "denoise", "forget_ready")}
-    asked = [vars(job.choosing), seed, requested]
+    choice = decided(work, job.choosing.selector, job.choosing.keep)
+    versions = {name: find(name).version for name in (choice.selector, "denoise", "forget_ready")}
+    asked = [vars(job.choosing), asdict(choice), seed, requested]
     key = digest([VERSION, work.dataset.fingerprint, frame.columns, frame_digest(frame), asked, versions])
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
         return done
-    params = _unscored(work, job.choosing.selector, job.choosing.keep)
+    params = {**choice.params, **_unscored(work, choice, job.choosing.keep)}
     with watched("select"):
         made = [
-            *pruned(work, job.choosing.selector, budget=job.choosing.keep, seed=seed, params=params),
+            *pruned(
+                work,
+                choice.selector,
+                budget=job.choosing.keep,
+                seed=seed,
+                params=params,
+                because=choice.because,
+            ),
             *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
             *forget_ready(work, requested, seed=seed),
         ]
-        _keep_stability(work, job, params)
+        _keep_stability(work, job, choice.selector, params)
     work.content_vectors = None  # the report does without
     return work.finish("subsets", key, {"subsets": made})
 
 
-def _keep_stability(work: Work, job: CurateJob, params: Mapping[str, Any]) -> None:
+def decided(work: Work, selector: str, keep: float | int) -> Choice:
+    """Return the selector that was asked for, or what `auto` takes, and say so."""
+    if selector != AUTO:
+        return Choice(selector=selector, because="")
+    choice = chosen(work, keep)
+    say(f"auto takes {choice.selector}: {choice.because}")
+    return choice
+
+
+def _keep_stability(work: Work, job: CurateJob, name: str, params: Mapping[str, Any]) -> None:
     """Remember how much of `pruned` stands when the seeds are drawn again, where there are several.
 
     Nothing is said of a selector that reads arrays beside the scores, which would be the same in each draw.
     """
-    runs, selector = newest_runs(work), find(job.choosing.selector)
+    runs, selector = newest_runs(work), find(name)
     columns = columns_needed(selector.name, dict(params))
     if len(runs) < 2 or selector.arrays or not columns:
         return
@@ -106,16 +126,16 @@ def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:
     )
 
 
-def _unscored(work: Work, selector: str, share: float) -> dict[str, Any]:
+def _unscored(work: Work, choice: Choice, share: float) -> dict[str, Any]:
     """Keep the samples that the selector's score says nothing of, where there are any, and say so.
 
     A class without validation samples has no CLD, and diverged samples have no margin: neither is a reason to
     leave them out. `tracesift select` asks instead.
     """
-    if "nulls" not in find(selector).defaults:
+    if "nulls" not in find(choice.selector).defaults:
         return {}
     frame = training_frame(work)
-    columns = [name for name in columns_needed(selector, {}) if name in frame.columns]
+    columns = [name for name in columns_needed(choice.selector, choice.params) if name in frame.columns]
     missing = frame.filter(
         pl.any_horizontal(pl.col(name).is_null() | pl.col(name).is_nan() for name in columns)
     )
@@ -145,6 +165,7 @@ def pruned(
     params: Mapping[str, Any] | None = None,
     embedding: str | None = None,
     source: str | None = None,
+    because: str = "",
 ) -> list[dict[str, Any]]:
     """Select from the samples that are neither flagged nor excluded, and make the controls.
 
@@ -159,15 +180,20 @@ def pruned(
     source
         Name of a subset, such as ``"denoised"``: select from what it trains on, with its labels and weights, whatever
         is flagged, since it has decided that already.
+    because
+        Why `auto` took this selector, where it did; the manifest says it.
     """
     stage(name)
     params = dict(params or {})
-    frame, sources = training_frame(work, where), {}
+    frame = training_frame(work, where)
+    sources: dict[str, Any] = {}
     if source is not None:
         frame, made_of = among(work, frame, source)
         sources["from"] = made_of
         if not frame["eligible"].any():
             raise BadInput(f"--from {source}: none of its samples fits --where {where}; ask for others")
+    if because:
+        sources |= {"chosen_by": AUTO, "because": because}
     facts = find(selector)
     flagged = is_flagged() if source is None else pl.lit(value=False)
     out = frame.filter(flagged | ~pl.col("eligible"))

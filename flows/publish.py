@@ -208,12 +208,14 @@ def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
         "by_role": dict(members.group_by("role").len().sort("role").iter_rows()),
         "by_label": dict(kept.group_by("label").len().sort("label").iter_rows()),
     }
-    return {**row, "counts": counts}
+    told = ("chosen_by", "because")
+    params = {key: value for key, value in row["params"].items() if key not in told}
+    return {**row, "params": params, "because": row["params"].get("because"), "counts": counts}
 
 
 def _summary(row: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
     roles = ", ".join(f"{count} {role}" for role, count in counted["counts"]["by_role"].items())
     return {
         "name": row["name"], "version": row["version"], "selector": row["selector"], "members": roles,
-        "control_of": row["control_of"], "manifest": row["manifest_path"],
+        "because": counted["because"], "control_of": row["control_of"], "manifest": row["manifest_path"],
     }  # fmt: skip

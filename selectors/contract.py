@@ -13,6 +13,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -212,6 +213,7 @@ def select(
     return _checked_result(facts, frame, result, arguments.get("size"))
 
 
+@cache
 def _found() -> dict[str, Selector]:
     """Import every file beside this one and return the selectors among them, by id."""
     found: dict[str, Selector] = {}

@@ -126,6 +126,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         title="\nSubsets",
     )
     out.print("each with the controls <name>-random and <name>-random-balanced")
+    for row in subsets:
+        if row["because"]:
+            out.print(f"{row['name']}: auto took {row['selector']}: {row['because']}", soft_wrap=True)
     if summary["evaluations"]:
         print_table(summary["evaluations"], title="\nRetrained (test accuracy, same number of steps)")
     workspace = Path(summary["report"]).parent
@@ -135,9 +138,6 @@ def print_summary(summary: dict[str, Any]) -> None:
     out.print(f"explain    tracesift why SAMPLE_ID --workspace {workspace}")
 
 
-def _print_stability(found: dict[str, Any] | None) -> None:
-    """Say which decisions hold whatever the seed, where several were recorded."""
-    if found is None:
 def _of_protected(truth: dict[str, Any]) -> str:
     """Say how the flag and the score did against what `tracesift protect` changed."""
     precision, recall = (
@@ -151,6 +151,9 @@ def _of_protected(truth: dict[str, Any]) -> str:
     return text + (f", the AUROC of residual_shortcut {score['auroc']:.3f}" if score else "")
 
 
+def _print_stability(found: dict[str, Any] | None) -> None:
+    """Say which decisions hold whatever the seed, where several were recorded."""
+    if found is None:
         return
     flags, pruned = found["flags"], found["pruned"]
     if flags is not None and flags["flagged_by_some_seed"]:

@@ -1,9 +1,9 @@
-"""Commands that make subsets and say what they are worth: `select`, `forget`, `evaluate`."""
+"""Commands that make subsets and say what they are worth: `select`, `forget`, `advise`, `evaluate`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -11,7 +11,10 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Training, checked_seed
 from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.progress import watched
-from tracesift.flows.show import print_json, print_table
+from tracesift.flows.show import console, print_json, print_table
+
+if TYPE_CHECKING:
+    from tracesift.flows.work import Work
 
 Repeated = Parameter(negative="")
 
@@ -35,7 +38,7 @@ def select(
     Parameters
     ----------
     selector
-        How to choose; `tracesift selectors` lists them.
+        How to choose; `tracesift selectors` lists them, and auto takes one by what is known (`tracesift advise`).
     keep
         Share of the training samples to keep.
     count
@@ -58,14 +61,19 @@ def select(
     """
     from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.make_subset import denoised, forget_ready, pruned
+    from tracesift.flows.situation import AUTO
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
     work = existing(common.workspace)
     checked_seed(seed)
-    facts = find(selector)
     if keep is not None and count is not None:
         raise BadInput("give --keep or --count, not both")
+    chosen = settings(param)
+    called, because = selector.replace("_", "-"), ""
+    if selector == AUTO:
+        selector, chosen, because = _auto(work, keep if count is None else count, chosen, from_)
+    facts = find(selector)
     if facts.budget and keep is None and count is None:
         raise BadInput(f"{selector} needs a size: --keep 0.3 for a share, or --count 500")
     if not facts.budget and (keep is not None or count is not None):
@@ -76,9 +84,8 @@ def select(
         raise BadInput(f"--keep {keep}: a share in (0, 1], such as 0.3; --count takes a number of samples")
     if count is not None and count < 1:
         raise BadInput(f"--count {count}: at least 1")
-    called = selector.replace("_", "-") if name is None else name
+    called = called if name is None else name
     _check_name(called)
-    chosen = settings(param)
     check_types(facts.function, chosen)
     if selector == "forget_ready" and where is not None:
         raise BadInput(
@@ -101,7 +108,7 @@ def select(
             vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None
             made = pruned(
                 work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen,
-                embedding=embedding, source=from_,
+                embedding=embedding, source=from_, because=because,
             )  # fmt: skip
             if vectors is not None:
                 tell_duplicates(work, vectors, chosen, seed)
@@ -164,6 +171,90 @@ def forget(
     return 0
 
 
+def advise(*, common: Common = Common(), keep: Annotated[tuple[float, ...], Repeated] = ()) -> int:
+    """Say which selector `auto` takes at which size and why, and what every other was worth where it was measured.
+
+    Parameters
+    ----------
+    keep
+        Share of the training samples to keep; may be given several times. 0.7, 0.5, 0.3, 0.2 and 0.1 by default.
+    """
+    from tracesift.flows.advise import SHARES
+    from tracesift.flows.advise import advise as advised
+    from tracesift.flows.work import existing
+
+    known = advised(existing(common.workspace), keep or SHARES)
+    if common.json:
+        print_json(known)
+    else:
+        _tell_advice(known)
+    return 0
+
+
+def _tell_advice(known: dict[str, Any]) -> None:
+    """Print advice: what is known, the choice per share, what to expect, and where that was measured."""
+    out, data, setting = console(), known["dataset"], known["setting"]
+    flagged = data["samples"] - data["unflagged"]
+    out.print(
+        f"{data['name']}: {data['samples']:,} training samples, {data['classes']} classes, the largest "
+        f"{data['imbalance']:.3g} times the smallest; about {data['noise']:.1%} of the labels wrong; {flagged:,} are "
+        "flagged and left out before anything is selected",
+        soft_wrap=True,
+    )
+    print_table(
+        [
+            {"keep": f"{row['keep']:.0%}", "auto takes": _with_params(row), "because": row["because"]}
+            for row in known["choices"]
+        ],
+        title="\nWhat `--selector auto` takes",
+        widest=300,
+    )
+    anchor = known["everything"]
+    print_table(_expected_rows(known["expected"]), title="\nWhat to expect of each: " + (
+        "points of accuracy above as many random samples" if anchor is None
+        else "accuracy in %, and points above as many random samples"
+    ))  # fmt: skip
+    out.print(
+        f"Measured on {setting['about']}: {setting['samples']:,} samples, {setting['classes']} classes, model "
+        f"{setting['model']}, {setting['steps']} steps, {setting['seeds']} seeds (docs/benchmarks.md). "
+        + (
+            ""
+            if anchor is None
+            else f"The accuracy is what each retained there, times {anchor['accuracy']:.1%}, that of training on "
+            f"everything here ({anchor['of']}). "
+        )
+        + "Other data may order them otherwise: `tracesift select` some and `tracesift evaluate` them here.",
+        soft_wrap=True,
+    )
+    if known["here"]:
+        print_table(known["here"], title="\nMeasured in this workspace (test accuracy)")
+
+
+def _with_params(row: dict[str, Any]) -> str:
+    """Return a choice as it would be typed."""
+    return " ".join([row["selector"], *(f"{key}={value}" for key, value in row["params"].items())])
+
+
+def _expected_rows(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return a row per selector and a column per share, in the order of their mean."""
+    shares = sorted({row["keep"] for row in rows}, reverse=True)
+    by_name: dict[str, dict[float, dict[str, Any]]] = {}
+    for row in rows:
+        by_name.setdefault(row["selector"], {})[row["keep"]] = row
+
+    def told(row: dict[str, Any] | None) -> str:
+        if row is None:
+            return "–"
+        points = f"{row['points']:+.1f}" + ("" if row["spread"] is None else f" ± {row['spread']:.1f}")
+        return points if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} ({points})"
+
+    best = sorted(by_name, key=lambda name: -sum(row["points"] for row in by_name[name].values()))
+    return [
+        {"selector": name, **{f"kept {share:.0%}": told(by_name[name].get(share)) for share in shares}}
+        for name in best
+    ]
+
+
 def evaluate(
     *names: str,
     common: Common = Common(),
@@ -196,6 +287,24 @@ def evaluate(
     else:
         print_table(rows, title="Retrained on each subset (test accuracy, the same number of steps)")
     return 0
+
+
+def _auto(
+    work: Work, keep: float | int | None, params: dict[str, Any], source: str | None
+) -> tuple[str, dict[str, Any], str]:
+    """Return selector, parameters and reason that `auto` stands for."""
+    from tracesift.flows.make_subset import decided
+    from tracesift.flows.situation import AUTO
+    from tracesift.selectors.contract import find
+
+    if params:
+        raise BadInput(f"--param: {AUTO} sets the parameters; name the selector to set them yourself")
+    if keep is None:
+        raise BadInput(f"{AUTO} needs a size: --keep 0.3 for a share, or --count 500")
+    choice = decided(work, AUTO, keep)
+    # What a subset relabelled has no score under its new label, and was found right: it is kept.
+    unscored = {"nulls": "keep"} if source is not None and "nulls" in find(choice.selector).defaults else {}
+    return choice.selector, {**choice.params, **unscored}, choice.because
 
 
 def _check_name(name: str) -> None:

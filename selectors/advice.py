@@ -1,0 +1,199 @@
+"""Which selector to take: rules over what is known of the samples, and what each selector was worth where measured.
+
+The rules are written down with their reasons in docs/selecting.md. They were read off the tables of coresets in
+docs/benchmarks.md, whose accuracies lie in measured.json beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from tracesift.selectors.contract import columns_needed, find
+
+MEASURED = Path(__file__).with_name("measured.json")
+NOISY = 0.03
+"""Share of wrong labels from which a set counts as noisy: what detectors overlook then decides among the hard."""
+UNEVEN = 3.0
+"""Largest over smallest class from which classes count as uneven."""
+FEW = 25
+"""Kept samples per class below which features decide, and not difficulty."""
+VERY_FEW = 10
+"""Kept samples per class below which samples must be typical."""
+HALF = 0.4
+"""Kept share from which hard samples are worth more than a mixture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What is known before a selection."""
+
+    samples: int
+    """Training samples."""
+    unflagged: int
+    """Those that no flag speaks against; the others are left out before anything is selected."""
+    kept: int
+    """How many shall be kept."""
+    classes: int
+    imbalance: float
+    """Size of the largest class over that of the smallest."""
+    noise: float
+    """Estimated share of wrong labels; 0 where nothing speaks for noise."""
+    columns: frozenset[str]
+    """Scores that are there for every sample."""
+    embedded: bool
+    """Whether there are features to compare samples by."""
+
+    @property
+    def share(self) -> float:
+        """The share of the training samples that is kept."""
+        return self.kept / self.samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A selector with its parameters, and why it was taken."""
+
+    selector: str
+    because: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a selector's subset was worth where it was measured."""
+
+    selector: str
+    """Name and first parameter, such as ``top_k el2n``."""
+    retained: float
+    """Accuracy over that of training on everything, mean over seeds."""
+    points: float
+    """Accuracy minus that of as many random samples, in percentage points, mean over seeds."""
+    spread: float | None
+    """Standard deviation of the points over seeds; None for one seed."""
+    seeds: int
+
+
+@cache
+def measured() -> dict[str, Any]:
+    """Return the accuracies that the rules rest on: setting -> facts and ``selectors`` -> share -> one per seed."""
+    known: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return known
+
+
+def nearest_setting(situation: Situation) -> str:
+    """Return the measured setting that is most like a situation: in noise, then in the evenness of its classes.
+
+    Where several are as like, the one whose samples per class at the same share are nearest.
+    """
+
+    def unlike(name: str) -> tuple[bool, bool, float]:
+        facts = measured()[name]
+        per_class = facts["samples"] / facts["classes"]
+        ratio = situation.samples / situation.classes / per_class
+        return (
+            (facts["noise"] >= NOISY) != (situation.noise >= NOISY),
+            (facts["imbalance"] >= UNEVEN) != (situation.imbalance >= UNEVEN),
+            max(ratio, 1 / ratio),
+        )
+
+    return min(sorted(measured()), key=unlike)
+
+
+def expected(setting: str, share: float) -> list[Expected]:
+    """Return what each selector was worth in a measured setting at a share, best first.
+
+    Parameters
+    ----------
+    setting
+        A name in `measured`.
+    share
+        Kept, in (0, 1]; between measured shares it is interpolated, and outside of them nothing is returned.
+    """
+    facts = measured()[setting]
+    full = facts["full"]
+    rows = []
+    for name, by_share in facts["selectors"].items():
+        each = _at(by_share, share)
+        beside = _at(facts["selectors"]["random"], share)
+        if each is None or beside is None:
+            continue
+        seeds = sorted(set(each) & set(beside) & set(full))
+        points = [100 * (each[seed] - beside[seed]) for seed in seeds]
+        rows.append(
+            Expected(
+                selector=name,
+                retained=mean(each[seed] / full[seed] for seed in seeds),
+                points=mean(points),
+                spread=stdev(points) if len(points) > 1 else None,
+                seeds=len(seeds),
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.points, row.selector))
+
+
+def _at(by_share: Mapping[str, Mapping[str, float]], share: float) -> dict[str, float] | None:
+    """Return the accuracy per seed at a share, on the line between the two measured shares around it."""
+    known = sorted(int(text) / 100 for text in by_share)
+    if not known[0] <= share <= known[-1]:
+        return None
+    above = next(value for value in known if value >= share)
+    below = max(value for value in known if value <= share)
+    part = 0.0 if above == below else (share - below) / (above - below)
+    low, high = (by_share[str(round(100 * value))] for value in (below, above))
+    return {seed: (1 - part) * low[seed] + part * high[seed] for seed in low if seed in high}
+
+
+def choose(situation: Situation) -> Choice:
+    """Return the selector to take, by the rules of docs/selecting.md: the first that applies and can be followed."""
+    for choice in _rules(situation):
+        facts = find(choice.selector)
+        wanted = set(columns_needed(choice.selector, choice.params))
+        if wanted <= situation.columns and (situation.embedded or not facts.arrays):
+            return choice
+    return Choice(
+        selector="random_balanced",
+        because="neither scores nor features are known of every sample; record the dataset to choose by more",
+    )
+
+
+def _rules(situation: Situation) -> Iterator[Choice]:
+    """Yield what to take, the best first; the next follows where its scores or features are missing."""
+    share, per_class = situation.share, situation.kept / situation.classes
+    noisy = situation.noise >= NOISY
+    labels = f"about {situation.noise:.0%} of the labels are wrong" if noisy else "the labels look clean"
+    if situation.kept > situation.unflagged:
+        yield Choice(
+            selector="top_k",
+            params={"score": "aum"},
+            because=f"{situation.kept} are to be kept and only {situation.unflagged} are not flagged, so the least "
+            "suspicious of the flagged come in as well",
+        )
+    if per_class < FEW:
+        few = f"{per_class:.3g} samples per class are kept: few samples must stand for all the others"
+        if per_class >= VERY_FEW and not noisy:
+            yield Choice(
+                selector="k_center_greedy", because=f"{few}, and with clean labels the far ones count too"
+            )
+        yield Choice(selector="facility_location", because=f"{few}, so they are picked from where many lie")
+        yield Choice(selector="random_balanced", because=f"{few}, and there are no features to pick them by")
+    if noisy:
+        yield Choice(
+            selector="dual",
+            because=f"{labels}; some are never found and lie among the hardest samples, which its sampling shuns the "
+            "more, the less is kept",
+        )
+    if share >= HALF:
+        yield Choice(
+            selector="dual",
+            because=f"{labels} and {share:.0%} are kept: the easiest samples are the ones to do without",
+        )
+    yield Choice(
+        selector="ccs",
+        because=f"{labels} and {share:.0%} are kept: samples of every difficulty are needed, but for the hardest",
+    )

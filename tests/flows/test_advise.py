@@ -1,0 +1,102 @@
+"""`--selector auto` and `tracesift advise`: one choice in both, with its reason where people look for it."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tracesift.catalog.manifest import read_manifest
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+
+
+@pytest.fixture
+def call(place, capsys):
+    """A function: run a command in the workspace and return its JSON document."""
+
+    def words(*given):
+        capsys.readouterr()
+        assert run([*map(str, given), "--json", "--workspace", "w"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return words
+
+
+def flag(share):
+    """Flag as mislabeled the samples with the lowest margins."""
+    catalog = Catalog("w")
+    rows = catalog.query(
+        "SELECT sample_id, label, aum FROM sample_scores WHERE split = 'train' ORDER BY aum, 1"
+    )
+    wrong = rows["sample_id"][: round(share * len(rows))].to_list()
+    flags = rows.select("sample_id", flagged=pl.col("sample_id").is_in(wrong), reason=pl.lit("told"))
+    newest = catalog.newest_run()
+    catalog.put_flags(newest["run_id"], newest["dataset_id"], "label_noise", flags)
+    return wrong
+
+
+def test_advice_and_selection_make_the_same_choice(call):
+    told = call("advise", "--keep", 0.5)["choices"][0]
+    made = call("select", "auto", "--keep", 0.5)
+    assert made["selector"] == told["selector"]
+    assert (made["name"], made["keep"]) == ("auto", told["kept"])
+    manifest = read_manifest("w/manifests/auto/manifest.json").selector
+    assert manifest.params["chosen_by"] == "auto"
+    assert manifest.params["because"] == told["because"]
+    assert [control["control_of"] for control in made["controls"]] == ["auto", "auto"]
+    assert "because" not in read_manifest("w/manifests/auto-random/manifest.json").selector.params
+
+
+def test_the_choice_follows_what_is_known(call):
+    assert call("advise", "--keep", 0.9)["dataset"]["noise"] == 0
+    flag(0.4)
+    known = call("advise", "--keep", 0.9, "--keep", 0.4)
+    assert known["dataset"]["unflagged"] == 29
+    assert known["dataset"]["noise"] == pytest.approx(19 / 48)
+    above, below = known["choices"]
+    assert above["selector"] == "top_k"
+    assert "29" in above["because"]
+    assert below["selector"] != "top_k"
+    assert known["setting"]["noise"] > 0
+
+
+def test_more_than_is_unflagged_leaves_out_the_most_suspicious(call):
+    wrong = flag(0.4)
+    call("select", "auto", "--keep", 0.9, "--name", "most")
+    members = pl.read_parquet("w/manifests/most/members.parquet")
+    assert sorted(members.filter(pl.col("role") == "drop")["sample_id"]) == sorted(wrong[:5])
+
+
+def test_curate_takes_auto_once(place, capsys):
+    words = ["curate", "good.csv", "--workspace", "w", "--epochs", "3", "--folds", "2", "--threads", "1",
+             "--selector", "auto", "--keep", "0.4"]  # fmt: skip
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "pruned: auto took" in said.out
+    pruned = read_manifest("w/manifests/pruned/manifest.json")
+    assert pruned.selector.params["chosen_by"] == "auto"
+    page = Path("w/report.html").read_text(encoding="utf-8")
+    assert f"<code>auto</code> took <code>{pruned.selector.name}</code>" in page
+    assert run(words) == 0
+    assert read_manifest("w/manifests/pruned/manifest.json").version == pruned.version
+
+
+def test_for_people_the_basis_is_said(place, capsys):
+    assert run(["advise", "--workspace", "w"]) == 0
+    said = capsys.readouterr().out
+    for word in ("auto takes", "Measured on", "seeds", "times", "random_balanced", "kept 10%"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["select", "auto"], "needs a size"),
+        (["select", "auto", "--keep", "0.5", "--param", "score=aum"], "name the selector"),
+        (["advise", "--keep", "1.5"], "a share in (0, 1]"),
+    ],
+)
+def test_what_auto_cannot_be_asked(words, said, place, capsys):
+    assert run([*words, "--workspace", "w"]) == 2
+    assert said in capsys.readouterr().err

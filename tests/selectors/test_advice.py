@@ -1,0 +1,121 @@
+"""What `auto` takes, and what is said to expect of each selector."""
+
+import itertools
+import json
+
+import pytest
+
+from tracesift.selectors import advice
+from tracesift.selectors.advice import Situation, choose, expected, nearest_setting
+from tracesift.selectors.contract import columns_needed, find
+
+SCORES = frozenset(
+    {"aum", "aum_prob_sum", "el2n", "dual", "cld", "cartography_confidence", "cartography_variability",
+     "forgetting_events"}
+)  # fmt: skip
+
+
+def situation(**facts):
+    usual = {
+        "samples": 10_000, "unflagged": 10_000, "kept": 5_000, "classes": 10, "imbalance": 1.1, "noise": 0.0,
+        "columns": SCORES, "embedded": True,
+    }  # fmt: skip
+    return Situation(**{**usual, **facts})
+
+
+TABLE = {
+    "plain": {
+        "samples": 1000, "classes": 10, "imbalance": 1.0, "noise": 0.0, "full": {"0": 0.8, "1": 1.0},
+        "selectors": {
+            "random": {"10": {"0": 0.4, "1": 0.5}, "50": {"0": 0.6, "1": 0.9}},
+            "better": {"10": {"0": 0.5, "1": 0.5}, "50": {"0": 0.7, "1": 1.0}},
+            "once": {"10": {"0": 0.2}, "50": {"0": 0.4}},
+        },
+    },
+    "dirty": {"samples": 1000, "classes": 10, "imbalance": 1.0, "noise": 0.2},
+    "uneven": {"samples": 1000, "classes": 10, "imbalance": 8.0, "noise": 0.0},
+    "large": {"samples": 100_000, "classes": 10, "imbalance": 1.0, "noise": 0.0},
+}  # fmt: skip
+
+
+@pytest.fixture
+def table(monkeypatch):
+    monkeypatch.setattr(advice, "measured", lambda: TABLE)
+
+
+def test_what_to_expect_is_the_mean_over_the_seeds_of_both(table):
+    better, random, once = expected("plain", 0.5)
+    assert (better.selector, random.selector, once.selector) == ("better", "random", "once")
+    assert better.points == pytest.approx(10)
+    assert better.spread == pytest.approx(0, abs=1e-9)
+    assert better.retained == pytest.approx((0.7 / 0.8 + 1.0) / 2)
+    assert (random.points, better.seeds) == (0, 2)
+    assert once.points == pytest.approx(-20)
+    assert (once.seeds, once.spread) == (1, None)
+
+
+def test_between_measured_shares_lies_a_line(table):
+    better = expected("plain", 0.2)[0]
+    assert better.points == pytest.approx(((0.55 - 0.45) + (0.625 - 0.6)) / 2 * 100)
+
+
+def test_outside_of_what_was_measured_nothing_is_expected(table):
+    assert expected("plain", 0.05) == []
+    assert expected("plain", 0.7) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "setting"),
+    [
+        ({"samples": 2_000}, "plain"),
+        ({"samples": 60_000}, "large"),
+        ({"noise": 0.1}, "dirty"),
+        ({"noise": 0.01}, "large"),
+        ({"imbalance": 20.0}, "uneven"),
+        ({"imbalance": 20.0, "noise": 0.3}, "dirty"),
+    ],
+)
+def test_the_nearest_setting_is_alike_in_noise_first(table, facts, setting):
+    assert nearest_setting(situation(**facts)) == setting
+
+
+EVERY = [
+    situation(
+        samples=samples, unflagged=round(samples * (1 - noise)), kept=max(1, round(share * samples)),
+        classes=classes, imbalance=imbalance, noise=noise, columns=columns, embedded=embedded,
+    )
+    for samples, share, classes, imbalance, noise, columns, embedded in itertools.product(
+        (20, 1_000, 60_000), (1.0, 0.7, 0.5, 0.3, 0.1, 0.01), (2, 10, 1000), (1.0, 100.0),
+        (0.0, 0.02, 0.2, 0.6), (SCORES, frozenset({"el2n"}), frozenset()), (True, False),
+    )
+]  # fmt: skip
+
+
+def test_whatever_is_known_the_choice_can_be_made_with_it():
+    for known in EVERY:
+        choice = choose(known)
+        facts = find(choice.selector)
+        assert facts.budget
+        assert not facts.experimental
+        assert set(choice.params) <= set(facts.defaults)
+        assert set(columns_needed(choice.selector, choice.params)) <= known.columns, (known, choice)
+        assert known.embedded or not facts.arrays, (known, choice)
+        assert choice.because
+
+
+def test_more_than_is_unflagged_means_keeping_the_least_suspicious():
+    choice = choose(situation(unflagged=4_000, kept=5_000, noise=0.6))
+    assert (choice.selector, choice.params) == ("top_k", {"score": "aum"})
+    assert "4000" in choice.because
+
+
+def test_the_table_that_is_shipped_holds_what_is_read_of_it():
+    shipped = json.loads(advice.MEASURED.read_text())
+    assert {"fashion", "clinc150-imbalanced"} <= set(shipped)
+    for name, facts in shipped.items():
+        assert {"about", "model", "classes", "imbalance", "noise", "samples", "steps", "seeds"} <= set(facts)
+        for share in (0.7, 0.5, 0.3, 0.2, 0.1):
+            rows = {row.selector: row for row in expected(name, share)}
+            assert rows["random"].points == 0
+            assert 0 < rows["random"].retained < 1.1
+            assert {"random_balanced", "ccs", "dual"} <= set(rows)

@@ -126,7 +126,12 @@ def cleaned(select):
         suggestion=pl.col("label").replace(other),
     )  # fmt: skip
     catalog.put_flags(catalog.newest_run()["run_id"], rows["dataset_id"][0], "label_noise", flags)
-    by_flag = ("--param", "mode=relabel", "--param", "certainty=nowhere")  # the confidence of the flag decides
+    by_flag = (
+        "--param",
+        "mode=relabel",
+        "--param",
+        "certainty=nowhere",
+    )  # the confidence of the flag decides
     select("denoise", *by_flag, "--name", "clean")
     assert members("clean").filter(pl.col("role") == "relabel")["sample_id"].to_list() == wrong[:2]
     select("denoise", "--param", "mode=drop", "--param", "max_drop=0.5", "--name", "dropped")

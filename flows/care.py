@@ -35,7 +35,7 @@ REQUIRED = {
 """Distribution to what needs it."""
 
 OPTIONAL = {
-    "transformers": "text models hf:NAME, the Trainer mixin",
+    "transformers": "text models hf_classifier:NAME, the Trainer mixin",
     "lightning": "the Lightning callback",
     "pandas": "pandas frames as sources",
 }

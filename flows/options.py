@@ -114,7 +114,8 @@ class Training:
     __pydantic_config__ = FORM
 
     model: str = "auto"
-    """linear, mlp, small_cnn, resnet18, hashed_ngrams, hf:NAME, your own module:function, or auto by the data."""
+    """linear, mlp, small_cnn, resnet18, hashed_ngrams, hf_classifier:NAME, your own module:function, or auto by the
+    data."""
     epochs: int | None = None
     """Epochs; the model's recipe decides when not given."""
     seeds: int = 1

@@ -229,15 +229,15 @@ def user_ids(values: pl.Series, where: str, mixed: str | None = None) -> list[st
     if len(missing):
         rows = ", ".join(str(row + 1) for row in missing.head(5))
         raise BadInput(
-            f"{where}: id column '{name}' is empty in {len(missing)} rows (first: {rows}, counted from 1); "
-            "fill it, or give id='content-hash' (--id content-hash)"
+            f"{where}: id column '{name}' is empty in {len(missing)} row{'s' * (len(missing) > 1)} (first: {rows}, "
+            "counted from 1); fill it, or give id='content-hash' (--id content-hash)"
         )
     doubled = text.filter(text.is_duplicated()).unique().sort()
     if len(doubled):
         first = ", ".join(f"'{value}'" for value in doubled.head(3))
         raise BadInput(
-            f"{where}: id column '{name}' holds {len(doubled)} ids more than once (first: {first}); make "
-            "them unique over all splits, or give id='content-hash' (--id content-hash)"
+            f"{where}: id column '{name}' holds {len(doubled)} id{'s' * (len(doubled) > 1)} more than once "
+            f"(first: {first}); make them unique over all splits, or give id='content-hash' (--id content-hash)"
         )
     return text.to_list()
 

@@ -156,6 +156,12 @@ def find(name: str, kind: str) -> Model:
     return model
 
 
+def _typed() -> list[str]:
+    """Return the names as a user types them: those that need an argument with it, ``hf_classifier:NAME``."""
+    takes = {stem: len(inspect.signature(getattr(_module(stem), stem)).parameters) for stem in names()}
+    return [f"{stem}:NAME" if count > 2 else stem for stem, count in takes.items()]
+
+
 def _module(stem: str) -> ModuleType:
     return importlib.import_module(f"tracesift.pipelines.models.{stem}")
 
@@ -164,7 +170,7 @@ def _users_own(name: str) -> Model:
     module_name, _, function_name = name.partition(":")
     if not function_name:
         raise UnknownName(
-            f"no model {name!r}{nearest(name, names())}; known: {', '.join(names())}, "
+            f"no model {name!r}{nearest(name, names())}; known: {', '.join(_typed())}, "
             "or your own module:function"
         )
     try:

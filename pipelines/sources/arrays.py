@@ -32,7 +32,7 @@ def as_images(x: np.ndarray, where: str) -> tuple[np.ndarray, list[str]]:
         if x.shape[3] in likely:
             return x, []
         if x.shape[1] in likely:
-            note = f"{where}: the channels of the images stand first."
+            note = f"in {where}, the channels of the images stand first."
             return np.ascontiguousarray(x.transpose(0, 2, 3, 1)), [note]
     raise BadInput(
         f"{where}: images of shape {x.shape} have no axis of 1 to 4 channels; (N, H, W, C) is needed"

@@ -27,9 +27,9 @@ def groups(table: pl.DataFrame, columns: Columns, where: str) -> list[str] | Non
     if columns.group is None:
         return None
     group = identity.canonical_column(table[columns.group])
-    if group.null_count():
+    if empty := group.null_count():
         raise BadInput(
-            f"{where}: group column '{columns.group}' is empty in {group.null_count()} rows; fill it"
+            f"{where}: group column '{columns.group}' is empty in {empty} row{'s' * (empty > 1)}; fill it"
         )
     return group.to_list()
 
@@ -84,14 +84,22 @@ def findings(samples: pl.DataFrame) -> list[str]:
     )
     repeats = by_content.filter(pl.col("copies") > 1)
     if extra := int((repeats["copies"] - 1).sum()):
-        notes.append(f"{extra} samples repeat the exact input of another.")
-    for column, what in (("splits", "stand in more than one split"), ("labels", "carry different labels")):
+        notes.append(
+            f"{extra} {'sample repeats' if extra == 1 else 'samples repeat'} the exact input of another."
+        )
+    for column, one, several in (
+        ("splits", "input stands in more than one split", "inputs stand in more than one split"),
+        ("labels", "input carries different labels", "inputs carry different labels"),
+    ):
         found = repeats.filter(pl.col(column) > 1)["sample_id"].sort()
         if len(found):
-            notes.append(f"{len(found)} repeated inputs {what} (first: {', '.join(found.head(5))}).")
+            told = f"{len(found)} repeated {one if len(found) == 1 else several}"
+            notes.append(f"{told} (first: {', '.join(found.head(5))}).")
     for split in SPLITS:
         absent = sorted(set(samples["label"]) - set(samples.filter(pl.col("split") == split)["label"]))
         if absent:
             shown = ", ".join(f"'{label}'" for label in absent[:5]) + (", ..." if len(absent) > 5 else "")
-            notes.append(f"{len(absent)} classes have no {split} sample: {shown}.")
+            notes.append(
+                f"{len(absent)} {'class has' if len(absent) == 1 else 'classes have'} no {split} sample: {shown}."
+            )
     return notes

@@ -78,7 +78,9 @@ def _parse(
         reason = error
     plain = _rows(text, delimiter, blanks=blanks, quoted=False)
     if len({len(row) for _, row in plain}) == 1:
-        return plain, [f"{path.name}: quotes are taken as plain characters, for they do not pair ({reason})."]
+        return plain, [
+            f"in {path.name}, quotes are taken as plain characters, for they do not pair ({reason})."
+        ]
     raise BadInput(
         f"{path}: cannot be read as delimited text ({reason}); look for a quote that is not closed"
     )
@@ -96,7 +98,7 @@ def read_delimited(
     if delimiter is None:
         delimiter = DELIMITERS["tsv"] if kind == "tsv" else sniff_delimiter(text)
         if kind == "csv" and delimiter != ",":
-            notes.append(f"{path.name}: the delimiter is {delimiter!r}.")
+            notes.append(f"the delimiter of {path.name} is {delimiter!r}.")
     delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
     if len(delimiter) != 1:
         raise BadInput(f"a delimiter is one character, not {delimiter!r} (--delimiter)")
@@ -106,15 +108,15 @@ def read_delimited(
     notes += found
     if blanks:
         rows = [(line, [value.strip() for value in row]) for line, row in rows]
-        notes.append(f"{path.name}: blanks around names and values are stripped.")
+        notes.append(f"in {path.name}, blanks around names and values are stripped.")
     (_, header), body = rows[0], rows[1:]
     check_header(path, header)
     ragged = [(line, len(row)) for line, row in body if len(row) != len(header)]
     if ragged:
         line, width = ragged[0]
         raise BadInput(
-            f"{path}: line {line} has {width} fields where the header has {len(header)} "
-            f"({len(ragged)} such lines); mend the file or give --delimiter"
+            f"{path}: line {line} has {width} field{'s' * (width > 1)} where the header has {len(header)} "
+            f"({len(ragged)} such line{'s' * (len(ragged) > 1)}); mend the file or give --delimiter"
         )
     columns = zip(*(row for _, row in body), strict=True) if body else [()] * len(header)
     data = {name: [value or None for value in values] for name, values in zip(header, columns, strict=True)}

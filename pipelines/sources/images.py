@@ -207,7 +207,8 @@ def decode(listed: ImageList, names: Sequence[str], *, on_error: str) -> Decoded
     whole = [result for result in results if not isinstance(result, str)]
     if bad:
         notes.append(
-            f"{len(bad)} unreadable image files are left out: {', '.join(name for name, _ in bad[:5])}."
+            f"{len(bad)} unreadable image {'file is' if len(bad) == 1 else 'files are'} left out: "
+            f"{', '.join(name for name, _ in bad[:5])}."
         )
     originals = ImageFiles(tuple(file for file, keep in zip(listed.files, kept, strict=True) if keep), shape)
     pixels: np.ndarray | ImageFiles = originals

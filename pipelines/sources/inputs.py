@@ -110,7 +110,7 @@ def _texts(values: pl.Series, where: str) -> tuple[list[str], tuple[str, ...]]:
         )
     text = values if values.dtype == pl.String else identity.canonical_column(values)
     empty = int((text.fill_null("").str.len_bytes() == 0).sum())
-    notes = (f"text column '{values.name}' is empty in {empty} rows.",) if empty else ()
+    notes = (f"text column '{values.name}' is empty in {empty} row{'s' * (empty > 1)}.",) if empty else ()
     return text.fill_null("").to_list(), notes
 
 

@@ -32,8 +32,8 @@ def read_labels(values: pl.Series, where: str) -> pl.Series:
     if len(missing):
         rows = ", ".join(str(row + 1) for row in missing.head(5))
         raise BadInput(
-            f"{where}: label column '{name}' is missing or NaN in {len(missing)} rows (first: {rows}, "
-            "counted from 1); drop these rows or label them"
+            f"{where}: label column '{name}' is missing or NaN in {len(missing)} row{'s' * (len(missing) > 1)} "
+            f"(first: {rows}, counted from 1); drop these rows or label them"
         )
     if typed.dtype.is_float():
         broken = text.filter(text.str.contains(r"[.e]")).n_unique()

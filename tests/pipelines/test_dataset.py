@@ -100,7 +100,7 @@ def test_mixed_labels_in_json_lines_are_told(tmp_path):
     ("label", "message"),
     [
         (["a", None, "b", None], "missing or NaN in 2 rows .first: 2, 4"),
-        ([1.0, float("nan"), 2.0, 1.0], "missing or NaN in 1 rows"),
+        ([1.0, float("nan"), 2.0, 1.0], "missing or NaN in 1 row "),
         (["a"] * 4, "at least two classes"),
         ([["a"], ["b"], ["a", "b"], []], "multi-label"),
         ([0.11, 0.22, 0.33, 0.44], "regression"),

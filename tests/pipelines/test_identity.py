@@ -228,7 +228,7 @@ def test_user_ids_as_text():
 
 @pytest.mark.parametrize(
     ("column", "message"),
-    [([1.0, None, 3.0], "empty in 1 rows"), ([1, 1, 2], "more than once"), (["a", "", "b"], "empty in 1"), ([[1], [2], [3]], "List")],
+    [([1.0, None, 3.0], "empty in 1 row "), ([1, 1, 2], "more than once"), (["a", "", "b"], "empty in 1"), ([[1], [2], [3]], "List")],
 )  # fmt: skip
 def test_bad_user_ids(column, message):
     frame = pl.DataFrame({"id": column, "text": ["one", "two", "ten"], "label": ["a", "b", "a"]})

@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from tracesift.catalog.schema import BadInput, UnknownName
+from tracesift.flows import options
 from tracesift.pipelines.encode import encode
 from tracesift.pipelines.models import contract
 from tracesift.pipelines.models.contract import AUTO, Bags, find, names
 
+MODEL_HELP = Path(options.__file__).read_text().split('model: str = "auto"')[1].split("epochs:")[0]
 BATCHES = {
     "tabular": ((5,), torch.randn(4, 5)),
     "image": ((3, 12, 12), torch.randn(4, 3, 12, 12)),
@@ -59,6 +62,12 @@ def test_auto_picks_by_kind():
 def test_unknown_names_and_wrong_kinds_are_refused():
     with pytest.raises(UnknownName, match="did you mean 'small_cnn'"):
         find("smal_cnn", "image")
+    with pytest.raises(
+        UnknownName, match="known: hashed_ngrams, hf_classifier:NAME, linear, mlp, "
+    ) as raised:
+        find("nonsuch", "text")
+    for typed in str(raised.value).split("known: ")[1].split(", or ")[0].split(", "):
+        assert typed in MODEL_HELP
     with pytest.raises(BadInput, match="takes image, not text"):
         find("resnet18", "text")
     with pytest.raises(UnknownName, match="importable"):

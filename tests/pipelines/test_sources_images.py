@@ -77,6 +77,9 @@ def test_an_unreadable_file_is_named_or_skipped(tmp_path):
     assert any("2 unreadable image files are left out" in note for note in opened.notes)
     assert opened.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(opened.inputs, whole.inputs)
+    (tmp_path / "dog" / "cut.png").unlink()
+    one = open_dataset(tmp_path, on_error="skip", val=0, test=0)
+    assert "1 unreadable image file is left out: cat/bad.png." in one.notes
 
 
 def test_large_sets_are_decoded_on_demand(tmp_path, monkeypatch):

@@ -68,10 +68,20 @@ def test_quotes_that_are_no_csv_quotes(tmp_path):
         read(put(tmp_path, "open.csv", 'text,label\n"never, closed,x\nb,y\n'))
 
 
+def test_a_note_leaves_the_name_of_the_file_as_it_is(tmp_path):
+    rows = "".join(f"{row}, {row % 2}\n" for row in range(20))
+    opened = open_dataset(put(tmp_path, "adult.csv", f"value, label\n{rows}"), val=0, test=0)
+    assert "In adult.csv, blanks around names and values are stripped." in opened.notes
+    opened = open_dataset(
+        put(tmp_path, "adult.csv", f"value;label\n{rows.replace(', ', ';')}"), val=0, test=0
+    )
+    assert "The delimiter of adult.csv is ';'." in opened.notes
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "a,b\n1,2\n\n3\n4,5\n", "line 4 has 1 fields where the header has 2"),
+        ("t.csv", "a,b\n1,2\n\n3\n4,5\n", "line 4 has 1 field where the header has 2"),
         ("t.csv", "a,b,a\n1,2,3\n", "'a' stands twice"),
         ("t.csv", "", "the file is empty"),
         ("t.csv", "a,b\n", "no rows"),

@@ -111,9 +111,8 @@ def test_repeats_over_given_splits_are_told():
     frame = pl.DataFrame({"text": ["a b c", "d e f", "g h i", "a b c", "x y z"], "label": ["p", "q", "p", "p", "q"], "split": ["train", "train", "train", "test", "val"]})  # fmt: skip
     opened = open_dataset(frame)
     twin = opened.samples.filter(pl.col("content_hash").is_duplicated())["sample_id"][0]
-    assert any(
-        "1 repeated inputs stand in more than one split" in note and twin in note for note in opened.notes
-    )
+    assert "1 sample repeats the exact input of another." in opened.notes
+    assert f"1 repeated input stands in more than one split (first: {twin})." in opened.notes
 
 
 @pytest.mark.parametrize(

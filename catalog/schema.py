@@ -133,6 +133,19 @@ SIGNALS: dict[str, Signal] = {
     "late_stopping_kept": _of_job(
         "NR", "bool", "still in the training set after each round of late stopping", "late_stopping"
     ),
+    "bias_shift_margin": _of_job(
+        "N", "float32", "held-out margin of the label under a model trained on images moved by a constant", "bias_shift"
+    ),
+    "linear_correct": _of_job(
+        "N", "bool", "predicted as labelled by a linear model that did not train on the sample", "simple_networks"
+    ),
+    "two_layer_correct": _of_job(
+        "N", "bool", "predicted as labelled by a network of two layers that did not train on it", "simple_networks"
+    ),
+    "extra_class_margin": _of_job(
+        "NR", "float32", "held-out margin of the label over all others and the extra classes, after each round",
+        "iterative_filtering",
+    ),
 }  # fmt: skip
 
 SCALAR_FIELDS: tuple[str, ...] = (

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from tracesift.catalog.files import replacing
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import settled
-from tracesift.pipelines.encode import Encodings
+from tracesift.pipelines.encode import Encoded, Encodings
 from tracesift.pipelines.loop import Learner, Watches, fit, predict
 from tracesift.pipelines.models.contract import Model
+from tracesift.pipelines.scalars import scalars
 from tracesift.pipelines.train import Progress
 
 
@@ -121,11 +122,13 @@ class Workbench:
         *,
         seed: int,
         labels: Tensor | None = None,
+        inputs: Encoded | None = None,
         watch: Watches | None = None,
     ) -> Iterator[int]:
         """Train on `rows`; yield each epoch's number when its last batch is through.
 
-        `labels`, class indices of all the dataset's rows, take the place of the given ones.
+        `labels`, class indices of all the dataset's rows, take the place of the given ones, and `inputs` that of the
+        bench's own.
         """
         given = self.labels if labels is None else labels
 
@@ -133,13 +136,22 @@ class Workbench:
             if self._progress is not None:
                 self._progress(self._number + learner.step / learner.steps, self._of, "training")
 
-        yield from fit(learner, self.inputs, given, rows, seed=seed, recorder=watch, after_batch=told)
+        shown = self.inputs if inputs is None else inputs
+        yield from fit(learner, shown, given, rows, seed=seed, recorder=watch, after_batch=told)
 
     def predicted(self, learner: Learner, rows: Tensor) -> np.ndarray:
         """Return the class predicted for each of `rows`, int64 (n,), in eval mode and without augmentation."""
         return (
             torch.cat([logits.argmax(1) for _, logits in predict(learner, self.inputs, rows)]).cpu().numpy()
         )
+
+    def margins(self, learner: Learner, rows: Tensor) -> np.ndarray:
+        """Return the logit of each row's label minus the largest other, float32 (n,), in eval mode."""
+        parts = [
+            scalars(logits, self.labels[part.to(self.device)], ("margin",))["margin"]
+            for part, logits in predict(learner, self.inputs, rows)
+        ]
+        return torch.cat(parts).float().cpu().numpy()
 
     def correct(self, learner: Learner, rows: Tensor) -> np.ndarray:
         """Return whether each of `rows` is predicted as it is labelled, bool (n,)."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracesift.scorers.contract import scorer
+from tracesift.scorers.unlearnable.class_median import above_class_median
 
 
 @scorer(
@@ -38,6 +39,15 @@ def early_loss_shortcut(
     (N,) float64
         Direction: suspicious. NaN where the probability is missing; the median leaves such samples out.
 
+    Notes
+    -----
+    The same question to a recording, without a weak model, is `cartography_confidence` with ``burn_out=2``: the mean
+    probability of the label over the first two epochs, to be compared within each class. It separated no better
+    (AUROC 0.51 to 0.72 on the same mixtures).
+
+    Blind to: a signal that all of a class carry, classes that are as easy as the shortcut, and poison that makes
+    samples harder instead of easier, such as noise that raises the Bayes error.
+
     References
     ----------
     Zhu, Yu and Gao, "Detection and Defense of Unlearnable Examples", AAAI 2024, for the observation.
@@ -49,10 +59,4 @@ def early_loss_shortcut(
     >>> early_loss_shortcut(probs, np.array([0, 0, 0, 1])).round(2).tolist()
     [0.3, 0.0, -0.1, 0.0]
     """
-    probability = probs_oos_weak[np.arange(len(labels)), labels].astype(np.float64)
-    score = np.full(len(labels), np.nan)
-    for label in np.unique(labels):
-        rows = np.flatnonzero((labels == label) & ~np.isnan(probability))
-        if len(rows):
-            score[rows] = probability[rows] - np.median(probability[rows])
-    return score
+    return above_class_median(probs_oos_weak[np.arange(len(labels)), labels], labels)

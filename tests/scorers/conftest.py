@@ -56,6 +56,10 @@ def signals_of_jobs(rng, samples, classes):
         "threshold_margin": rng.normal(size=(samples, 2)),
         "threshold_sample": runs[np.arange(samples) % 3],
         "late_stopping_kept": np.sort(rng.random((samples, 12)) < 0.8, axis=1)[:, ::-1],
+        "bias_shift_margin": rng.normal(size=samples),
+        "linear_correct": rng.random(samples) < 0.6,
+        "two_layer_correct": rng.random(samples) < 0.7,
+        "extra_class_margin": rng.normal(size=(samples, 3)),
     }
 
 

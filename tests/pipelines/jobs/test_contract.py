@@ -14,6 +14,7 @@ from tracesift.pipelines.jobs.contract import find, names, run_job
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.planting import plant_label_noise
 from tracesift.pipelines.signals import read_run, run_folder
+from tracesift.scorers.contract import diagnostics, find_diagnostic
 from tracesift.scorers.contract import find as find_scorer
 from tracesift.scorers.contract import names as scorers
 
@@ -30,10 +31,11 @@ def test_facts(name):
         assert f"    {section}\n    ---" in known.function.__doc__, section
 
 
-def test_every_file_is_a_job_and_every_job_has_a_scorer():
+def test_every_file_is_a_job_and_every_job_has_a_reader():
     folder = Path(sys.modules[find.__module__].__file__).parent
     assert {path.stem for path in folder.glob("*.py")} == {*names(), "contract", "workbench"}
-    assert {job for name in scorers() for job in find_scorer(name).jobs} == set(names())
+    readers = [*map(find_scorer, scorers()), *map(find_diagnostic, diagnostics())]
+    assert {job for known in readers for job in known.jobs} == set(names())
     for one in SIGNALS.values():
         assert (one.job is None) or f"--job {one.job}" in one.source
 

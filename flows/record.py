@@ -11,6 +11,7 @@ from tracesift.flows.options import Training
 from tracesift.flows.progress import duration, say, watched
 from tracesift.flows.recordings import remember_run
 from tracesift.flows.work import Work
+from tracesift.pipelines.checkpoint import epochs_done
 from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
@@ -44,6 +45,7 @@ def check_training(dataset: Dataset, training: Training) -> None:
 def record_seed(work: Work, training: Training, seed: int) -> str:
     """Train with one seed and record every sample at every epoch; a finished recording is returned at once."""
     config = train_config(training, seed)
+    _tell_resumed(work, config)
     with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
         # What it warns of is told below, once for all epochs.
         warnings.simplefilter("ignore", CoverageWarning)
@@ -51,6 +53,17 @@ def record_seed(work: Work, training: Training, seed: int) -> str:
     remember_run(work, run_id)
     _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
+
+
+def _tell_resumed(work: Work, config: TrainConfig) -> None:
+    """Say where a stopped recording goes on."""
+    planned = plan(work.dataset, config)
+    folder = run_folder(work.path, planned.run_id)
+    if (folder / "run.json").exists():
+        return
+    done = epochs_done(folder)
+    if done:
+        say(f"recording of seed {config.seed} goes on after epoch {done} of {planned.epochs}")
 
 
 def _tell_nonfinite(run: Mapping[str, Any], what: str) -> None:
@@ -97,6 +110,7 @@ def join_folds(work: Work, training: Training, run_id: str) -> str:
     for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(work.dataset, config)}.items():
         if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
             merge_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds)
+    remember_run(work, run_id)
     return run_id
 
 
@@ -104,6 +118,7 @@ def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
     """Add the penultimate features of the recorded model to the recording."""
     embed(work.dataset, work.path, run_id, device=device, inputs=work.inputs)
     work.encodings = None
+    remember_run(work, run_id)
     return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
 
 

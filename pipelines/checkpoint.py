@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -18,7 +18,30 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write `state` (tensors and plain values) over the run's checkpoint."""
     # Given a file, torch lets the reason of a failed write through; given a path, it hides it.
     with replacing(folder / NAME) as temporary, temporary.open("wb") as file:
+        write_state(state, file)
+
+
+def write_state(state: Mapping[str, Any], file: BinaryIO) -> None:
+    """Write tensors and plain values to an open file; Ctrl-C stays Ctrl-C."""
+    try:
         torch.save(dict(state), file)
+    except RuntimeError as error:
+        if isinstance(
+            error.__context__, KeyboardInterrupt
+        ):  # torch closes its half archive, and complains of it
+            raise error.__context__ from None
+        raise
+
+
+def epochs_done(folder: Path) -> int:
+    """Return after how many epochs a run goes on; 0 where it has no checkpoint. Reads no tensor."""
+    path = folder / NAME
+    if not path.exists():
+        return 0
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["epoch"])
+    except Exception:
+        return 0
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

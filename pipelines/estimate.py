@@ -24,6 +24,7 @@ import torch
 
 from tracesift.catalog.files import replacing
 from tracesift.catalog.schema import FIELD_DTYPES, SCALAR_FIELDS
+from tracesift.pipelines.checkpoint import write_state
 from tracesift.pipelines.crossfit import weak_config
 from tracesift.pipelines.determinism import choose_device, settled
 from tracesift.pipelines.embeddings import content_embedding
@@ -316,6 +317,6 @@ def _byte_seconds() -> float:
 
     def write(folder: Path) -> None:
         with replacing(folder / "state.pt") as temporary, temporary.open("wb") as file:
-            torch.save({"state": state}, file)
+            write_state({"state": state}, file)
 
     return _on_the_wall(write) / _BYTES_WRITTEN

@@ -181,6 +181,7 @@ def test_the_console_script_is_killed_and_interrupted(digits, tmp_path):
             assert running.returncode == 130, said
             assert said.splitlines()[-1] == "stopped; run the same command again to go on where it was"
             assert "Traceback" not in said
+            assert "recording of seed 0 goes on after epoch" in said
         else:
             assert running.returncode == -signal.SIGKILL, said
     last = start(workspace)

@@ -59,6 +59,18 @@ def test_a_second_run_writes_no_file_and_asks_no_rule(place, monkeypatch, capsys
     assert written(place / "w") == before
 
 
+def test_the_first_repetition_writes_nothing_either(place):
+    words = [*(word if word != "w" else "fresh" for word in WORDS), "--seeds", "2"]
+    call(*words)
+    before = written(place / "fresh")
+    recorded = "SELECT run_id, (details->'arrays') IS NOT NULL AS arrays FROM runs ORDER BY seq"
+    rows = Catalog("fresh").query(recorded)
+    call(*words)
+    assert written(place / "fresh") == before
+    assert Catalog("fresh").query(recorded).equals(rows)
+    assert rows["arrays"].any()
+
+
 def test_flags_that_another_wrote_since_are_judged_again(place):
     before = flagged()
     answer = Catalog("w").query("SELECT dataset_id, run_id FROM flag_sets WHERE flag = 'label_noise'").row(0)

@@ -23,6 +23,9 @@ MAX_POINTS = 5_000
 
 BINS = 40
 
+GAP = 0.012
+"""Between two points of a curve that keep the same share of the samples."""
+
 WRONG, MIDDLE, RIGHT = "#d9622b", "#9a9a9a", "#3585c6"
 
 CONFIG: dict[str, Any] = {
@@ -192,8 +195,8 @@ def _correctness_colour(points: pl.DataFrame) -> Any:
 def histogram(scores: pl.DataFrame, column: str, *, flagged: Collection[str] = ()) -> Figure:
     """Return the histogram of one score: all samples as bars, the flagged ones as a line, each as a share.
 
-    Shares, so that 50 flagged of 60,000 can be seen at all; the tooltip holds the counts. Integer-valued
-    scores of few values get one bar per value; long tails are folded into the outermost bars.
+    Shares, so that 50 flagged of 60,000 can be seen at all; the tooltip holds the counts. Counts get a
+    bar per number, or per so many whole numbers; long tails are folded into the outermost bars.
 
     Parameters
     ----------
@@ -239,31 +242,43 @@ def histogram(scores: pl.DataFrame, column: str, *, flagged: Collection[str] = (
         share=(pl.col("all") / known.size).round(5),
         flagged_share=(pl.col("flagged") / max(int(marked.sum()), 1)).round(5),
     )
+    if _are_counts(known):  # what stands in a bar, not its edges half-way between two counts
+        frame = frame.with_columns(first=edges[:-1] + 0.5, last=edges[1:] - 0.5)
     return Figure(name=name, spec=_histogram_chart(frame, column).to_dict(), note=remark.strip())
 
 
+def _are_counts(known: np.ndarray) -> bool:
+    return bool(np.all(known == np.round(known)))
+
+
 def _edges(known: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return bin edges and how many values lie beyond the outermost."""
-    distinct = np.unique(known)
-    if distinct.size <= BINS and np.all(distinct == np.round(distinct)) and np.ptp(distinct) <= BINS:
-        return np.arange(distinct[0] - 0.5, distinct[-1] + 1.0), 0
+    """Return bin edges and how many values lie beyond the outermost; of counts, each bar holds as many numbers."""
+    counts = _are_counts(known)
+    if counts and np.ptp(known) <= BINS:
+        return np.arange(known.min() - 0.5, known.max() + 1.0), 0
     # Fences far outside the middle nine tenths: a small group of suspects stays in sight, a stray 1e6 cannot
     # squeeze everybody else into one bar.
     low, high = np.quantile(known, [0.05, 0.95])
     reach = 5 * (high - low)
     inside = known[(known >= low - reach) & (known <= high + reach)] if reach > 0 else known
+    if counts:
+        width = np.ceil((np.ptp(inside) + 1) / BINS)
+        return np.arange(inside.min() - 0.5, inside.max() + width, width), known.size - inside.size
     return np.linspace(inside.min(), inside.max(), BINS + 1), known.size - inside.size
 
 
 def _histogram_chart(frame: pl.DataFrame, column: str) -> alt.LayerChart | alt.FacetChart:
+    counts = "first" in frame.columns
     tooltip = [
-        alt.Tooltip("lo:Q", title="from", format=".4g"),
-        alt.Tooltip("hi:Q", title="to", format=".4g"),
+        alt.Tooltip("first:Q" if counts else "lo:Q", title="from", format=".4g"),
+        alt.Tooltip("last:Q" if counts else "hi:Q", title="to", format=".4g"),
         alt.Tooltip("all:Q", title="samples", format=",d"),
         alt.Tooltip("flagged:Q", title="of them flagged", format=",d"),
     ]
     base = alt.Chart(alt.InlineData(values=frame.to_dicts()))
     axis = alt.Axis(title=None, tickCount=4, grid=False)
+    if counts and frame.height <= 6:  # one by one; with more of them, Vega's ticks are whole numbers anyway
+        axis = alt.Axis(title=None, values=frame["first"].to_list(), format="d", grid=False)
     share = alt.Axis(title=None, format="~%", tickCount=3)
     bars = base.mark_bar(color=RIGHT, opacity=0.55, binSpacing=0.5).encode(
         x=alt.X("lo:Q", bin="binned", axis=axis, scale=alt.Scale(zero=False, nice=False)), x2="hi:Q",
@@ -327,6 +342,13 @@ def evaluation_dots(summary: pl.DataFrame, metric: str) -> Figure:
     return Figure(name=name, spec=chart.to_dict(), note=note)
 
 
+def _side_by_side(points: pl.DataFrame) -> pl.DataFrame:
+    """Add `x`: the share, moved a little where several selectors keep the same, so that none hides another."""
+    place = pl.col("selector").rank("dense").over(pl.col("share").round(2))
+    middle = (place.max().over(pl.col("share").round(2)) + 1) / 2
+    return points.with_columns(x=(pl.col("share") + GAP * (place - middle)).round(4))
+
+
 def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
     """Return the metric against the share kept, one line per selector; None where only one share was tried.
 
@@ -337,7 +359,7 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
     metric : str
         Name of the value, for the axis.
     """
-    known = _with_spread(summary).filter(pl.col("share").is_not_null())
+    known = _side_by_side(_with_spread(summary).filter(pl.col("share").is_not_null()))
     shares = known.group_by("selector").agg(pl.col("share").n_unique())["share"]
     if not (shares > 1).any():
         return None
@@ -347,9 +369,11 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
         alt.Tooltip("share:Q", format=".1%"),
         alt.Tooltip("mean:Q", format=".4f"),
     ]
-    rows = known.select("subset", "selector", "share", "mean", "lo", "hi").to_dicts()
+    rows = known.select("subset", "selector", "share", "x", "mean", "lo", "hi").to_dicts()
+    across = alt.Scale(domain=[0, max(row["x"] for row in rows) + GAP], nice=False)
+    axis = alt.Axis(format="~%", tickCount=10)
     base = alt.Chart(alt.InlineData(values=rows)).encode(
-        x=alt.X("share:Q", title="share of the training set kept", axis=alt.Axis(format="~%", tickCount=10)),
+        x=alt.X("x:Q", title="share of the training set kept", axis=axis, scale=across),
         color=alt.Color("selector:N", title=None, scale=alt.Scale(scheme="tableau10")),
         tooltip=tooltip,
     )
@@ -359,5 +383,5 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
         base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lo:Q", **y), y2="hi:Q"),
         base.mark_line(point=points).encode(y=alt.Y("mean:Q", **y)),
     ).properties(**_FLUID, height=280, description=f"{metric} by share kept")
-    note = "Mean over seeds, with one standard deviation."
+    note = "Mean over seeds, with one standard deviation; what keeps the same share is drawn side by side."
     return Figure(name=f"curve-{metric}", spec=chart.to_dict(), note=note)

@@ -1,6 +1,7 @@
 """The figures: what they hold, what they leave out and that they say so, and that they draw."""
 
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -111,6 +112,21 @@ def test_histogram_by_hand():
     assert draws(figure) >= 4
 
 
+@pytest.mark.parametrize(("most", "width"), [(1, 1), (2, 1), (5, 1), (6, 1), (40, 1), (41, 2), (1000, 26)])
+def test_bars_of_counts_hold_whole_numbers_as_many_each(most, width):
+    counts = np.arange(most + 1)
+    scores = pl.DataFrame({"sample_id": counts.astype(str), "x": counts.astype(float)})
+    figure = histogram(scores, "x")
+    rows = values(figure)
+    assert {row["hi"] - row["lo"] for row in rows} == {width}
+    assert [row["all"] for row in rows[:-1]] == [width] * (len(rows) - 1)
+    assert sum(row["all"] for row in rows) == most + 1
+    assert (rows[0]["first"], rows[0]["last"], rows[-1]["last"] >= most) == (0, width - 1, True)
+    labels = re.findall(r">([^<>%]+)</text>", vl_convert.vegalite_to_svg(figure.spec))
+    assert 2 <= len(labels) <= 7
+    assert all(0 <= int(label.replace(",", "")) <= most + width for label in labels)
+
+
 def test_histogram_counts_everybody_even_in_long_tails():
     n = 1_000
     data = np.random.default_rng(0).normal(size=n)
@@ -171,6 +187,20 @@ def test_a_curve_needs_more_than_one_share():
     assert evaluation_curve(SUMMARY.head(3), "accuracy") is None
     figure = evaluation_curve(SUMMARY, "accuracy")
     assert draws(figure) > 4
+
+
+def test_no_point_of_a_curve_hides_another():
+    more = pl.DataFrame(
+        {"subset": ["denoised", "b30"], "selector": ["denoise", "aum"], "share": [0.998, 0.3]}
+    )
+    same = SUMMARY.join(more, on=["subset", "selector", "share"], how="full", coalesce=True)
+    rows = {row["subset"]: row for row in values(evaluation_curve(same.fill_null(0.8), "accuracy"))}
+    assert {row["share"] for row in rows.values()} == {1.0, 0.998, 0.3, 0.1}  # what the tooltip says
+    for group in (["full", "denoised"], ["a30", "b30", "a30-random"]):
+        places = sorted(rows[name]["x"] for name in group)
+        assert min(np.diff(places)) >= 0.009
+        assert np.mean(places) == pytest.approx(np.mean([rows[name]["share"] for name in group]), abs=1e-4)
+    assert rows["a10"]["x"] == 0.1
 
 
 def test_a_value_that_is_no_number_is_left_out_of_the_drawing():

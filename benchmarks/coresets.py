@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,7 @@ from tracesift.flows.ingest import ingest
 from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
 from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed
+from tracesift.flows.recordings import newest_runs
 from tracesift.flows.score import flag, score
 from tracesift.flows.selector_arrays import arrays_for
 from tracesift.flows.situation import chosen as chosen_by_rules
@@ -95,16 +97,16 @@ SELECTORS: dict[str, tuple[str, dict[str, Any]]] = {
     "ccs per class": ("ccs", {"per_class": True}),
     "d2_pruning aum": ("d2_pruning", {"score": "aum"}),
 }  # fmt: skip
-LIKELY = (
-    "random", "random_balanced", "dual", "ccs", "k_center_greedy", "facility_location", "herding", "gm_matching",
-    "cld_per_class", "top_k cartography_variability", "top_k forgetting_events", "moderate_ds", "d2_pruning",
-    "top_k aum", "top_k el2n", "ccs per class", "uncertainty", "infomax", "graph_cut",
-)  # fmt: skip
-"""Selectors that are measured first, and, where labels are noisy, also after the flagged samples are left out."""
 CHOSEN = (
-    "dual", "ccs", "k_center_greedy", "facility_location", "gm_matching", "top_k cartography_variability", "top_k aum",
+    "random", "random_balanced", "dual", "ccs", "k_center_greedy", "facility_location", "gm_matching",
+    "top_k cartography_variability", "top_k aum",
 )  # fmt: skip
-"""What `auto` chooses from, and what comes near it."""
+"""What `auto` chooses from and what comes near it: measured first, and in settings of few rows alone."""
+LIKELY = (
+    *CHOSEN, "herding", "cld_per_class", "top_k forgetting_events", "moderate_ds", "d2_pruning", "top_k el2n",
+    "ccs per class", "uncertainty", "infomax", "graph_cut",
+)  # fmt: skip
+"""Measured next, and where labels are noisy after the flagged samples are left out."""
 
 
 def main() -> None:
@@ -117,31 +119,29 @@ def main() -> None:
     given = parser.parse_args()
     settings = [name for name in SETTINGS if given.only in ("", name)]
     seeds = range(SEEDS) if given.seed is None else (given.seed,)
-    for first, seed, setting in product((True, False), seeds, settings):
-        missing = [
-            name for name in names_of(setting, first=first) if not path_of(setting, name, seed).exists()
-        ]
+    for rows, seed, setting in product((CHOSEN, LIKELY, tuple(SELECTORS)), seeds, settings):
+        missing = [name for name in names_of(setting, rows) if not path_of(setting, name, seed).exists()]
         if not missing:
             continue
         work = prepared(setting, seed, given.data, given.workspace / f"{setting}-{seed}")
+        if set(missing) & set(EXTRA_SCORES):
+            score_more(work, setting)
         for name in missing:
             write_json(path_of(setting, name, seed), measure(work, setting, name, seed))
             print(path_of(setting, name, seed).stem, flush=True)
 
 
-def names_of(setting: str, *, first: bool) -> list[str]:
-    """Return the rows of a setting that are measured first, or all the others."""
-    noisy = SETTINGS[setting].noise > 0
-    likely = ["random", "random_balanced", *CHOSEN] if SETTINGS[setting].few else list(LIKELY)
-    if noisy:
-        likely = ["random", "random_balanced", *(f"{name}, unflagged" for name in likely)]
-    if first:
-        return ["full", *likely, "auto"]
-    return [
-        name
-        for name in SELECTORS
-        if name not in likely and not SETTINGS[setting].few and (name != "deepfool" or "clinc" not in setting)
-    ]  # deepfool: no gradient by the text
+def names_of(setting: str, rows: Sequence[str]) -> list[str]:
+    """Return what is measured of a setting when it is the turn of these rows."""
+    about = SETTINGS[setting]
+    if about.few and rows != CHOSEN:
+        return []
+    names = [name for name in rows if name != "deepfool" or "clinc" not in setting]  # no gradient by the text
+    if about.noise:
+        names = ["random", "random_balanced", *(f"{name}, unflagged" for name in names if name in LIKELY)] + [
+            name for name in names if rows == tuple(SELECTORS) and name not in ("random", "random_balanced")
+        ]
+    return ["full", *names, "auto"]
 
 
 def path_of(setting: str, name: str, seed: int) -> Path:
@@ -161,11 +161,15 @@ def prepared(setting: str, seed: int, data: Path, folder: Path) -> Work:
         join_folds(work, training, run)
     embed_run(work, run)
     flag(work, score(work, [run]))
-    if not SETTINGS[setting].few:
-        if "clinc" not in setting:
-            add_signals(work, training, ("deepfool",), {})
-        score(work, [run], [name for name in EXTRA_SCORES if name != "deepfool" or "clinc" not in setting])
     return work
+
+
+def score_more(work: Work, setting: str) -> None:
+    """Score what curate does not, because it searches or trains."""
+    if "clinc" not in setting:
+        add_signals(work, Training(), ("deepfool",), {})
+    names = [name for name in EXTRA_SCORES if name != "deepfool" or "clinc" not in setting]
+    score(work, newest_runs(work)[:1], names)
 
 
 def dataset_of(setting: str, seed: int, data: Path, folder: Path) -> Dataset:

@@ -247,7 +247,7 @@ def _conflicting(
     both = both.join(evidence.select("sample_id", against=against), on="sample_id", how="left")
     both = both.filter((pl.col("against") != "") | pl.col("suggestion").is_not_null())
     sides = pl.concat_str(
-        pl.lit("Cannot tell"),
+        pl.lit("cannot tell"),
         pl.when(pl.col("reason") != "").then(pl.format(": {}", "reason")).otherwise(pl.lit("")),
         pl.when(pl.col("against") != "")
         .then(pl.format(f"; among the {share:.0%} most suspicious by {{}}", "against"))

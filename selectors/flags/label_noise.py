@@ -45,7 +45,7 @@ class Dynamics:
 
 
 @flag(
-    version=3,
+    version=4,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
@@ -221,9 +221,11 @@ def _answers(
     else:
         # in-sample a network that memorised everything accepts every label, so this alone confirms nothing
         clean_side = dynamics.accepted & witness.out_of_sample
+    divided = ~witness.surely & ~np.array(witness.out_of_sample)
+    accepted = ~witness.rejects
     why = np.select(
-        [verified, ~judged, ~speaks, wrong, ~witness.rejects & clean_side, ~witness.rejects, clean_side],
-        ["verified", "unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness"],
+        [verified, ~judged, ~speaks, wrong, accepted & clean_side, accepted, clean_side, divided],
+        ["verified", "unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness", "divided"],
         default="weak",
     )
     cleaner = [_share_above(clean, judged) for clean in [*_clean_sides(frame), -witness.doubt]]
@@ -288,6 +290,19 @@ def _share_above(values: np.ndarray, judged: np.ndarray) -> np.ndarray:
     return np.where(judged, above, np.nan)
 
 
+def _why_no_estimate(frame: pl.DataFrame, witness: Witness) -> pl.Expr:
+    """Say why a rejected and suspicious label has no probability of being wrong."""
+    if not witness.out_of_sample or "wrong_label_posterior" not in frame.columns:
+        return pl.lit(", but training shows no separate group of suspicious samples")
+    if not (numbers(frame, "wrong_label_posterior") > 0).any():
+        return pl.lit(
+            ", but nothing shows that labels of this dataset are wrong often enough for that to count"
+        )
+    return pl.format(
+        ", but nothing shows that '{}' is labeled '{}' often enough for that to count", "oos_pred", "label"
+    )
+
+
 def _explained(
     frame: pl.DataFrame,
     answers: pl.DataFrame,
@@ -299,26 +314,32 @@ def _explained(
     column = dynamics.column
     value = pl.format("its {} of {}", pl.lit(MEANINGS[column]), pl.col(column).round_sig_figs(3))
     if witness.out_of_sample:
+        more = (-pl.col("oos_margin")).round(3)
+        more = pl.when(more < 1).then(more.cast(pl.String)).otherwise(pl.lit("> 0.999"))
         said = pl.format(
-            "{} give '{}' {} more probability than '{}'",
-            pl.lit(witness.name), "oos_pred", (-pl.col("oos_margin")).round(3), "label",
-        )  # fmt: skip
+            "{} give '{}' {} more probability than '{}'", pl.lit(witness.name), "oos_pred", more, "label"
+        )
         preferred: pl.Expr = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
     else:
-        said, preferred = pl.lit(f"rejected by {witness.name}"), pl.lit(None, pl.String)
+        said, preferred = pl.lit(f"it is rejected by {witness.name}"), pl.lit(None, pl.String)
     alone = "is suspicious" if witness.out_of_sample else "is in-sample"
-    sure = pl.when(pl.col("confidence") >= 0.995).then(pl.lit("more than 99 %"))
-    chance = sure.otherwise(pl.format("{} %", (100 * pl.col("confidence")).round(0).cast(pl.Int64)))
+    confidence = pl.col("confidence").fill_nan(None)
+    percent = (100 * confidence).round(3)
+    chance = (
+        pl.when(percent > 99).then(pl.lit("more than 99 %"))
+        .when(percent < 1).then(pl.lit("less than 1 %"))
+        .otherwise(pl.format("{} %", percent.floor().cast(pl.Int64)))  # 79.99 % is below 80 %
+    )  # fmt: skip
     usual = (
         f"{np.nanmedian(numbers(frame, column)):.3g}" if np.isfinite(numbers(frame, column)).any() else "–"
     )
     apart = f"in training {{}} lies in a separate group of the most suspicious (half of all: {usual} or {END[column]})"
     grouped = pl.when("by_group").then(pl.format(apart, value))
     how = grouped.otherwise(pl.lit("labels of this dataset are wrong often enough for that to count"))
-    estimated = pl.when(pl.col("confidence").fill_nan(None) >= 0.005).then(
-        pl.format("; wrong with a probability of {}", chance)
-    )
-    unsure = estimated.otherwise(pl.lit(""))
+    short = pl.when(confidence < least).then(pl.lit(f", and {100 * least:.4g} % are needed"))
+    estimated = pl.format("; wrong with a probability of {}{}", chance, short.otherwise(pl.lit("")))
+    unsure = pl.when(percent >= 1).then(estimated).otherwise(pl.lit(""))
+    weak = pl.when(confidence.is_null()).then(_why_no_estimate(frame, witness)).otherwise(estimated)
     sentences = {
         "verified": pl.lit("label verified by a person"),
         "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
@@ -327,12 +348,14 @@ def _explained(
         "confirmed": pl.format(f"nothing against the label: {{}} is clean, accepted by {witness.name}", value),
         "only_witness": pl.format("cannot tell: {}, but {} is unsuspicious{}", said, value, unsure),
         "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}{{}}", value, unsure),
-        "weak": pl.format("cannot tell: {} and {}, not clearly enough{}", value, said, unsure),
+        "divided": pl.format(
+            f"cannot tell: {{}} is suspicious, but not all of {witness.name} rejects the label{{}}", value, unsure
+        ),
+        "weak": pl.format("cannot tell: {} is suspicious, and {}{}", value, said, weak),
     }  # fmt: skip
     reason: pl.Expr = pl.coalesce(pl.when(pl.col("why") == key).then(text) for key, text in sentences.items())
     suggested = pl.when(pl.col("suggestion") != pl.col("label")).then("suggestion")
     frame = frame.drop(answers.columns, strict=False)  # columns of an earlier answer
-    confidence = pl.col("confidence").fill_nan(None)
     return pl.concat([frame, answers], how="horizontal").select(
         "sample_id",
         "flagged",

@@ -61,7 +61,10 @@ def find_low_group(
         inside, outside = _share(rejects, low), _share(rejects, 1 - low)
         if apart >= separation and inside >= INSIDE and inside - outside >= CONTRAST:
             everyone[usable] = low
-            note = f"low group: D={apart:.2f}, {low.mean():.1%} of the samples, {inside:.0%} of it rejected"
+            note = (
+                f"a separate low group of {low.mean():.1%} of the samples, {inside:.0%} of it rejected by the second "
+                f"witness (Ashman's D {apart:.2f}, needed {separation:g})"
+            )
             return LowGroup(probability=everyone, middle=_middle(observed, low), note=note)
     return LowGroup(probability=everyone, middle=None, note=_why_none(mixture, separation))
 
@@ -77,8 +80,8 @@ def _middle(observed: np.ndarray, low: np.ndarray) -> float | None:
 
 def _why_none(mixture: Mixture, separation: float) -> str:
     if mixture.means.size == 1:
-        return "no low group: one Gaussian describes the margins best (BIC)"
+        return "no separate low group: one Gaussian describes all best (BIC)"
     apart = max(mixture.separation(lowest) for lowest in range(1, mixture.means.size))
     if apart < separation:
-        return f"no separate low group: D={apart:.2f} < {separation:g}"
-    return f"the low group (D={apart:.2f}) is not the one that the second witness rejects"
+        return f"no separate low group (Ashman's D {apart:.2f}, needed {separation:g})"
+    return f"a low group (Ashman's D {apart:.2f}) that is not the one that the second witness rejects"

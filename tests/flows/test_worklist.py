@@ -109,8 +109,8 @@ def test_cannot_tell_is_listed_only_where_something_speaks_against_it():
         ("b", WORTH_A_LOOK),
         ("a", WORTH_A_LOOK),
     ]
-    assert listed["reason"][1] == "Cannot tell: r; among the 20% most suspicious by loss"
-    assert listed["reason"][2] == "Cannot tell: few samples"
+    assert listed["reason"][1] == "cannot tell: r; among the 20% most suspicious by loss"
+    assert listed["reason"][2] == "cannot tell: few samples"
     none = worklist(given, scores(loss=[0.1, 0.9, 0.2, 0.3, 0.0]), suggested, max_conflicts=0)
     assert none["sample_id"].to_list() == ["c"]
 
@@ -147,7 +147,7 @@ def test_a_flag_about_something_else_says_nothing_about_the_label():
     assert listed.select("sample_id", "flag", "confidence_from", "reason").rows() == [
         ("c", "mislabeled", "flag", "r"),
         ("b", "unlearnable", "rank", "small signal"),  # its label is fine: 0.02 is not what was flagged
-        ("a", "mislabeled", "rank", "Cannot tell: r"),
+        ("a", "mislabeled", "rank", "cannot tell: r"),
     ]
     silent = pl.concat(
         [

@@ -129,3 +129,13 @@ def test_degenerate_classes():
     assert activation_clustering(np.zeros((0, 3)), np.zeros(0, dtype=int)).shape == (0,)
     with pytest.raises(BadInput, match="at least 1"):
         activation_clustering(x, np.zeros(10, dtype=int), components=0)
+
+
+@pytest.mark.parametrize("shape", [(500, 30), (80, 400)], ids=["tall", "wide"])
+def test_the_order_of_rows_leaves_no_trace(shape):
+    rng = np.random.default_rng(4)
+    x, labels = rng.laplace(size=shape).astype(np.float32), np.arange(shape[0]) % 2
+    order = rng.permutation(len(x))
+    np.testing.assert_array_equal(
+        activation_clustering(x[order], labels[order]), activation_clustering(x, labels)[order]
+    )

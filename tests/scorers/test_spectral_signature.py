@@ -79,3 +79,13 @@ def test_scale_moves_nothing_but_the_scale():
     np.testing.assert_allclose(
         spectral_signature(x + 1000, labels), spectral_signature(x, labels), rtol=1e-6, atol=1e-8
     )
+
+
+@pytest.mark.parametrize("shape", [(500, 30), (60, 400)], ids=["tall", "wide"])
+def test_the_order_of_rows_leaves_no_trace(shape):
+    rng = np.random.default_rng(4)
+    x, labels = rng.normal(size=shape).astype(np.float32), np.arange(shape[0]) % 2
+    order = rng.permutation(len(x))
+    np.testing.assert_array_equal(
+        spectral_signature(x[order], labels[order]), spectral_signature(x, labels)[order]
+    )

@@ -110,6 +110,7 @@ def render_report(data: ReportData) -> str:
         "worklist": _worklist_section(data, listed, shown),
         "map": figures.add(charts.data_map(data.scores, linked=shown["sample_id"].to_list())),
         "histograms": _histograms(data, figures, flagged.to_list()),
+        "any_flagged": len(flagged) > 0,
         "class_rows": report_tables.class_rows(
             data.dataset["classes"], data.scores, data.flags, listed, _kept_subsets(subsets)
         ),
@@ -226,6 +227,7 @@ def _environment() -> Environment:
     environment.filters.update(
         anchor=charts.anchor,
         chance=chance,
+        in_words=report_tables.in_words,
         in_workspace=in_workspace,
         number=number,
         prose=prose,
@@ -249,9 +251,16 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
 
 
-def in_workspace(path: str) -> str:
-    """Return a manifest's path from `manifests/` on, which is what tells one from another."""
-    return path[path.rfind("manifests/") :] if "manifests/" in path else path
+def in_workspace(path: str) -> Markup:
+    """Return a manifest's path from `manifests/` on, which is what tells one from another; lines break after slashes.
+
+    Examples
+    --------
+    >>> print(in_workspace("/home/me/work/manifests/pruned/manifest.json"))
+    manifests/<wbr>pruned/<wbr>manifest.json
+    """
+    shown = path[path.rfind("manifests/") :] if "manifests/" in path else path
+    return Markup("/<wbr>").join(shown.split("/"))
 
 
 def prose(text: str) -> Markup:
@@ -395,7 +404,7 @@ def _evaluations(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
     evaluations = _completed_evaluations(data)
     selectors = {subset["name"]: subset["selector"] for subset in data.subsets}
     sections = []
-    for metric in evaluations["metric"].unique().sort():
+    for metric in sorted(set(evaluations["metric"]) - set(report_tables.NOT_JUDGED)):
         summary = report_tables.evaluation_summary(evaluations, metric)
         named = summary.with_columns(
             selector=pl.col("subset").replace_strict(
@@ -406,6 +415,7 @@ def _evaluations(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
         sections.append(
             {
                 "metric": metric,
+                "lower_is_better": metric in report_tables.LOWER_IS_BETTER,
                 "summary": summary.to_dicts(),
                 "pairs": report_tables.paired_differences(evaluations, metric),
                 "dots": figures.add(charts.evaluation_dots(summary, metric)),

@@ -5,6 +5,7 @@ Everything here is arithmetic on small frames and returns plain rows for the tem
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,55 @@ DIRECTION_WORDS = {
     "outlier": "high: unusual",
     "redundant": "high: repeated elsewhere",
 }
+
+NOT_JUDGED = ("samples", "steps")
+"""What a training says of itself beside how well it did; the tables hold it already."""
+
+LOWER_IS_BETTER = ("loss",)
+"""Metrics of an evaluation of which less is more."""
+
+WORDS = {
+    # label_noise
+    "expected_right": "flagged labels that are probably right after all",
+    "needed_probability": "flagged from this probability of being wrong",
+    "second_witness": "asked beside the training",
+    "training_dynamics": "what the training shows",
+    "flagged_by_every_seed": "flagged by every seed by itself",
+    "flagged_by_some_seed": "flagged by at least one seed",
+    # label_noise_rate, noise_transition_hoc
+    "rate": "share of wrong labels",
+    "at_least": "at least",
+    "shown": "more than overlapping classes explain",
+    "classes_told": "classes that can be told",
+    "classes_silent": "classes that cannot be told",
+    "anchors": "samples that models are surest of",
+    "most_often": "most often labeled instead",
+    "share_of_wrong": "share of the wrong ones labeled so",
+    "prior": "share of each true class",
+    "transition": "probability of each label, by true class",
+    "clusterability": "how often neighbours share the true class",
+    # loss_change_concentration
+    "top": "how many samples change most",
+    "shares": "their share of all changes, from epoch to epoch",
+    "largest": "the largest of these shares",
+    "step": "in which step it is",
+    # residual_verdict
+    "best_view": "view that comes nearest to a signal",
+    "samples_judged": "samples looked at",
+    "classes_judged": "classes looked at",
+    "smallest_class": "needed: samples in the median class",
+    "folds": "folds of the cross-fitting",
+    "views": "view",
+    "blank": "share of images with nothing in it",
+    "separation": "distance between two groups",
+    "separation_needed": "distance needed",
+    "gap": "how far they tell the label",
+    "gap_needed": "needed for that",
+    "fires": "shows a signal",
+    "near": "shows perhaps one",
+    "strong_classes": "classes that show one alone",
+}
+"""Keys of diagnostics in words; of any other, the key is read as words."""
 
 _SIGNAL = "a label-specific small signal"
 
@@ -72,7 +122,7 @@ def flag_rows(flags: pl.DataFrame) -> list[dict[str, Any]]:
 def _grouped_reasons(undecided: pl.DataFrame) -> pl.DataFrame:
     """Return reason and count, the most frequent first; what differs within a group is written as "…"."""
     reason = pl.col("reason").fill_null("no reason given").str.strip_prefix("cannot tell: ")
-    pattern = pl.col("reason").str.replace_all(r"'[^']*'|[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…")
+    pattern = pl.col("reason").str.replace_all(r"'[^']*'|(> )?[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…")
     only = (
         pl.when(pl.col("reason").n_unique() == 1)
         .then(pl.col("reason").first())
@@ -217,8 +267,36 @@ def verdict(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str
     explanation = " ".join(part for part in (because, explanation) if part)
     rest = {key: value for key, value in found.items() if key not in ("verdict", "reason")}
     if "views" in rest:
-        rest["views"] = {view: _with_names(line, classes) for view, line in rest["views"].items()}
+        rest["views"] = {
+            view_in_words(view): _with_names(line, classes) for view, line in rest["views"].items()
+        }
+    if rest.get("best_view"):
+        rest["best_view"] = view_in_words(rest["best_view"])
     return {"headline": headline, "explanation": explanation, "evidence": evidence(rest)}
+
+
+def in_words(key: str) -> str:
+    """Return the key of a diagnostic as a person reads it.
+
+    Examples
+    --------
+    >>> in_words("smallest_class"), in_words("usual_accuracy")
+    ('needed: samples in the median class', 'usual accuracy')
+    """
+    return WORDS.get(key, key.replace("_", " "))
+
+
+def view_in_words(name: str) -> str:
+    """Return the name of a view of `residual_verdict` as what it shows of the images.
+
+    Examples
+    --------
+    >>> view_in_words("mean3_core8"), view_in_words("impulse")
+    ('off the 3x3 mean by under 8 grey levels', 'single pixels that stand far out')
+    """
+    if name == "impulse":
+        return "single pixels that stand far out"
+    return re.sub(r"^(mean|median)(\d+)_core(\d+)$", r"off the \2x\2 \1 by under \3 grey levels", name)
 
 
 def _with_names(line: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import pytest
 import vl_convert
 from PIL import Image
 
-from tracesift.flows.report import MAX_ITEMS, ReportData, readable, render_report, script_json
+from tracesift.flows.report import MAX_ITEMS, ReportData, in_workspace, readable, render_report, script_json
 from tracesift.flows.worklist import worklist
 
 NASTY = "<script>alert(1)</script>"
 TEXT = "</script><img src=x onerror=alert(2)> & \"quotes\" 'too' <b>bold</b> &lt;i&gt;"
-VOID = {"meta", "img", "input", "br", "link", "hr"}
+VOID = {"meta", "img", "input", "br", "link", "hr", "wbr"}
 
 
 def build(n=40, *, kind="image", content=True, planted=True, classes=("0", "1", NASTY)):
@@ -316,6 +316,37 @@ def test_a_rank_is_not_sold_as_a_probability():
 def test_numbers_of_the_evaluation(page):
     assert re.search(r"pruned 50\.0 % 0\.9100 0\.0100 3 100", page.text)
     assert re.search(r"pruned pruned-random \+0\.0200 0\.0000 3 of 3 seeds", page.text)
+
+
+def test_a_metric_says_which_way_is_better_and_what_is_none_is_left_out(page):
+    data = build()
+    more = [
+        data.evaluations.with_columns(metric=pl.lit(name), value=pl.col("value") + 40)
+        for name in ("loss", "samples", "steps")
+    ]
+    told = Page(render_report(replace(data, evaluations=pl.concat([data.evaluations, *more]))))
+    assert re.search(
+        r"loss \(lower is better\) .* Paired with its control, seed by seed; lower is better", told.text
+    )
+    assert told.text.count("Paired with its control") == 2
+    assert told.text.count("lower is better") == 2
+    assert "lower is better" not in page.text
+
+
+def test_the_legend_names_the_flagged_where_there_are_some(page):
+    assert page.with_class("flagged")
+    data = build()
+    none = replace(data, flags=data.flags.with_columns(flagged=pl.lit(value=False)))
+    told = Page(render_report(none))
+    assert not told.with_class("flagged")
+    assert "the flagged ones" not in told.text
+
+
+def test_keys_of_the_evidence_are_words_and_paths_break_after_slashes(html, page):
+    assert page.all("dt", title="rate")
+    assert "share of wrong labels" in page.text
+    assert "manifests/<wbr>pruned/<wbr>manifest.json" in html
+    assert "<wbr>" not in in_workspace("<b>")
 
 
 def test_share_follows_from_the_number_trained_on():

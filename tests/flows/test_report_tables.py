@@ -1,18 +1,25 @@
 """The report's tables, worked by hand."""
 
+import numpy as np
 import polars as pl
 import pytest
 
 from tracesift.flows.report_tables import (
     CANNOT_TELL,
+    WORDS,
     class_rows,
     empty_reason,
     evaluation_summary,
     evidence,
     flag_rows,
+    in_words,
     paired_differences,
     verdict,
 )
+from tracesift.scorers.dynamics.loss_change_concentration import loss_change_concentration
+from tracesift.scorers.noise.label_noise_rate import label_noise_rate
+from tracesift.scorers.unlearnable.residual_verdict import residual_verdict
+from tracesift.selectors.flags.label_noise import judge_labels
 
 FLAGS = pl.DataFrame(
     [
@@ -98,6 +105,12 @@ def test_reasons_that_differ_in_numbers_and_names_are_one_group():
     assert row["reasons"] == [{"reason": "aum -1.2 and models prefer '8'", "count": 1}]
 
 
+def test_a_number_that_is_only_bounded_is_a_number_too():
+    said = [f"give 'x' {number} more probability than 'y'" for number in ("0.5", "> 0.999")]
+    two = FLAGS.filter(pl.col("reason") == "few").with_columns(reason=pl.Series(said))
+    assert flag_rows(two)[0]["reasons"] == [{"reason": "give … … more probability than …", "count": 2}]
+
+
 def test_a_flag_that_is_silent_about_the_whole_set_does_not_make_every_class_unknown():
     silent = FLAGS.with_columns(flag=pl.lit("picture"), flagged=pl.lit(None, pl.Boolean))
     with_silent = pl.concat([FLAGS, silent])
@@ -146,6 +159,29 @@ def test_classes_of_the_verdict_are_called_by_name():
     (table,) = found["evidence"]["tables"]
     assert table["columns"] == ["views", "gap", "strong_classes"]
     assert table["rows"] == [["mean", 2.0, ["owl", "cat"]], ["median", 1.0, []]]
+
+
+def test_every_key_that_a_curate_shows_has_words():
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 2
+    probs = np.eye(2)[np.where(np.arange(240) < 12, 1 - labels, labels)] * 0.98 + 0.01
+    frame = pl.DataFrame({"sample_id": [f"s{row:03d}" for row in range(240)], "label": labels.astype(str)})
+    images = rng.integers(0, 256, (240, 16, 16, 1), dtype=np.uint8)
+    found = [
+        judge_labels(frame.with_columns(aum=rng.normal(size=240)))[1],
+        label_noise_rate(probs, labels),
+        loss_change_concentration(rng.random((3, 240))),
+        verdict(residual_verdict(images, labels), ["a", "b"])["evidence"],
+    ]
+    *flat, of_views = found
+    tables = [table for one in flat for table in evidence(one)["tables"]] + of_views["tables"]
+    keys = [key for one in flat for key in one] + [key for key, _ in of_views["single"]]
+    keys += [column for table in tables for column in table["columns"]]
+    assert len(tables) == 2
+    assert {key for key in keys if key not in WORDS} == {"reading", "class", "classes", "samples"}
+    assert len(set(WORDS.values())) == len(WORDS)  # two keys never read alike
+    assert in_words("smallest_class").startswith("needed")  # a threshold is no finding
+    assert not any("_" in str(row[0]) for row in of_views["tables"][0]["rows"])
 
 
 def test_evidence_separates_numbers_from_tables():

@@ -15,7 +15,9 @@ from tracesift.pipelines.sources.columns import infer
 PER_CLASS = ("logits", "probs")
 PER_EPOCH = (*PER_CLASS, *SCALAR_FIELDS, "seen")
 PER_SAMPLE = tuple(
-    name for name, signal in SIGNALS.items() if signal.axes in ("N", "NK", "ND", "NP") and name != "labels"
+    name
+    for name, signal in SIGNALS.items()
+    if signal.axes in ("N", "NK", "ND", "NP") and signal.dtype != "str" and name != "labels"
 )
 IDS = ("sample_id", "sample_ids", "id", "ids", "guid")
 LABELS = ("labels", "label", "gold", "target", "targets")

@@ -358,6 +358,12 @@ def test_refused_by_the_values(tmp_path, case):
     assert not list((tmp_path / "w").rglob("run.json"))
 
 
+def test_texts_are_no_array_of_a_recording(tmp_path, logits, labels):
+    path = save(tmp_path / "f.npz", ids=IDS, labels=labels, logits=logits, texts=np.array(["a b"] * N))
+    with pytest.raises(BadInput, match="unknown array 'texts'"):
+        read_foreign(path)
+
+
 @pytest.mark.parametrize("name", ["x.pkl", "x.pt", "x.joblib"])
 def test_pickles_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(pickle.dumps({"logits": [1]}))

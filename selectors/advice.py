@@ -27,6 +27,8 @@ VERY_FEW = 10
 """Kept samples per class below which samples must be typical."""
 HALF = 0.4
 """Kept share from which hard samples are worth more than a mixture."""
+LITTLE = 0.12
+"""Kept share up to which even a mixture holds too many hard samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +194,11 @@ def _rules(situation: Situation) -> Iterator[Choice]:
         yield Choice(
             selector="dual",
             because=f"{labels} and {share:.0%} are kept: the easiest samples are the ones to do without",
+        )
+    if share <= LITTLE:
+        yield Choice(
+            selector="dual",
+            because=f"{labels} and only {share:.0%} is kept: its sampling has moved to easy samples then",
         )
     yield Choice(
         selector="ccs",

@@ -49,7 +49,7 @@ def say(message: str) -> None:
 
 @contextmanager
 def watched(title: str) -> Iterator[Report]:
-    """Show the progress of one step while the body runs."""
+    """Show the progress of one step while the body runs; lines about it end with one that says that it is done."""
     if sys.stderr.isatty() and listener.get() is None:
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -69,7 +69,8 @@ def watched(title: str) -> Iterator[Report]:
             ):
                 yield move
         return
-    last = [time.monotonic()]
+    began = time.monotonic()
+    last = [began]
 
     def line(text: str, every: float) -> None:
         if time.monotonic() - last[0] >= every:
@@ -78,6 +79,8 @@ def watched(title: str) -> Iterator[Report]:
 
     with _set(_stage, lambda what: line(what, STAGE_EVERY)):
         yield lambda done, total, what: line(f"{done:.1f} of {total:g} {what}", LINE_EVERY)
+    if last[0] > began:
+        say(f"{title}: done")
 
 
 @contextmanager

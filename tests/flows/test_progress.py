@@ -28,7 +28,7 @@ def test_stages_are_named_once_they_take_their_time(clock, capsys):
         clock[0] += 5
         stage("denoised")
     out, err = capsys.readouterr()
-    assert err.splitlines() == ["select: pruned-random", "select: denoised"]
+    assert err.splitlines() == ["select: pruned-random", "select: denoised", "select: done"]
     assert out == ""
 
 
@@ -38,7 +38,7 @@ def test_counts_come_every_quarter_of_a_minute(clock, capsys):
             clock[0] += 1
             report(step, 40, "epoch 1")
     assert capsys.readouterr().err.splitlines() == [
-        "record, seed 0: 14.0 of 40 epoch 1", "record, seed 0: 29.0 of 40 epoch 1",
+        "record, seed 0: 14.0 of 40 epoch 1", "record, seed 0: 29.0 of 40 epoch 1", "record, seed 0: done",
     ]  # fmt: skip
 
 
@@ -50,6 +50,18 @@ def test_a_stage_outside_of_any_step_is_nobodys(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_what_fails_is_not_called_done(clock, capsys):
+    @watched("select")
+    def fail():
+        clock[0] += 6
+        stage("pruned")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert capsys.readouterr().err.splitlines() == ["select: pruned"]
+
+
 def test_stages_go_to_whoever_listens(clock, capsys):
     heard = []
     before = listener.set(heard.append)
@@ -59,7 +71,7 @@ def test_stages_go_to_whoever_listens(clock, capsys):
             stage("worklist")
     finally:
         listener.reset(before)
-    assert heard == ["report: worklist"]
+    assert heard == ["report: worklist", "report: done"]
     assert capsys.readouterr() == ("", "")
 
 
@@ -86,6 +98,10 @@ def test_every_subset_and_part_of_the_report_gives_a_sign(place, monkeypatch, ca
     assert run([*words, "--workspace", "signs"]) == 0
     lines = capsys.readouterr().err.splitlines()
     said = [line for line in lines if line.startswith(("flag: ", "select: ", "report: "))]
+    done = [line for line in said if line.endswith(": done")]
+    assert done == ["flag: done", "select: done", "report: done"]
+    assert said[-1] == "report: done"
+    said = [line for line in said if line not in done]
     assert said[:3] == ["flag: label_noise", "flag: unlearnable", "select: pruned"]
     subsets = ["pruned", "denoised", "forget-ready"]
     controls = [f"{name}{ending}" for name in subsets for ending in ("", "-random", "-random-balanced")]

@@ -25,7 +25,9 @@ def truth_of(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dic
     dict
         ``known`` and ``wrong`` (counts), ``planted``, ``precision`` and ``recall`` of the flag (precision is None where
         nothing is flagged; a sample that the flag cannot tell counts as not flagged), ``flags`` and ``scorers``: name
-        -> auroc, average_precision, precision_at_n (n = number of wrong labels).
+        -> auroc, average_precision, precision_at_n (n = number of wrong labels); ``ranking``, the ``average_precision``
+        of all samples by confidence plus suspicion, the order in which they look wrong, and what ``chance`` gives, the
+        share of wrong labels (None where the flag brings no order).
     """
     known = dataset.samples.filter((pl.col("split") == "train") & pl.col("label_true").is_not_null())
     known = known.select("sample_id", wrong=pl.col("label") != pl.col("label_true"))
@@ -42,6 +44,7 @@ def truth_of(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dic
     return {
         "known": len(known), "wrong": wrong, "n_planted": wrong, "planted": _planted(dataset, wrong), **measured,
         "flags": {"label_noise": measured},
+        "ranking": _ranking(known, flags),
         "scorers": _detections(known, scores),
     }  # fmt: skip
 
@@ -83,6 +86,24 @@ def _detections(known: pl.DataFrame, scores: pl.DataFrame) -> dict[str, Mapping[
         if name in values.columns and find(name).direction in SIGNS
     }
     return {name: found for name, found in detectors.items() if found is not None}
+
+
+def _ranking(known: pl.DataFrame, flags: pl.DataFrame) -> dict[str, float] | None:
+    """Return how well the order by doubt, which needs no threshold, puts the wrong labels first."""
+    if "suspicion" not in flags.columns:
+        return None
+    doubt = pl.col("confidence").fill_null(0.0) + pl.col("suspicion").fill_null(float("nan"))
+    ordered = known.join(flags.filter(pl.col("flag") == "label_noise"), on="sample_id").select(
+        "wrong", doubt=doubt
+    )
+    ordered = ordered.filter(pl.col("doubt").is_finite())
+    found = _detection(ordered["wrong"].to_numpy(), ordered["doubt"].to_numpy())
+    if found is None:
+        return None
+    return {
+        "average_precision": found["average_precision"],
+        "chance": float(ordered["wrong"].to_numpy().mean()),
+    }
 
 
 def _planted(dataset: Dataset, wrong: int) -> int:

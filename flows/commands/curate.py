@@ -114,7 +114,8 @@ def print_summary(summary: dict[str, Any]) -> None:
         recall = "–" if truth["recall"] is None else f"{truth['recall']:.3f}"
         out.print(
             f"{truth['wrong']} of {truth['known']} known labels are wrong; "
-            f"the flag's precision is {precision}, its recall {recall}"
+            f"the flag's precision is {precision}, its recall {recall}" + _of_ranking(truth["ranking"]),
+            soft_wrap=True,
         )
     protected = summary.get("protection_truth")
     if protected:
@@ -136,6 +137,16 @@ def print_summary(summary: dict[str, Any]) -> None:
     out.print(f"manifests  {workspace / 'manifests'}")
     out.print(f"review     tracesift review export --workspace {workspace}")
     out.print(f"explain    tracesift why SAMPLE_ID --workspace {workspace}")
+
+
+def _of_ranking(found: dict[str, float] | None) -> str:
+    """Say how well the order of suspicion finds wrong labels, which says something where nothing is flagged, too."""
+    if found is None:
+        return ""
+    return (
+        f"; in the order of suspicion its average precision is {found['average_precision']:.3f}, where chance gives "
+        f"{found['chance']:.3f}"
+    )
 
 
 def _of_protected(truth: dict[str, Any]) -> str:

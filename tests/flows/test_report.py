@@ -356,6 +356,17 @@ def test_share_follows_from_the_number_trained_on():
     assert re.search(r"pruned 25\.0 % 0\.9100 0\.0100 3 –", page.text)
 
 
+def test_the_order_of_suspicion_is_measured_where_nothing_is_flagged():
+    data = build()
+    truth = {
+        **data.truth,
+        "flags": {"label_noise": {"precision": None, "recall": 0.0}},
+        "ranking": {"average_precision": 0.71234, "chance": 0.5037},
+    }
+    page = Page(render_report(replace(data, truth=truth)))
+    assert "average precision 0.7123, where chance gives 0.5037, the share of wrong labels" in page.text
+
+
 def test_planted_truth_is_counted_along_the_worklist(page):
     listed = build().worklist
     assert f"{listed['planted'].head(10).sum()} of the first 10" in page.text

@@ -32,47 +32,49 @@ LOWER_IS_BETTER = ("loss",)
 """Metrics of an evaluation of which less is more."""
 
 WORDS = {
+    "reading": "in one sentence",
     # label_noise
-    "expected_right": "flagged labels that are probably right after all",
     "needed_probability": "flagged from this probability of being wrong",
-    "second_witness": "asked beside the training",
-    "training_dynamics": "what the training shows",
+    "expected_right": "flagged labels that are probably right after all",
     "flagged_by_every_seed": "flagged by every seed by itself",
     "flagged_by_some_seed": "flagged by at least one seed",
+    "training_dynamics": "what the training shows",
+    "second_witness": "asked beside the training",
     # label_noise_rate, noise_transition_hoc
+    "class": "class",
     "rate": "share of wrong labels",
     "at_least": "at least",
     "shown": "more than overlapping classes explain",
-    "classes_told": "classes that can be told",
-    "classes_silent": "classes that cannot be told",
     "anchors": "samples that models are surest of",
     "most_often": "most often labeled instead",
     "share_of_wrong": "share of the wrong ones labeled so",
+    "classes_told": "classes that can be told",
+    "classes_silent": "classes that cannot be told",
     "prior": "share of each true class",
     "transition": "probability of each label, by true class",
     "clusterability": "how often neighbours share the true class",
     # loss_change_concentration
-    "top": "how many samples change most",
-    "shares": "their share of all changes, from epoch to epoch",
-    "largest": "the largest of these shares",
-    "step": "in which step it is",
+    "top": "samples that count as changing most",
+    "shares": "their share of the loss change, from epoch to epoch",
+    "largest": "the largest such share",
+    "step": "step of the largest share",
     # residual_verdict
-    "best_view": "view that comes nearest to a signal",
     "samples_judged": "samples looked at",
     "classes_judged": "classes looked at",
-    "smallest_class": "needed: samples in the median class",
+    "smallest_class": "needed: images in the median class",
     "folds": "folds of the cross-fitting",
+    "best_view": "view that comes nearest to a signal",
     "views": "view",
-    "blank": "share of images with nothing in it",
+    "fires": "shows a signal",
+    "near": "shows perhaps one",
     "separation": "distance between two groups",
     "separation_needed": "distance needed",
     "gap": "how far they tell the label",
     "gap_needed": "needed for that",
-    "fires": "shows a signal",
-    "near": "shows perhaps one",
+    "blank": "share of images with nothing in it",
     "strong_classes": "classes that show one alone",
 }
-"""Keys of diagnostics in words; of any other, the key is read as words."""
+"""Keys of diagnostics in words, in the order in which they are shown; of any other, the key is read as words."""
 
 _SIGNAL = "a label-specific small signal"
 
@@ -281,9 +283,17 @@ def in_words(key: str) -> str:
     Examples
     --------
     >>> in_words("smallest_class"), in_words("usual_accuracy")
-    ('needed: samples in the median class', 'usual accuracy')
+    ('needed: images in the median class', 'usual accuracy')
     """
     return WORDS.get(key, key.replace("_", " "))
+
+
+_ORDER = {key: place for place, key in enumerate(WORDS)}
+
+
+def _place(key: str) -> int:
+    """Return where a key stands: as in WORDS, behind them in the order in which they came."""
+    return _ORDER.get(key, len(_ORDER))
 
 
 def view_in_words(name: str) -> str:
@@ -333,7 +343,7 @@ def evidence(found: Mapping[str, Any]) -> dict[str, Any]:
     """
     single: list[tuple[str, Any]] = []
     tables: list[dict[str, Any]] = []
-    for name, value in found.items():
+    for name, value in sorted(found.items(), key=lambda item: _place(item[0])):
         if isinstance(value, Mapping) and value and all(isinstance(row, Mapping) for row in value.values()):
             rows = [{name: key, **row} for key, row in value.items()]
         elif (
@@ -346,7 +356,7 @@ def evidence(found: Mapping[str, Any]) -> dict[str, Any]:
         else:
             single.append((name, value))
             continue
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns = sorted(dict.fromkeys(key for row in rows for key in row), key=_place)
         tables.append(
             {"name": name, "columns": columns, "rows": [[row.get(key) for key in columns] for row in rows]}
         )

@@ -261,7 +261,9 @@ def evaluate(
     training: Training = Training(),
     steps: int | None = None,
 ) -> int:
-    """Retrain a fresh model on subsets and their controls, with the same number of steps and several seeds.
+    """Retrain a fresh model on subsets and their controls, with the same number of steps and at least three seeds.
+
+    Three seeds from --seed on are trained, more with --seeds above 3: fewer say nothing of the spread.
 
     Parameters
     ----------

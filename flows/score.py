@@ -369,7 +369,12 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
     if done is None or done["answers"] != _newest_answers(work):
         counts = _apply_rules(work, scored, frame, verdict)
         done = work.finish("flag", key, {"flags": counts, "answers": _newest_answers(work)})
-    return {"flags": done["flags"], **scored}
+    # a record comes back by the alphabet
+    counts = {
+        name: {answer: of[answer] for answer in ("yes", "no", "cannot tell")}
+        for name, of in done["flags"].items()
+    }
+    return {"flags": counts, **scored}
 
 
 def _evidence(work: Work, scored: Mapping[str, Any]) -> pl.DataFrame:

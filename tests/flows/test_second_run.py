@@ -71,6 +71,17 @@ def test_the_first_repetition_writes_nothing_either(place):
     assert rows["arrays"].any()
 
 
+def test_answers_are_counted_in_one_order_whether_judged_now_or_before(place, capsys):
+    for _ in range(2):
+        call("score", "--workspace", "w")
+        told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("flags: "))
+        assert re.search(
+            r"^flags: label_noise yes \d+, no \d+, cannot tell \d+; unlearnable yes \d+, no ", told
+        )
+        for record in (place / "w" / "records").glob("flag-*.json"):
+            record.unlink()
+
+
 def test_flags_that_another_wrote_since_are_judged_again(place):
     before = flagged()
     answer = Catalog("w").query("SELECT dataset_id, run_id FROM flag_sets WHERE flag = 'label_noise'").row(0)

@@ -275,23 +275,32 @@ def _block(
     return SelectorBlock(name=selector, version=facts.version, params=settings, seed=seed, budget=budget)
 
 
-def denoised(
+BY_FLAG = ("denoise", "depoison")
+"""Selectors that divide all samples by what one flag says of them."""
+
+
+def denoised(work: Work, *, max_drop: float, seed: int) -> list[dict[str, Any]]:
+    """Drop, relabel or down-weight what `label_noise` flags; the controls drop the same number at random."""
+    return divided(work, "denoise", seed=seed, name="denoised", params={"max_drop": max_drop})
+
+
+def divided(
     work: Work,
+    selector: str,
     *,
-    max_drop: float,
     seed: int,
-    name: str = "denoised",
+    name: str,
     where: str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Drop, relabel or down-weight what `label_noise` flags; the controls drop the same number at random."""
+    """Divide the samples by a flag, with a selector of `BY_FLAG`; the controls drop the same number at random."""
     stage(name)
-    settings = {"max_drop": max_drop, **(params or {})}
+    settings = dict(params or {})
     frame = training_frame(work, where)
-    members = select("denoise", frame.filter("eligible"), budget=None, seed=seed, **settings)
+    members = select(selector, frame.filter("eligible"), budget=None, seed=seed, **settings)
     members = pl.concat([members, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
-    block = _block("denoise", settings, seed=seed, where=where)
-    made = [put(work, name, members, block, _flag_scores(work))]
+    scores = _flag_scores(work) if selector == "denoise" else columns_needed(selector, settings)
+    made = [put(work, name, members, _block(selector, settings, seed=seed, where=where), scores)]
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where)
 

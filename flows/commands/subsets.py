@@ -60,7 +60,7 @@ def select(
         A parameter of the selector, as key=value; may be given several times.
     """
     from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
-    from tracesift.flows.make_subset import denoised, forget_ready, pruned
+    from tracesift.flows.make_subset import BY_FLAG, divided, forget_ready, pruned
     from tracesift.flows.situation import AUTO
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
@@ -91,14 +91,13 @@ def select(
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
         )
-    if from_ is not None and selector in ("denoise", "forget_ready"):
+    if from_ is not None and selector in (*BY_FLAG, "forget_ready"):
         raise BadInput(f"--from {from_}: {selector} divides all samples; leave it out")
-    if selector == "denoise" and embedding is not None:
-        raise BadInput(f"--embedding {embedding}: denoise reads no embedding; leave it out")
+    if selector in BY_FLAG and embedding is not None:
+        raise BadInput(f"--embedding {embedding}: {selector} reads no embedding; leave it out")
     with work.locked(), watched("select"):
-        if selector == "denoise":
-            drop = chosen.pop("max_drop", facts.defaults["max_drop"])
-            made = denoised(work, max_drop=drop, seed=seed, name=called, where=where, params=chosen)
+        if selector in BY_FLAG:
+            made = divided(work, selector, seed=seed, name=called, where=where, params=chosen)
         elif selector == "forget_ready":
             made = forget_ready(
                 work, chosen.pop("forget", None), seed=seed, name=called, params=chosen, embedding=embedding

@@ -80,6 +80,28 @@ def test_denoise_takes_a_condition(select):
     assert wrong[0] in members("clean-random").filter(pl.col("role") == "drop")["sample_id"]
 
 
+def test_depoison_takes_a_condition_and_gets_its_controls(select):
+    catalog = Catalog("w")
+    rows = catalog.query("SELECT sample_id, dataset_id FROM samples WHERE split = 'train' ORDER BY 1")
+    changed, unknown = rows["sample_id"][:6].to_list(), rows["sample_id"][6:9].to_list()
+    said = pl.when(~pl.col("sample_id").is_in(unknown)).then(pl.col("sample_id").is_in(changed))
+    flags = rows.select("sample_id", flagged=said, score=pl.lit(3.0), reason=pl.lit("told"))
+    catalog.put_flags(catalog.newest_run()["run_id"], rows["dataset_id"][0], "unlearnable", flags)
+    made = select("depoison", "--where", f"sample_id <> '{changed[0]}'")
+    assert (made["name"], made["keep"], made["drop"]) == ("depoison", 42, 6)
+    dropped = members("depoison").filter(pl.col("role") == "drop")
+    assert dropped["sample_id"].to_list() == changed
+    assert dropped["reason"].str.starts_with("outside WHERE").to_list() == [True] + 5 * [False]
+    assert params("depoison")["flag"] == "unlearnable"
+    assert params("depoison")["max_drop"] is None
+    for control in ("depoison-random", "depoison-random-balanced"):
+        assert members(control).filter(pl.col("role") == "keep").height == 42
+        assert verify_manifest(f"w/manifests/{control}/manifest.json") == []
+    assert set(members("depoison").filter(pl.col("role") == "keep")["sample_id"]) >= set(unknown)
+    select("top_k", "--count", 20, "--param", "score=el2n", "--from", "depoison", "--name", "after")
+    assert not set(changed) & set(members("after").filter(pl.col("role") == "keep")["sample_id"])
+
+
 def test_a_deletion_by_condition_is_a_request(place, capsys):
     words = ["select", "forget_ready", "--where", "aum > 0", "--workspace", "w"]
     assert run(words) == 2
@@ -200,6 +222,9 @@ def test_weights_of_the_subset_that_is_chosen_from_stay(select, cleaned):
         (["random", "--count", "5", "--from", "cleen"], "did you mean 'clean'"),
         (["random", "--count", "48", "--from", "dropped"], "45 in dropped"),
         (["denoise", "--from", "clean"], "denoise divides all samples"),
+        (["depoison", "--from", "clean"], "depoison divides all samples"),
+        (["depoison", "--keep", "0.5"], "depoison decides by itself"),
+        (["depoison", "--embedding", "x"], "depoison reads no embedding"),
         (["random", "--count", "5", "--from", "dropped", "--where", "aum > 1e9"], "no training sample fits"),
     ],
 )

@@ -20,6 +20,7 @@ CALLS = {
     "d2_pruning": {},
     "deepfool": {},
     "denoise": {},
+    "depoison": {},
     "dual": {},
     "facility_location": {},
     "forget_ready": {"forget": ["s03", "s17", "s40"]},

@@ -23,7 +23,7 @@ MAX_POINTS = 5_000
 
 BINS = 40
 
-GAP = 0.012
+GAP = 0.016
 """Between two points of a curve that keep the same share of the samples."""
 
 WRONG, MIDDLE, RIGHT = "#d9622b", "#9a9a9a", "#3585c6"
@@ -371,7 +371,7 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
     ]
     rows = known.select("subset", "selector", "share", "x", "mean", "lo", "hi").to_dicts()
     across = alt.Scale(domain=[0, max(row["x"] for row in rows) + GAP], nice=False)
-    axis = alt.Axis(format="~%", tickCount=10)
+    axis = alt.Axis(format="~%", tickCount=10, labelOverlap=True, labelSeparation=4)
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("x:Q", title="share of the training set kept", axis=axis, scale=across),
         color=alt.Color("selector:N", title=None, scale=alt.Scale(scheme="tableau10")),

@@ -108,6 +108,15 @@ def print_summary(summary: dict[str, Any]) -> None:
             out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
         else:
             out.print(f"{name}: cannot tell of any of {counts['cannot tell']} samples")
+    workspace = Path(summary["report"]).parent
+    carrying = summary["flags"].get("unlearnable", {}).get("yes", 0)
+    if summary["verdict"] == "poisoned" and carrying:
+        out.print(
+            f"{carrying} samples carry a small signal of their label, which a model may learn in place of the content "
+            "(an attack, or a watermark or camera that goes with a class); a subset without them: "
+            f"tracesift select depoison --workspace {workspace}",
+            soft_wrap=True,
+        )
     truth = summary["truth"]
     if truth:
         precision = "–" if truth["precision"] is None else f"{truth['precision']:.3f}"
@@ -132,7 +141,6 @@ def print_summary(summary: dict[str, Any]) -> None:
             out.print(f"{row['name']}: auto took {row['selector']}: {row['because']}", soft_wrap=True)
     if summary["evaluations"]:
         print_table(summary["evaluations"], title="\nRetrained (test accuracy, same number of steps)")
-    workspace = Path(summary["report"]).parent
     out.print(f"\nreport     {summary['report']}")
     out.print(f"manifests  {workspace / 'manifests'}")
     out.print(f"review     tracesift review export --workspace {workspace}")

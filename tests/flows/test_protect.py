@@ -58,6 +58,15 @@ def test_protect_and_curate_measures_the_detectors(told):
     code, out, err = told(*curated)
     assert "728 of 1455 training samples are known to be made unlearnable" in out
     assert "the AUROC of residual_shortcut" in out
+    assert "a subset without them: tracesift select depoison --workspace tracesift-work" in out
+    code, out, err = told("select", "depoison", "--json")
+    assert code == 0, err
+    ids = set(
+        pl.read_parquet("tracesift-work/manifests/depoison/members.parquet").filter(pl.col("role") == "drop")[
+            "sample_id"
+        ]
+    )
+    assert len(ids & set(record["changed"])) > 0.9 * len(ids) > 300
     code, out, _ = told("sql", "SELECT count(*) AS n FROM samples", "--json")
     assert code == 0
 

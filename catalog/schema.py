@@ -146,6 +146,15 @@ SIGNALS: dict[str, Signal] = {
         "NR", "float32", "held-out margin of the label over all others and the extra classes, after each round",
         "iterative_filtering",
     ),
+    "subset_trained": _of_job("NR", "bool", "the model trained on the sample, per model", "subset_training"),
+    "subset_correct": _of_job("NR", "bool", "predicted as labelled, per model", "subset_training"),
+    "subset_prob_label": _of_job("NR", "float32", "probability of the given label, per model", "subset_training"),
+    "val_subset_correct": _of_job(
+        "MR", "bool", "the validation sample is predicted as labelled, per model", "subset_training"
+    ),
+    "val_subset_prob_label": _of_job(
+        "MR", "float32", "probability of the validation sample's label, per model", "subset_training"
+    ),
 }  # fmt: skip
 
 SCALAR_FIELDS: tuple[str, ...] = (

@@ -184,8 +184,9 @@ def run_job(
         progress=progress,
     )
     signals = known.function(bench, **settings)
-    ids = dataset.samples["sample_id"].gather(dataset.rows("train")).to_list()
     for signal, values in signals.items():
+        rows = dataset.rows("val" if SIGNALS[signal].axes.startswith("M") else "train")
+        ids = dataset.samples["sample_id"].gather(rows).to_list()
         add_array(workspace, run_id, signal, ids, values, {**made, "signals": sorted(signals)})
     clear(parts)
     return tuple(sorted(signals))

@@ -36,6 +36,7 @@ def signals_of(logits, labels, val_logits, val_labels):
         "elr_target": probs[: max(1, epochs // 3)].mean(axis=0) * (1 - 0.7**3),
         "val_loss": -np.log(val_own),
         "val_labels": val_labels,
+        "val_probs_last": softmax(val_logits)[-1],
     }
     return signals
 
@@ -55,6 +56,9 @@ def signals_of_jobs(rng, samples, classes):
         "final_pred": rng.integers(0, classes, size=samples),
         "threshold_margin": rng.normal(size=(samples, 2)),
         "threshold_sample": runs[np.arange(samples) % 3],
+        "subset_trained": rng.random((samples, 9)) < 0.7,
+        "subset_correct": rng.random((samples, 9)) < 0.8,
+        "subset_prob_label": rng.random((samples, 9)).astype(np.float32),
         "late_stopping_kept": np.sort(rng.random((samples, 12)) < 0.8, axis=1)[:, ::-1],
         "bias_shift_margin": rng.normal(size=samples),
         "linear_correct": rng.random(samples) < 0.6,

@@ -44,6 +44,7 @@ ONE_OF_EACH = {
     "curate": ["good.csv", *FEW], "import": ["own.npz"], "select": ["ccs", "--keep", "0.3"],
     "forget": ["ids.txt"], "evaluate": ["ccs", "--epochs", "1", "--threads", "1"],
     "review export": [], "review import": ["review.csv"], "sql": ["SELECT * FROM sample_scores LIMIT 3"],
+    "advise": ["--keep", "0.5"],
     "protect": ["digits", "--method", "class_patches", "--share", "0.1", "--out", "protected"],
     "why": ["s001"], "verify": ["w/manifests/ccs"], "diff": ["pruned", "denoised"], "gc": ["--keep", "1"],
 }  # fmt: skip

@@ -68,6 +68,8 @@ def datainf(
     too large, and a coarse guide: for softmax regressions of 3 classes on 4 or 30 features and 40 or 400 samples the
     values were 10 to 15 times those by the exact inverse, and their ranks correlated with its ranks by 0.6 to 0.97.
     With `damping` at 100 both agree to 3 %; the inverse hardly matters then.
+    On digits with a tenth of the labels wrong it told these from the rest hardly better than <v, g_k> alone (AUROC 0.58
+    against 0.57), where the exact inverse reached 0.90.
 
     References
     ----------

@@ -54,7 +54,7 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
         return done
-    params = {**choice.params, **_unscored(work, choice, job.choosing.keep)}
+    params = {**choice.params, **unscored(work, choice, job.choosing.keep)}
     with watched("select"):
         made = [
             *pruned(
@@ -126,11 +126,11 @@ def _still_there(work: Work, made: list[dict[str, Any]]) -> bool:
     )
 
 
-def _unscored(work: Work, choice: Choice, share: float) -> dict[str, Any]:
+def unscored(work: Work, choice: Choice, keep: float | int) -> dict[str, Any]:
     """Keep the samples that the selector's score says nothing of, where there are any, and say so.
 
-    A class without validation samples has no CLD, and diverged samples have no margin: neither is a reason to
-    leave them out. `tracesift select` asks instead.
+    A class without validation samples has no CLD, and diverged samples have no margin: neither is a reason to leave
+    them out. `tracesift select` with a selector's name asks instead.
     """
     if "nulls" not in find(choice.selector).defaults:
         return {}
@@ -145,12 +145,12 @@ def _unscored(work: Work, choice: Choice, share: float) -> dict[str, Any]:
         f"{len(missing)} of {len(frame)} training samples have no {' or '.join(columns)} (first "
         f"{missing['sample_id'][0]})"
     )
-    if len(missing) > round(share * len(frame)):
+    if len(missing) > (round(keep * len(frame)) if isinstance(keep, float) else keep):
         raise BadInput(
-            f"{without}, more than --keep {share:g} leaves room for; where the model gave NaN or infinite logits, "
+            f"{without}, more than {keep:g} to keep leaves room for; where the model gave NaN or infinite logits, "
             "lower the lr of its RECIPE or name another with --model, else ask for a larger --keep"
         )
-    say(f"pruned: {without} and are kept unjudged")
+    say(f"{choice.selector}: {without} and are kept unjudged")
     return {"nulls": "keep"}
 
 

@@ -158,8 +158,8 @@ class Choosing:
     """Share of the training samples that the pruned subset keeps."""
     max_drop: float = 0.05
     """Share of the training samples that the denoised subset may drop at most."""
-    selector: str = "ccs"
-    """Selector of the pruned subset; `tracesift selectors` lists them."""
+    selector: str = "auto"
+    """Selector of the pruned subset; `tracesift selectors` lists them, and auto takes one by what is known."""
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""

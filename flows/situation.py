@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.candidates import is_flagged, training_frame
@@ -13,6 +14,10 @@ from tracesift.selectors.advice import Choice, Situation, choose
 
 AUTO = "auto"
 """Asked for in place of a selector's name, `choose` decides."""
+ENOUGH = 0.95
+"""Share of the samples that a score must be there for; the few without are kept unjudged."""
+BLOCK = 16384
+"""Rows of an embedding that are looked through at a time."""
 
 
 def situation(work: Work, keep: float | int) -> Situation:
@@ -30,6 +35,13 @@ def situation(work: Work, keep: float | int) -> Situation:
     rate = work.catalog.diagnostic(work.dataset.dataset_id, "label_noise_rate") or {}
     estimated = rate.get("rate") if rate.get("shown") else None
     scores = [name for name, kind in pool.schema.items() if kind.is_float()]
+    known = frozenset(name for name in scores if _share_finite(pool[name]) >= ENOUGH)
+    featured = _share_featured(signals)
+    if featured is not None and featured < ENOUGH:
+        raise BadInput(
+            f"auto: {1 - featured:.0%} of the samples have NaN or infinite features; where the model gave NaN or "
+            "infinite logits, lower the lr of its RECIPE or name another with --model, else name a --selector"
+        )
     return Situation(
         samples=len(frame),
         unflagged=len(pool),
@@ -37,9 +49,24 @@ def situation(work: Work, keep: float | int) -> Situation:
         classes=frame["label"].n_unique(),
         imbalance=float(sizes.max() / sizes.min()),
         noise=1 - len(pool) / len(frame) if estimated is None else float(estimated),
-        columns=frozenset(name for name in scores if pool[name].is_finite().all(ignore_nulls=False)),
-        embedded=signals is not None and "embedding" in signals,
+        columns=known,
+        embedded=featured == 1,
     )
+
+
+def _share_finite(values: pl.Series) -> float:
+    return int(values.is_finite().fill_null(value=False).sum()) / max(1, len(values))
+
+
+def _share_featured(signals: ModeSignals | None) -> float | None:
+    """Return the share of the samples that have finite features; None where the recording has no features."""
+    if signals is None or "embedding" not in signals:
+        return None
+    vectors = signals["embedding"]
+    finite = sum(
+        int(np.isfinite(vectors[at : at + BLOCK]).all(axis=1).sum()) for at in range(0, len(vectors), BLOCK)
+    )
+    return finite / len(vectors)
 
 
 def chosen(work: Work, keep: float | int) -> Choice:

@@ -47,7 +47,7 @@ class Situation:
     noise: float
     """Estimated share of wrong labels; 0 where nothing speaks for noise."""
     columns: frozenset[str]
-    """Scores that are there for every sample."""
+    """Scores that are there for all samples, or all but a few."""
     embedded: bool
     """Whether there are features to compare samples by."""
 

@@ -294,7 +294,7 @@ def _auto(
     work: Work, keep: float | int | None, params: dict[str, Any], source: str | None
 ) -> tuple[str, dict[str, Any], str]:
     """Return selector, parameters and reason that `auto` stands for."""
-    from tracesift.flows.make_subset import decided
+    from tracesift.flows.make_subset import decided, unscored
     from tracesift.flows.situation import AUTO
     from tracesift.selectors.contract import find
 
@@ -303,9 +303,11 @@ def _auto(
     if keep is None:
         raise BadInput(f"{AUTO} needs a size: --keep 0.3 for a share, or --count 500")
     choice = decided(work, AUTO, keep)
+    left = unscored(work, choice, keep)
     # What a subset relabelled has no score under its new label, and was found right: it is kept.
-    unscored = {"nulls": "keep"} if source is not None and "nulls" in find(choice.selector).defaults else {}
-    return choice.selector, {**choice.params, **unscored}, choice.because
+    if source is not None and "nulls" in find(choice.selector).defaults:
+        left = {"nulls": "keep"}
+    return choice.selector, {**choice.params, **left}, choice.because
 
 
 def _check_name(name: str) -> None:

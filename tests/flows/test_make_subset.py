@@ -116,7 +116,7 @@ def test_a_manifest_says_every_setting_that_was_in_force(select):
     }  # fmt: skip
     assert params("some-random") == {}
     assert params("some-random-balanced") == {"quota": "equal"}
-    assert params("pruned")["strata"] == 50  # of `curate`, where nobody named it
+    assert params("pruned")["chosen_by"] == "auto"  # of `curate`, where nobody named a selector
     assert params("denoised")["max_drop"] == 0.05
     assert params("forget-ready")["neighbors"] == 5
     stored = Catalog("w").query("SELECT params FROM subsets WHERE name = 'some'").item()

@@ -121,8 +121,10 @@ def test_a_model_that_diverges_is_said_and_its_scores_stay_empty(place, monkeypa
     assert run(words) == 2
     err = capsys.readouterr().err
     assert "training samples gave NaN or infinite logits" in err
-    assert "more than --keep 0.5 leaves room for; where the model gave NaN" in err.splitlines()[-1]
-    _, err = told(*words, "--keep", "0.9")
+    assert "auto: 100% of the samples have NaN or infinite features" in err.splitlines()[-1]
+    assert run([*words, "--selector", "ccs"]) == 2
+    assert "more than 0.5 to keep leaves room for; where the model gave NaN" in capsys.readouterr().err
+    _, err = told(*words, "--selector", "ccs", "--keep", "0.9")
     assert "are kept unjudged" in err
     epochs = Catalog("wild").query("SELECT epoch, loss FROM trajectories ORDER BY epoch")
     last = epochs.filter(pl.col("epoch") == 3)["loss"]

@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "stages:report",
     "import": "importing:import_",
     "protect": "protect:protect",
+    "project": "project:project",
     "select": "subsets:select",
     "advise": "subsets:advise",
     "evaluate": "subsets:evaluate",

@@ -14,9 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tracesift.catalog.schema import ID_RULE, BadInput, UnknownName, nearest
+from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines import identity
 from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.protection.changed import ChangedDataset, source_facts
 from tracesift.pipelines.protection.contract import Generator, Progress, find, names
 
 TRUTH_COLUMN = "unlearnable_true"
@@ -24,50 +25,19 @@ TRUTH_COLUMN = "unlearnable_true"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ProtectedDataset:
-    """A dataset, the rows that were changed, and what they hold now."""
-
-    dataset: Dataset
-    """As it was opened."""
-    rows: NDArray[np.int64]
-    """Changed rows, ascending (M,)."""
-    inputs: NDArray[np.uint8] | list[str]
-    """What they hold now: uint8 (M, H, W, C) or M texts."""
-    facts: dict[str, Any]
-    """Method, version, parameters, seed, share, report, source and classes, as plain JSON."""
-
-    @property
-    def changed(self) -> list[str]:
-        """The ids of the changed samples, ascending."""
-        return self.dataset.samples["sample_id"].gather(self.rows).to_list()
-
-    def part(self, start: int, stop: int) -> NDArray[np.uint8] | list[str]:
-        """Return the inputs of the rows from `start` to before `stop`, changed ones as they are now."""
-        before = self.dataset.inputs
-        first, last = np.searchsorted(self.rows, (start, stop))
-        here = self.rows[first:last] - start
-        if isinstance(before, list):
-            texts = before[start:stop]
-            for at, row in zip(range(first, last), here.tolist(), strict=True):
-                texts[row] = str(self.inputs[at])
-            return texts
-        assert not isinstance(before, pl.DataFrame)
-        images = np.array(before[start:stop])
-        images[here] = self.inputs[first:last]
-        return images
+class ProtectedDataset(ChangedDataset):
+    """A dataset and what the rows that were made unlearnable hold now; its samples say which these are."""
 
     def samples(self, hashes: Sequence[str]) -> pl.DataFrame:
         """Return the samples with the truth, and the content hashes of the inputs as they are now."""
         changed = pl.Series(TRUTH_COLUMN, np.isin(np.arange(len(self.dataset)), self.rows))
-        return self.dataset.samples.with_columns(
-            pl.Series("content_hash", hashes),
-            pl.when(pl.col("split") == "train").then(changed).otherwise(None).alias(TRUTH_COLUMN),
+        return (
+            super()
+            .samples(hashes)
+            .with_columns(
+                pl.when(pl.col("split") == "train").then(changed).otherwise(None).alias(TRUTH_COLUMN)
+            )
         )
-
-    def fingerprint(self, hashes: Sequence[str]) -> str:
-        """Return the fingerprint that the changed dataset has when it is opened."""
-        schema: dict[str, object] = {"kind": self.dataset.kind, "inputs": [self.dataset.kind]}
-        return identity.fingerprint(self.samples(hashes), schema)
 
 
 def protect(
@@ -137,10 +107,7 @@ def protect(
         "method": method, "method_version": known.version, "experimental": known.experimental,
         "parameters": {**known.defaults, **given}, "seed": seed, "share": float(share), "report": made.report,
         "classes": list(dataset.classes),
-        "source": {
-            "name": dataset.name, "source": dataset.source, "fingerprint": dataset.fingerprint,
-            "num_samples": len(dataset), "id_rule": ID_RULE,
-        },
+        "source": source_facts(dataset),
     }  # fmt: skip
     return ProtectedDataset(dataset=dataset, rows=rows, inputs=inputs, facts=facts)
 

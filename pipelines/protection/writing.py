@@ -4,6 +4,7 @@
                                      where the source knows them
     FOLDER/truth/protection.json     what was done, to which samples, with hashes
 
+A projected dataset is written the same way, with another record; `unlearnable_true` where its source knows it.
 Ids are those of the source, so scores of both can be joined. The same source, settings and seed give the same bytes.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ from PIL import Image
 from tracesift.catalog.files import sha256, write_json, write_parquet
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import identity
+from tracesift.pipelines.protection.changed import ChangedDataset
 from tracesift.pipelines.protection.contract import Progress, silent
 from tracesift.pipelines.protection.protecting import TRUTH_COLUMN, ProtectedDataset
 
@@ -46,48 +48,83 @@ def write_protected(
     BadInput
         The folder is there and holds something, or its name is taken by a file.
     """
+    samples = protected.dataset.samples
+    changed = samples[protected.rows]
+    counts = {
+        "train": int((samples["split"] == "train").sum()), "changed": len(changed),
+        "changed_by_label": dict(changed.group_by("label").len().sort("label").iter_rows()),
+    }  # fmt: skip
+    said = {"counts": counts, "changed": protected.changed}
+    return write_changed(protected, folder, RECORD, PROTECTION_SCHEMA, said, progress=progress)
+
+
+def write_changed(
+    changed: ChangedDataset,
+    folder: Path,
+    record: str,
+    schema_version: int,
+    said: Mapping[str, Any],
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a changed dataset into a new folder, whole or not at all, and return its record.
+
+    Parameters
+    ----------
+    changed
+        The dataset.
+    folder
+        Where; a new or empty one.
+    record, schema_version
+        File of the record inside the folder, and the version of its layout.
+    said
+        What the record says beside the facts, the data file and the versions.
+    progress
+        Called with what is done, the total, and words.
+
+    Raises
+    ------
+    BadInput
+        The folder is there and holds something, or its name is taken by a file.
+    """
     check_free(folder)
-    dataset, tell = protected.dataset, progress or silent
+    dataset, tell = changed.dataset, progress or silent
     values: list[Any] = []
     hashes: list[str] = []
     for start in range(0, len(dataset), _CHUNK):
         tell(start, len(dataset), "samples written")
-        part = protected.part(start, start + _CHUNK)
+        part = changed.part(start, start + _CHUNK)
         if isinstance(part, list):
             values += part
             hashes += identity.hash_texts(part)
         else:
             values += [{"bytes": _png(image), "path": None} for image in part]
             hashes += identity.hash_images(part)
-    samples = protected.samples(hashes)
+    samples = changed.samples(hashes)
     known = [
         name
         for name in ("label_true", "group")
         if name in samples and samples[name].null_count() < len(samples)
     ]
+    truth = [TRUTH_COLUMN] if samples.schema.get(TRUTH_COLUMN) == pl.Boolean else []
     image = pl.Struct({"bytes": pl.Binary(), "path": pl.String()})
     frame = samples.select(
         pl.col("sample_id").alias("id"),
         pl.Series(dataset.kind, values, dtype=pl.String() if dataset.kind == "text" else image),
-        "label", *known, "split", TRUTH_COLUMN,
+        "label", *known, "split", *truth,
     )  # fmt: skip
-    changed = samples[protected.rows]
     with whole(folder) as making:
         write_parquet(frame, making / DATA)
-        record = {
-            "schema_version": PROTECTION_SCHEMA, "tool_version": version("tracesift"), **protected.facts,
+        written = {
+            "schema_version": schema_version, "tool_version": version("tracesift"), **changed.facts,
             "data": {
                 "file": DATA, "sha256": sha256(making / DATA), "rows": len(frame),
-                "fingerprint": protected.fingerprint(hashes),
+                "fingerprint": changed.fingerprint(hashes),
             },
-            "counts": {
-                "train": int((samples["split"] == "train").sum()), "changed": len(changed),
-                "changed_by_label": dict(changed.group_by("label").len().sort("label").iter_rows()),
-            },
-            "changed": protected.changed,
+            **said,
         }  # fmt: skip
-        write_json(making / RECORD, record)
-    return record
+        write_json(making / record, written)
+    return written
 
 
 def check_free(folder: Path) -> None:

@@ -46,6 +46,7 @@ ONE_OF_EACH = {
     "review export": [], "review import": ["review.csv"], "sql": ["SELECT * FROM sample_scores LIMIT 3"],
     "advise": ["--keep", "0.5"],
     "protect": ["digits", "--method", "class_patches", "--share", "0.1", "--out", "protected"],
+    "project": ["digits", "--out", "projected"],
     "why": ["s001"], "verify": ["w/manifests/ccs"], "diff": ["pruned", "denoised"], "gc": ["--keep", "1"],
 }  # fmt: skip
 

@@ -48,6 +48,7 @@ def situation(work: Work, keep: float | int) -> Situation:
         kept=max(1, round(keep * len(frame))) if isinstance(keep, float) else keep,
         classes=frame["label"].n_unique(),
         imbalance=float(sizes.max() / sizes.min()),
+        largest_class=int(sizes.max()),
         noise=1 - len(pool) / len(frame) if estimated is None else float(estimated),
         columns=known,
         embedded=featured == 1,

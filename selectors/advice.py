@@ -29,6 +29,11 @@ HALF = 0.4
 """Kept share from which hard samples are worth more than a mixture."""
 LITTLE = 0.12
 """Kept share up to which even a mixture holds too many hard samples."""
+MOST = 0.5
+"""Found share of the wrong labels below which whatever is hard is likely to be one of the others."""
+ALL_PAIRS = 20_000
+"""Largest class of which facility location looks at all pairs: 1.6 GB of distances. Beyond, at near ones only."""
+NEAR = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class Situation:
     classes: int
     imbalance: float
     """Size of the largest class over that of the smallest."""
+    largest_class: int
     noise: float
     """Estimated share of wrong labels; 0 where nothing speaks for noise."""
     columns: frozenset[str]
@@ -55,6 +61,11 @@ class Situation:
     def share(self) -> float:
         """The share of the training samples that is kept."""
         return self.kept / self.samples
+
+    @property
+    def found(self) -> float:
+        """The share of the wrong labels that is flagged, by the estimate; 1 where nothing speaks for noise."""
+        return min(1.0, (1 - self.unflagged / self.samples) / self.noise) if self.noise > 0 else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +175,12 @@ def choose(situation: Situation) -> Choice:
     )
 
 
+def _typical(situation: Situation, because: str) -> Choice:
+    """Return facility location, over near pairs alone where all are too many."""
+    params = {"neighbors": NEAR} if situation.largest_class > ALL_PAIRS else {}
+    return Choice(selector="facility_location", params=params, because=because)
+
+
 def _rules(situation: Situation) -> Iterator[Choice]:
     """Yield what to take, the best first; the next follows where its scores or features are missing."""
     share, per_class = situation.share, situation.kept / situation.classes
@@ -182,8 +199,13 @@ def _rules(situation: Situation) -> Iterator[Choice]:
             yield Choice(
                 selector="k_center_greedy", because=f"{few}, and with clean labels the far ones count too"
             )
-        yield Choice(selector="facility_location", because=f"{few}, so they are picked from where many lie")
+        yield _typical(situation, f"{few}, so they are picked from where many lie")
         yield Choice(selector="random_balanced", because=f"{few}, and there are no features to pick them by")
+    if situation.found < MOST and share > LITTLE:
+        yield _typical(
+            situation,
+            f"{labels} and only {situation.found:.0%} of these are flagged: scores of difficulty would keep the others",
+        )
     if noisy:
         yield Choice(
             selector="dual",

@@ -18,7 +18,7 @@ SCORES = frozenset(
 def situation(**facts):
     usual = {
         "samples": 10_000, "unflagged": 10_000, "kept": 5_000, "classes": 10, "imbalance": 1.1, "noise": 0.0,
-        "columns": SCORES, "embedded": True,
+        "largest_class": 1_100, "columns": SCORES, "embedded": True,
     }  # fmt: skip
     return Situation(**{**usual, **facts})
 
@@ -83,6 +83,7 @@ EVERY = [
     situation(
         samples=samples, unflagged=round(samples * (1 - noise)), kept=max(1, round(share * samples)),
         classes=classes, imbalance=imbalance, noise=noise, columns=columns, embedded=embedded,
+        largest_class=samples // classes,
     )
     for samples, share, classes, imbalance, noise, columns, embedded in itertools.product(
         (20, 1_000, 60_000), (1.0, 0.7, 0.5, 0.3, 0.1, 0.01), (2, 10, 1000), (1.0, 100.0),
@@ -107,6 +108,21 @@ def test_more_than_is_unflagged_means_keeping_the_least_suspicious():
     choice = choose(situation(unflagged=4_000, kept=5_000, noise=0.6))
     assert (choice.selector, choice.params) == ("top_k", {"score": "aum"})
     assert "4000" in choice.because
+
+
+def test_where_most_wrong_labels_are_not_found_difficulty_decides_nothing():
+    overlooked = choose(situation(noise=0.25, unflagged=9_000))
+    assert overlooked.selector == "facility_location"
+    assert "40%" in overlooked.because
+    assert choose(situation(noise=0.25, unflagged=8_000)).selector == "dual"
+    assert choose(situation(noise=0.25, unflagged=9_000, kept=1_000)).selector == "dual"
+    assert choose(situation(noise=0.25, unflagged=9_000, embedded=False)).selector == "dual"
+
+
+def test_a_large_class_is_looked_at_by_near_pairs():
+    known = {"noise": 0.25, "samples": 100_000, "unflagged": 95_000, "kept": 50_000}
+    assert choose(situation(**known, largest_class=60_000)).params == {"neighbors": 30}
+    assert choose(situation(**known, largest_class=15_000)).params == {}
 
 
 def test_the_table_that_is_shipped_holds_what_is_read_of_it():

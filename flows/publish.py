@@ -19,6 +19,7 @@ from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.report import MAX_ITEMS, ReportData, page_digest, render_report
 from tracesift.flows.report_tables import empty_reason, stability
+from tracesift.flows.report_unlearnable import residual_examples
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import protection_truth, truth_of
 from tracesift.flows.work import Work, was_handed_over
@@ -74,6 +75,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
     rows = work.dataset.samples["sample_id"].search_sorted(shown).to_list()
     stage("samples to show")
     content = content and work.dataset.kind != KIND  # a recording that came without its data has none
+    diagnostics, protected = diagnostics_of(work), protection_truth(work.dataset, scores, flags)
     data = ReportData(
         title=f"{known['name']}: which samples to train on, fix and forget",
         created=datetime.now(UTC).isoformat(timespec="minutes"),
@@ -88,11 +90,13 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         content=dict(zip(shown, work.dataset.content(rows), strict=True)) if content else None,
         scores=scores.drop("split"),
         flags=flags,
-        diagnostics=diagnostics_of(work),
+        diagnostics=diagnostics,
         subsets=[_with_counts(work, row) for row in subsets],
         evaluations=evaluations if len(evaluations) else None,
         scorers=_scorers(work),
         truth=truth,
+        protection=protected,
+        residuals=residual_examples(work.dataset, flags, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"
     made_of = page_digest(data)
@@ -114,7 +118,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         "flags": flag_counts(flags),
         "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),
         "truth": truth,
-        "protection_truth": protection_truth(work.dataset, scores, flags),
+        "protection_truth": protected,
         "stability": stability(data.diagnostics),
         "subsets": [_summary(row, counts) for row, counts in zip(subsets, data.subsets, strict=True)],
         "evaluations": compared(work),

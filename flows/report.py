@@ -25,7 +25,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from tracesift.catalog.files import frame_digest
-from tracesift.flows import charts, report_tables
+from tracesift.flows import charts, report_tables, report_unlearnable
 from tracesift.flows.agreement import LABEL_DETECTORS, agreement
 from tracesift.flows.report_previews import preview
 from tracesift.flows.show import chance
@@ -80,6 +80,10 @@ class ReportData:
     truth: Mapping[str, Any] | None
     """n_planted; scorers: name -> auroc, average_precision, precision_at_n;
     flags: name -> precision, recall"""
+    protection: Mapping[str, Any] | None = None
+    """What `protection_truth` returned: known, changed, flagged, found, scorers"""
+    residuals: Sequence[Mapping[str, Any]] = ()
+    """What `residual_examples` returned: a row per label"""
 
 
 def render_report(data: ReportData) -> str:
@@ -389,6 +393,10 @@ def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:
             shown.append({"sample_id": sample_id, "listed": sample_id in listed, "preview": preview(content)})
     return {
         **report_tables.verdict(data.diagnostics.get("residual_verdict"), data.dataset["classes"]),
+        "because": report_unlearnable.in_sentences(data.diagnostics.get("residual_verdict")),
+        "truth": report_unlearnable.truth_in_words(data.protection),
+        "amplified": report_unlearnable.AMPLIFIED,
+        "residuals": data.residuals,
         "computed": rows.height > 0,
         "flagged": len(ids),
         "ids": "\n".join(ids[:MAX_COPIED]),

@@ -57,8 +57,9 @@ def protection_truth(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame
     Returns
     -------
     dict
-        ``known`` and ``changed`` (counts), ``precision`` and ``recall`` of the flag (None where nothing is flagged or
-        changed; a sample that the flag cannot tell counts as not flagged), and ``scorers``: name -> auroc,
+        ``known`` and ``changed``, ``flagged`` of the known and ``found`` of the changed (counts), ``precision`` and
+        ``recall`` of the flag (None where nothing is flagged or changed; a sample that the flag cannot tell counts as
+        not flagged), and ``scorers``: name -> auroc,
         average_precision, precision_at_n (n = number of changed samples).
     """
     samples = dataset.samples
@@ -70,7 +71,8 @@ def protection_truth(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame
     changed, flagged = int(known["wrong"].sum()), known["sample_id"].is_in(yes.implode())
     hits = int((known["wrong"] & flagged).sum())
     return {
-        "known": len(known), "changed": changed, "precision": hits / int(flagged.sum()) if flagged.any() else None,
+        "known": len(known), "changed": changed, "flagged": int(flagged.sum()), "found": hits,
+        "precision": hits / int(flagged.sum()) if flagged.any() else None,
         "recall": hits / changed if changed else None, "scorers": _detections(known, scores),
     }  # fmt: skip
 

@@ -187,6 +187,7 @@ def test_truth_by_hand():
     )
     found = protection_truth(changed, scores, flags)
     assert (found["known"], found["changed"], found["precision"], found["recall"]) == (4, 2, 0.5, 0.5)
+    assert (found["flagged"], found["found"]) == (2, 1)
     assert found["scorers"]["residual_shortcut"]["auroc"] == 0.75
     assert found["scorers"]["aum"]["auroc"] == 1.0  # low is suspicious
     assert protection_truth(dataset, scores, flags) is None

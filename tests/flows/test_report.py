@@ -372,6 +372,37 @@ def test_planted_truth_is_counted_along_the_worklist(page):
     assert f"{listed['planted'].head(10).sum()} of the first 10" in page.text
 
 
+def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
+    data = build()
+    shown = {
+        "kind": "image",
+        "uri": "data:image/png;base64,AA==",
+        "width": 84,
+        "height": 84,
+        "pixelated": True,
+        "size": "28 × 28",
+    }
+    pair = {"sample_id": NASTY, "image": shown, "residual": shown}
+    group = {"count": 30, "averaged": 20, "mean": shown, "examples": [pair]}
+    row = {"label": NASTY, "flagged": True, "upper": {**group, "examples": [pair, pair]}, "lower": group}
+    line = {"separation": 5.2, "separation_needed": 3.5, "gap": 2.3, "gap_needed": 1.5, "fires": True}
+    verdict = {"verdict": "poisoned", "best_view": "impulse", "views": {"impulse": line}}
+    truth = {"known": 40, "changed": 8, "found": 6, "flagged": 7, "scorers": {}}
+    data = replace(data, residuals=[row], diagnostics={"residual_verdict": verdict}, protection=truth)
+    page = Page(render_report(data))
+    table = page.with_class("residuals")
+    assert len(table) == 1
+    assert len(page.with_class("pair")) == 3
+    assert "mean of the flagged mean of the not flagged" in page.text
+    assert "times 8 around a middle grey" in page.text
+    assert "a camera that was used for one label alone leaves the same trace" in page.text
+    assert "two groups 5.2 deviations apart on average (3.5 needed" in page.text
+    assert "finds 6 of them (recall 75.0 %), and 1 of the 7 that it flags are unchanged" in page.text
+    unflagged = Page(render_report(replace(data, residuals=[{**row, "flagged": False}])))
+    assert "mean of the highest scores (none is flagged)" in unflagged.text
+    assert not Page(render_report(build())).with_class("residuals")
+
+
 def test_unlearnable_samples_are_shown_and_can_be_copied():
     data = build()
     ids = data.scores["sample_id"].to_list()

@@ -26,8 +26,8 @@ def project(
 
     Fits a logistic regression on the pixels of train, takes out of each image what lies along its weights, rounds to
     8 bits, and writes a dataset that `tracesift curate` opens (OUT/data.parquet, ids as in the source) with a record
-    beside it (OUT/record/projection.json). Helps against one pattern per class; noise that differs from image to image
-    stays (docs/protection.md).
+    beside it (OUT/record/projection.json). Helps against a pattern that the images of a class share; noise that
+    differs from image to image may stay (docs/protection.md).
 
     Parameters
     ----------

@@ -29,11 +29,15 @@ HALF = 0.4
 """Kept share from which hard samples are worth more than a mixture."""
 LITTLE = 0.12
 """Kept share up to which even a mixture holds too many hard samples."""
+QUARTER = 0.25
+"""Kept share from which the hard samples that are kept hold the wrong labels that were overlooked."""
 MOST = 0.5
 """Found share of the wrong labels below which whatever is hard is likely to be one of the others."""
 ALL_PAIRS = 20_000
 """Largest class of which facility location looks at all pairs: 1.6 GB of distances. Beyond, at near ones only."""
 NEAR = 30
+MOST_PAIRS = 1e10
+"""Pairs of a pick and a sample of its class that are worth a wait: minutes at 128 features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,11 @@ class Situation:
     def share(self) -> float:
         """The share of the training samples that is kept."""
         return self.kept / self.samples
+
+    @property
+    def pairs(self) -> float:
+        """How often a pick is compared with a sample of its class, if all classes were as large as the largest."""
+        return self.share * self.largest_class**2 * self.classes
 
     @property
     def found(self) -> float:
@@ -195,22 +204,28 @@ def _rules(situation: Situation) -> Iterator[Choice]:
         )
     if per_class < FEW:
         few = f"{per_class:.3g} samples per class are kept: few samples must stand for all the others"
-        if per_class >= VERY_FEW and not noisy:
+        if per_class >= VERY_FEW and not noisy and situation.pairs <= MOST_PAIRS:
             yield Choice(
                 selector="k_center_greedy", because=f"{few}, and with clean labels the far ones count too"
             )
         yield _typical(situation, f"{few}, so they are picked from where many lie")
         yield Choice(selector="random_balanced", because=f"{few}, and there are no features to pick them by")
-    if situation.found < MOST and share > LITTLE:
-        yield _typical(
-            situation,
-            f"{labels} and only {situation.found:.0%} of these are flagged: scores of difficulty would keep the others",
+    if (
+        noisy
+        and (share >= QUARTER or situation.found < MOST)
+        and share > LITTLE
+        and situation.pairs <= MOST_PAIRS
+    ):
+        yield Choice(
+            selector="gm_matching",
+            because=f"{labels} ({situation.found:.0%} of them flagged); what is overlooked lies among the hardest "
+            "samples, and its picks surround a median that those do not move",
         )
     if noisy:
         yield Choice(
             selector="dual",
-            because=f"{labels}; some are never found and lie among the hardest samples, which its sampling shuns the "
-            "more, the less is kept",
+            because=f"{labels}; what is overlooked lies among the hardest samples, and its sampling has moved to "
+            "easier ones",
         )
     if share >= HALF:
         yield Choice(

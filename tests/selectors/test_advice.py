@@ -110,19 +110,27 @@ def test_more_than_is_unflagged_means_keeping_the_least_suspicious():
     assert "4000" in choice.because
 
 
-def test_where_most_wrong_labels_are_not_found_difficulty_decides_nothing():
-    overlooked = choose(situation(noise=0.25, unflagged=9_000))
-    assert overlooked.selector == "facility_location"
+def test_wrong_labels_that_were_overlooked_decide_more_the_more_is_kept():
+    overlooked = choose(situation(noise=0.25, unflagged=9_000, kept=2_000))
+    assert overlooked.selector == "gm_matching"
     assert "40%" in overlooked.because
-    assert choose(situation(noise=0.25, unflagged=8_000)).selector == "dual"
+    found = {"noise": 0.25, "unflagged": 8_000}
+    assert choose(situation(**found, kept=2_000)).selector == "dual"
+    assert choose(situation(**found, kept=3_000)).selector == "gm_matching"
     assert choose(situation(noise=0.25, unflagged=9_000, kept=1_000)).selector == "dual"
     assert choose(situation(noise=0.25, unflagged=9_000, embedded=False)).selector == "dual"
 
 
+def test_nobody_waits_hours_for_a_choice_by_features():
+    large = {"samples": 2_000_000, "unflagged": 1_600_000, "kept": 1_000_000, "classes": 2, "noise": 0.25}
+    assert choose(situation(**large, largest_class=800_000)).selector == "dual"
+    assert choose(situation(**{**large, "classes": 1_000}, largest_class=2_000)).selector == "gm_matching"
+
+
 def test_a_large_class_is_looked_at_by_near_pairs():
-    known = {"noise": 0.25, "samples": 100_000, "unflagged": 95_000, "kept": 50_000}
-    assert choose(situation(**known, largest_class=60_000)).params == {"neighbors": 30}
-    assert choose(situation(**known, largest_class=15_000)).params == {}
+    few = {"samples": 100_000, "unflagged": 100_000, "classes": 100, "kept": 500}
+    assert choose(situation(**few, largest_class=60_000)).params == {"neighbors": 30}
+    assert choose(situation(**few, largest_class=15_000)).params == {}
 
 
 def test_the_table_that_is_shipped_holds_what_is_read_of_it():

@@ -34,6 +34,8 @@ def situation(work: Work, keep: float | int) -> Situation:
     signals = recorded(work)
     rate = work.catalog.diagnostic(work.dataset.dataset_id, "label_noise_rate") or {}
     estimated = rate.get("rate") if rate.get("shown") else None
+    flagged = float(frame["label_noise"].fill_null(value=False).mean() or 0.0)  # type: ignore[arg-type]
+    noise = flagged if estimated is None else float(estimated)
     scores = [name for name, kind in pool.schema.items() if kind.is_float()]
     known = frozenset(name for name in scores if _share_finite(pool[name]) >= ENOUGH)
     featured = _share_featured(signals)
@@ -49,7 +51,8 @@ def situation(work: Work, keep: float | int) -> Situation:
         classes=frame["label"].n_unique(),
         imbalance=float(sizes.max() / sizes.min()),
         largest_class=int(sizes.max()),
-        noise=1 - len(pool) / len(frame) if estimated is None else float(estimated),
+        noise=noise,
+        found=min(1.0, flagged / noise) if noise > 0 else 1.0,
         columns=known,
         embedded=featured == 1,
     )

@@ -56,6 +56,8 @@ class Situation:
     largest_class: int
     noise: float
     """Estimated share of wrong labels; 0 where nothing speaks for noise."""
+    found: float
+    """Share of these that is flagged; 1 where nothing speaks for others."""
     columns: frozenset[str]
     """Scores that are there for all samples, or all but a few."""
     embedded: bool
@@ -70,11 +72,6 @@ class Situation:
     def pairs(self) -> float:
         """How often a pick is compared with a sample of its class, if all classes were as large as the largest."""
         return self.share * self.largest_class**2 * self.classes
-
-    @property
-    def found(self) -> float:
-        """The share of the wrong labels that is flagged, by the estimate; 1 where nothing speaks for noise."""
-        return min(1.0, (1 - self.unflagged / self.samples) / self.noise) if self.noise > 0 else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

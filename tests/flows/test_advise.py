@@ -23,8 +23,8 @@ def call(place, capsys):
     return words
 
 
-def flag(share):
-    """Flag as mislabeled the samples with the lowest margins."""
+def flag(share, name="label_noise"):
+    """Flag, by default as mislabeled, the samples with the lowest margins."""
     catalog = Catalog("w")
     rows = catalog.query(
         "SELECT sample_id, label, aum FROM sample_scores WHERE split = 'train' ORDER BY aum, 1"
@@ -32,7 +32,7 @@ def flag(share):
     wrong = rows["sample_id"][: round(share * len(rows))].to_list()
     flags = rows.select("sample_id", flagged=pl.col("sample_id").is_in(wrong), reason=pl.lit("told"))
     newest = catalog.newest_run()
-    catalog.put_flags(newest["run_id"], newest["dataset_id"], "label_noise", flags)
+    catalog.put_flags(newest["run_id"], newest["dataset_id"], name, flags)
     return wrong
 
 
@@ -59,6 +59,12 @@ def test_the_choice_follows_what_is_known(call):
     assert "29" in above["because"]
     assert below["selector"] != "top_k"
     assert known["setting"]["noise"] > 0
+
+
+def test_what_carries_another_signal_is_left_out_and_no_wrong_label(call):
+    flag(0.25, "unlearnable")
+    known = call("advise", "--keep", 0.5)["dataset"]
+    assert (known["unflagged"], known["noise"], known["found"]) == (36, 0, 1)
 
 
 def test_more_than_is_unflagged_leaves_out_the_most_suspicious(call):

@@ -129,7 +129,7 @@ def test_killed_at_its_writes(made, tmp_path):
     assert done.returncode == 0, done.stderr
     points = json.loads(done.stdout.splitlines()[-1])
     assert points[-1][-1] == 0, done.stderr  # the last one had nothing left to be killed at
-    assert len(points) > 6
+    assert len(points) >= 6
     assert {"rename", "put"} <= {kind for kind, *_ in points[:-1]}
     assert_same(tmp_path / "w", made / "base")
 

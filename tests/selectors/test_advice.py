@@ -18,7 +18,7 @@ SCORES = frozenset(
 def situation(**facts):
     usual = {
         "samples": 10_000, "unflagged": 10_000, "kept": 5_000, "classes": 10, "imbalance": 1.1, "noise": 0.0,
-        "largest_class": 1_100, "columns": SCORES, "embedded": True,
+        "found": 1.0, "largest_class": 1_100, "columns": SCORES, "embedded": True,
     }  # fmt: skip
     return Situation(**{**usual, **facts})
 
@@ -83,11 +83,12 @@ EVERY = [
     situation(
         samples=samples, unflagged=round(samples * (1 - noise)), kept=max(1, round(share * samples)),
         classes=classes, imbalance=imbalance, noise=noise, columns=columns, embedded=embedded,
-        largest_class=samples // classes,
+        largest_class=samples // classes, found=found,
     )
-    for samples, share, classes, imbalance, noise, columns, embedded in itertools.product(
+    for samples, share, classes, imbalance, noise, columns, embedded, found in itertools.product(
         (20, 1_000, 60_000), (1.0, 0.7, 0.5, 0.3, 0.1, 0.01), (2, 10, 1000), (1.0, 100.0),
         (0.0, 0.02, 0.2, 0.6), (SCORES, frozenset({"el2n"}), frozenset()), (True, False),
+        (0.2, 1.0),
     )
 ]  # fmt: skip
 
@@ -111,14 +112,15 @@ def test_more_than_is_unflagged_means_keeping_the_least_suspicious():
 
 
 def test_wrong_labels_that_were_overlooked_decide_more_the_more_is_kept():
-    overlooked = choose(situation(noise=0.25, unflagged=9_000, kept=2_000))
+    few = {"noise": 0.25, "unflagged": 9_000, "found": 0.4}
+    overlooked = choose(situation(**few, kept=2_000))
     assert overlooked.selector == "gm_matching"
     assert "40%" in overlooked.because
-    found = {"noise": 0.25, "unflagged": 8_000}
+    found = {"noise": 0.25, "unflagged": 8_000, "found": 0.8}
     assert choose(situation(**found, kept=2_000)).selector == "dual"
     assert choose(situation(**found, kept=3_000)).selector == "gm_matching"
-    assert choose(situation(noise=0.25, unflagged=9_000, kept=1_000)).selector == "dual"
-    assert choose(situation(noise=0.25, unflagged=9_000, embedded=False)).selector == "dual"
+    assert choose(situation(**few, kept=1_000)).selector == "dual"
+    assert choose(situation(**few, embedded=False)).selector == "dual"
 
 
 def test_nobody_waits_hours_for_a_choice_by_features():

@@ -728,7 +728,8 @@ def models(made, tmp_path, monkeypatch):
 
 
 def test_losses_that_are_not_finite_are_recorded_and_reported(models, succeeds):
-    _, err = succeeds("curate", "good.csv", "--workspace", "w", "--model", "odd_models:some_nan", *FEW)
+    words = ("--model", "odd_models:some_nan", "--selector", "ccs")
+    _, err = succeeds("curate", "good.csv", "--workspace", "w", *words, *FEW)
     told = [line for line in err.splitlines() if "NaN or infinite logits" in line]
     assert len(told) == 1
     catalog = Catalog("w")

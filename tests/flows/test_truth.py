@@ -59,7 +59,7 @@ def test_the_summary_says_it(ranking, end, capsys):
         {
             "worklist": [], "why_empty": "nothing", "flags": {}, "stability": None, "subsets": [], "evaluations": [],
             "truth": {"known": 2045, "wrong": 1030, "precision": None, "recall": 0.0, "ranking": ranking},
-            "report": "w/report.html",
+            "verdict": None, "report": "w/report.html",
         }
     )  # fmt: skip
     said = "1030 of 2045 known labels are wrong; the flag's precision is –, "

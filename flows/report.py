@@ -260,7 +260,7 @@ def in_workspace(path: str) -> Markup:
 
     Examples
     --------
-    >>> print(in_workspace("/home/me/work/manifests/pruned/manifest.json"))
+    >>> print(in_workspace("/home/me/reviews/manifests/pruned/manifest.json"))
     manifests/<wbr>pruned/<wbr>manifest.json
     """
     shown = path[path.rfind("manifests/") :] if "manifests/" in path else path

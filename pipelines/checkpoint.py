@@ -35,23 +35,21 @@ def write_state(state: Mapping[str, Any], file: BinaryIO) -> None:
 
 def epochs_done(folder: Path) -> int:
     """Return after how many epochs a run goes on; 0 where it has no checkpoint. Reads no tensor."""
-    path = folder / NAME
-    if not path.exists():
-        return 0
-    try:
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["epoch"])
-    except Exception:
-        return 0
+    state = load_checkpoint(folder, mapped=True)
+    return 0 if state is None else int(state["epoch"])
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Return the run's checkpoint on the CPU, None where no epoch was finished; runs no pickled code."""
+def load_checkpoint(folder: Path, *, mapped: bool = False) -> dict[str, Any] | None:
+    """Return the run's checkpoint on the CPU, None where no epoch was finished; runs no pickled code.
+
+    `mapped` leaves the tensors in the file until they are touched.
+    """
     path = folder / NAME
     for leftover in folder.glob(".tmp-*"):
         leftover.unlink()
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises several unrelated types for a damaged file
         raise IncompleteRecording(f"{path} is damaged ({error}); remove {folder}, start again") from error

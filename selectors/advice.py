@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from tracesift.catalog.schema import MissingSignal
 from tracesift.selectors.contract import columns_needed, find
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -169,15 +170,22 @@ def _at(by_share: Mapping[str, Mapping[str, float]], share: float) -> dict[str, 
 
 
 def choose(situation: Situation) -> Choice:
-    """Return the selector to take, by the rules of docs/selecting.md: the first that applies and can be followed."""
-    for choice in _rules(situation):
+    """Return the selector to take, by the rules of docs/selecting.md: the first that applies and can be followed.
+
+    Raises
+    ------
+    MissingSignal
+        Neither the scores that the rules read nor features are known of the samples.
+    """
+    known = situation.columns or situation.embedded
+    for choice in _rules(situation) if known else ():
         facts = find(choice.selector)
         wanted = set(columns_needed(choice.selector, choice.params))
         if wanted <= situation.columns and (situation.embedded or not facts.arrays):
             return choice
-    return Choice(
-        selector="random_balanced",
-        because="neither scores nor features are known of every sample; record the dataset to choose by more",
+    raise MissingSignal(
+        "auto chooses by dual and cartography_confidence, by aum_prob_sum, or by features, and most samples have none "
+        "of these; `tracesift record` makes them, or name a selector"
     )
 
 
@@ -237,4 +245,7 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     yield Choice(
         selector="ccs",
         because=f"{labels} and {share:.0%} are kept: samples of every difficulty are needed, but for the hardest",
+    )
+    yield _typical(
+        situation, "no score is known that the other rules read; each sample is near one that is picked"
     )

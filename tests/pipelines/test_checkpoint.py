@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 
+from tracesift.catalog.schema import IncompleteRecording
 from tracesift.pipelines.checkpoint import NAME, epochs_done, load_checkpoint, save_checkpoint, write_state
 
 STATE = {"run_id": "r", "epoch": 3, "learner": [torch.arange(100_000.0) for _ in range(20)]}
@@ -53,5 +54,9 @@ def test_an_interrupted_save_leaves_the_checkpoint_before_it(tmp_path, monkeypat
 
 def test_without_a_checkpoint_nothing_is_done(tmp_path):
     assert epochs_done(tmp_path) == 0
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / NAME).write_bytes(b"half a file")
-    assert epochs_done(tmp_path) == 0
+    with pytest.raises(IncompleteRecording, match="is damaged"):
+        epochs_done(tmp_path)

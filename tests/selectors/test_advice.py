@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tracesift.catalog.schema import MissingSignal
 from tracesift.selectors import advice
 from tracesift.selectors.advice import Situation, choose, expected, nearest_setting
 from tracesift.selectors.contract import columns_needed, find
@@ -95,6 +96,8 @@ EVERY = [
 
 def test_whatever_is_known_the_choice_can_be_made_with_it():
     for known in EVERY:
+        if known.columns != SCORES and not known.embedded:
+            continue
         choice = choose(known)
         facts = find(choice.selector)
         assert facts.budget
@@ -103,6 +106,18 @@ def test_whatever_is_known_the_choice_can_be_made_with_it():
         assert set(columns_needed(choice.selector, choice.params)) <= known.columns, (known, choice)
         assert known.embedded or not facts.arrays, (known, choice)
         assert choice.because
+
+
+@pytest.mark.parametrize("columns", [frozenset(), frozenset({"el2n"})])
+def test_what_nothing_is_known_of_is_not_drawn_at_random(columns):
+    with pytest.raises(MissingSignal, match="tracesift record"):
+        choose(situation(columns=columns, embedded=False))
+    few = situation(columns=columns, embedded=False, kept=100)
+    if columns:
+        assert choose(few).selector == "random_balanced"  # scores are known to fail at such sizes
+    else:
+        with pytest.raises(MissingSignal):
+            choose(few)
 
 
 def test_more_than_is_unflagged_means_keeping_the_least_suspicious():

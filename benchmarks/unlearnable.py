@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import json
 import time
 from pathlib import Path
@@ -26,7 +27,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from sklearn.datasets import load_digits
+from PIL import Image
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits, load_sample_images
 from sklearn.metrics import roc_auc_score
 
 from tracesift.catalog.files import write_json
@@ -63,19 +66,64 @@ CLEAN = [
 
 
 def images_of(base: str, data: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return float images in grey levels and labels; `nf`: 0.1 + 0.8 x + N(0, 5/255)."""
+    """Return float images in grey levels and labels of a base, of `SAMPLES` images or as many as its name says."""
     name, *rest = base.split("-")
+    rng = np.random.default_rng(seed + 1000)
     if name == "digits":
         digits = load_digits()
         images, labels = digits.images[..., None] * 255 / 16, digits.target
     else:
-        count = int(rest[0]) if rest else SAMPLES
+        count = int(rest[0]) if rest and rest[0].isdigit() else 20_000 if name == "classes100" else SAMPLES
         images, labels = fashion(data)
-        rows = np.random.default_rng(seed).permutation(len(labels))[:count]
+        order = np.random.default_rng(seed).permutation(len(labels))
+        rows = uneven(labels, order, count) if name == "uneven" else order[:count]
         images, labels = images[rows].astype(np.float64), labels[rows]
-    if base.split("-")[0] == "nf" or base.endswith("-nf"):
-        images = 25.5 + 0.8 * images + np.random.default_rng(seed + 1000).normal(0, 5, images.shape)
+    if name == "colour":
+        images = over_photographs(images, rng)
+    if name == "classes100":
+        labels = kinds_within(images, labels)
+    if name in ("nf", "uneven", "classes100") or rest[-1:] == ["nf"]:
+        images = 25.5 + 0.8 * images + rng.normal(0, 5, images.shape)
     return images, labels.astype(np.int64)
+
+
+def uneven(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
+    """Return rows whose classes fall in size by the same factor, from a quarter of all to a fiftieth of that."""
+    shares = np.geomspace(1, 1 / 50, 10)
+    sizes = np.round(shares / shares.sum() * count).astype(int)
+    return np.concatenate([order[labels[order] == k][:size] for k, size in enumerate(sizes)])
+
+
+def kinds_within(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return a hundred classes: ten kinds of each garment, by k-means of its pixels."""
+    kinds = np.empty(len(labels), dtype=np.int64)
+    for k in np.unique(labels):
+        rows = np.flatnonzero(labels == k)
+        means = KMeans(10, n_init=1, random_state=0).fit_predict(images[rows].reshape(len(rows), -1))
+        kinds[rows] = 10 * k + means
+    return kinds
+
+
+def over_photographs(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return garments tinted each in a colour and laid over windows of two photographs, 32 x 32, coded as JPEG."""
+    photographs = load_sample_images().images
+    made = np.empty((len(images), 32, 32, 3))
+    for number, image in enumerate(images):
+        photograph = photographs[rng.integers(len(photographs))]
+        top, left = rng.integers(photograph.shape[0] - 32), rng.integers(photograph.shape[1] - 32)
+        window = photograph[top : top + 32, left : left + 32].astype(np.float64)
+        garment = np.zeros((32, 32, 1))
+        garment[2:30, 2:30] = image / 255
+        tint = rng.uniform(80, 255, 3)
+        made[number] = as_jpeg(rounded(window * (1 - garment) + tint * garment * garment), 90)
+    return made
+
+
+def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Return what is left of an image (H, W, 3) when it is coded as JPEG and decoded again."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
 
 
 def fashion(data: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +142,7 @@ def poisoned(kind: str, images: np.ndarray, labels: np.ndarray, seed: int) -> np
     known = find(name)
     seeded = {"seed": seed} if known.takes("seed") else {}
     clean = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).clip(0, 255) / 255
-    made = known.function(clean, labels, num_classes=10, **seeded, **settings)
+    made = known.function(clean, labels, num_classes=int(labels.max()) + 1, **seeded, **settings)
     if "reached" in made.report:
         print(f"  surrogate error {made.report['surrogate_error']:.3f} after {made.report['rounds']} rounds")
     return made.inputs.transpose(0, 2, 3, 1)
@@ -106,10 +154,11 @@ def planted(
     """Return 8-bit images, the labels that go with them, and which samples carry a signal tied to their label."""
     marked = rng.random(len(labels)) < share / 100
     none = np.zeros(len(labels), dtype=bool)
+    classes = int(labels.max()) + 1
     if poison == "labels":
         return (
             rounded(images),
-            np.where(marked, (labels + rng.integers(1, 10, len(labels))) % 10, labels),
+            np.where(marked, (labels + rng.integers(1, classes, len(labels))) % classes, labels),
             none,
         )
     if poison == "none":

@@ -146,14 +146,17 @@ def in_sentences(verdict: Mapping[str, Any] | None) -> str:
 
     Examples
     --------
-    >>> line = {"separation": 5.24, "separation_needed": 3.5, "gap": 2.31, "gap_needed": 1.5, "fires": True}
+    >>> line = {"separation": 5.24, "separation_of_clouds": 2.8, "separation_needed": 3.5, "fires": True}
+    >>> line |= {"gap": 2.31, "gap_of_clouds": 1.0, "gap_needed": 1.7}
     >>> in_sentences({"verdict": "poisoned", "best_view": "mean3_core8", "views": {"mean3_core8": line}})[:60]
     '1 of 1 ways to look at small residuals shows the signal. In '
     """
     said = verdict or {}
     line = (said.get("views") or {}).get(said.get("best_view"))
-    needed = ("separation", "separation_needed", "gap", "gap_needed")
-    if said.get("verdict") not in SHOWN or line is None or any(key not in line for key in needed):
+    needed = (
+        "separation", "separation_of_clouds", "separation_needed", "gap", "gap_of_clouds", "gap_needed",
+    )  # fmt: skip
+    if said.get("verdict") not in SHOWN or line is None or any(line.get(key) is None for key in needed):
         return ""
     views: Mapping[str, Mapping[str, Any]] = said["views"]
     fires = sum(bool(one.get("fires")) for one in views.values())
@@ -161,9 +164,9 @@ def in_sentences(verdict: Mapping[str, Any] | None) -> str:
     return (
         f"{fires} of {len(views)} ways to look at small residuals {'shows' if fires == 1 else 'show'} the signal. "
         f"In the clearest ({seen}), the images of a label fall into two groups {line['separation']:.1f} deviations "
-        f"apart on average ({line['separation_needed']:g} needed; without a signal it is about 3), "
-        f"and the label shows {line['gap']:.1f} deviations more in the upper group than the lower "
-        f"({line['gap_needed']:g} needed)."
+        f"apart on average ({line['separation_of_clouds']:.1f} if every label were one group; "
+        f"{line['separation_needed']:.1f} needed), and the label shows {line['gap']:.1f} deviations more in the upper "
+        f"group than the lower ({line['gap_of_clouds']:.1f} if it were one; {line['gap_needed']:.1f} needed)."
     )
 
 

@@ -15,17 +15,19 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @diagnostic(
-    mode=None, reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022"
+    version=2,
+    mode=None,
+    reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",
 )
 def residual_verdict(
     images: NDArray[np.uint8], labels: NDArray[np.int64], *, smallest_class: int = 100
 ) -> dict[str, Any]:
     """Say whether part of the images carries a small label-specific signal.
 
-    Poisoned: in one view the two groups of a class are on average at least 3.5 deviations apart, and 1.5
-    deviations apart in the log-odds of the label (impulse view: 15 and 2), and the product of the two is at
-    least 1.33 times what that makes; or one class alone reaches 2 and 2.5 times the conditions. Suspect: the
-    product reaches 1.25 times, but not all of the above is met.
+    Poisoned: in one view the two groups of a class are on average at least 1.25 times as far apart as they would be
+    if every class were one cloud, and their distance in the log-odds of the label is at least 1.7 times what it
+    would be then, and the two factors multiply to 2.2 or more (impulse view: 6, 1.8 and 15); or one class alone
+    reaches 1.6 times the first two conditions (impulse view: 2.5). Suspect: 0.97 of the conditions are met.
 
     Not seen: a signal in all images of a class (there are no two groups then) or hardly any, and sample-wise
     noise that differs from image to image. Views in which more than one image in twenty is blank do not
@@ -44,8 +46,9 @@ def residual_verdict(
     -------
     dict
         `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for
-        each the `separation` and `gap` with what was needed, whether it `fires` (or is `near`), the share
-        of `blank` images, and the class indices that alone would fire.
+        each the `separation` and `gap` with those of clouds (`separation_of_clouds`, `gap_of_clouds`; None where
+        the groups are so near that no reference was needed) and what was needed, whether it `fires` (or is
+        `near`), the share of `blank` images, and the class indices that alone would fire.
 
     References
     ----------

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg.blas import ssyrk
 
 FOLDS = 3
 ROUNDS = 4
@@ -52,6 +53,7 @@ class Separation:
 
     unsplit: Floats  # (n,) label log-odds minus class median
     split: Floats  # (n,) held-out position between the two groups, within-group SD near 1
+    upper: NDArray[np.bool_]  # (n,) in the upper of the class's two groups
     separation: Floats  # (K,) distance of the two groups' means in pooled SD
     gap: Floats  # (K,) the same distance measured in unsplit log-odds
 
@@ -94,19 +96,23 @@ def separate(view: NDArray[np.int8], layout: Layout, *, ridge: float) -> Separat
         Added to the covariance's diagonal, in units of its mean diagonal.
     """
     grams = [_gram(view, layout, fold) for fold in range(FOLDS)]
+    whole = np.zeros(len(view), dtype=bool)
+    sizes, sums = _group_sums(view, layout, whole)
+    covariances = [_covariance(grams, sizes, sums, fold, ridge) for fold in range(FOLDS)]
     groups = range(len(layout.classes))
-    unsplit = _log_odds(view, layout, grams, ridge)
+    unsplit = _log_odds(view, layout, covariances, sizes, sums)
     for group in groups:
         unsplit[layout.whole(group)] -= np.median(unsplit[layout.whole(group)])
     upper = unsplit > 0
     split = unsplit
     for _ in range(ROUNDS):
-        split = _project(view, layout, grams, upper, ridge)
+        split = _project(view, layout, covariances, upper)
         upper = np.concatenate([_above_cut(split[layout.whole(group)]) for group in groups])
     rows = [layout.whole(group) for group in groups]
     return Separation(
         unsplit=unsplit,
         split=split,
+        upper=upper,
         separation=np.array([distance(split[part], upper[part]) for part in rows]),
         gap=np.array([distance(unsplit[part], upper[part]) for part in rows]),
     )
@@ -151,12 +157,12 @@ def _above_cut(values: Floats) -> NDArray[np.bool_]:
 
 
 def _gram(view: NDArray[np.int8], layout: Layout, fold: int) -> Floats:
-    """Return the sum of outer products of one fold's rows (D, D); exact."""
+    """Return the lower triangle of the sum of outer products of one fold's rows (D, D); exact."""
     total = np.zeros((view.shape[1], view.shape[1]))
     rows = np.concatenate([np.arange(part.start, part.stop) for part in _parts(layout, fold)])
     for start in range(0, len(rows), _BLOCK):
         block = view[rows[start : start + _BLOCK]].astype(np.float32)
-        total += block.T @ block
+        total += ssyrk(1.0, block.T, lower=True)
     return total
 
 
@@ -164,53 +170,58 @@ def _parts(layout: Layout, fold: int) -> list[slice]:
     return [layout.part(group, fold) for group in range(len(layout.classes))]
 
 
-def _fit(
-    view: NDArray[np.int8],
-    layout: Layout,
-    grams: list[Floats],
-    groups: NDArray[np.int64],
-    number: int,
-    fold: int,
-    ridge: float,
-) -> tuple[Floats, Floats, tuple[Floats, bool] | None]:
-    """Fit on the other folds; return group sizes (G,), means (G, D), and the covariance's Cholesky factor.
+def _group_sums(view: NDArray[np.int8], layout: Layout, upper: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return the number (FOLDS, K, 2) and the sum (FOLDS, K, 2, D) of each fold's, class's and side's rows; exact."""
+    sizes = np.zeros((FOLDS, len(layout.classes), 2))
+    sums = np.zeros((*sizes.shape, view.shape[1]))
+    for fold in range(FOLDS):
+        for group, part in enumerate(_parts(layout, fold)):
+            for side, there in enumerate((~upper[part], upper[part])):
+                sizes[fold, group, side] = there.sum()
+                sums[fold, group, side] = view[part][there].sum(axis=0, dtype=np.int32)
+    return sizes, sums
 
-    `number` is G: the last of the groups may be empty. The factor is None where the view does not vary within
-    the groups.
-    """
-    sizes = np.zeros(number)
-    sums = np.zeros((number, view.shape[1]))
-    scatter = np.zeros_like(grams[0])
-    for other in range(FOLDS):
-        if other == fold:
-            continue
-        scatter += grams[other]
-        for part in _parts(layout, other):
-            for group in np.unique(groups[part]):
-                member = view[part][groups[part] == group]
-                sizes[group] += len(member)
-                sums[group] += member.sum(axis=0, dtype=np.int64)
-    means = sums / np.maximum(sizes, 1)[:, None]
-    scatter -= (means * sizes[:, None]).T @ means
+
+@dataclass(frozen=True, kw_only=True)
+class _Covariance:
+    """Covariance within the classes of all folds but one, ridge included, factored once for all rounds."""
+
+    factor: tuple[Floats, bool]
+    degrees: float
+    """Degrees of freedom that the factored scatter was divided by."""
+
+
+def _covariance(
+    grams: list[Floats], sizes: Floats, sums: Floats, fold: int, ridge: float
+) -> _Covariance | None:
+    """Fit on the other folds; None where the view does not vary within the classes."""
+    others = [other for other in range(FOLDS) if other != fold]
+    scatter = np.sum([grams[other] for other in others], axis=0)
+    number, total = sizes[others].sum(axis=(0, 2)), sums[others].sum(axis=(0, 2))
+    scatter -= (total / np.maximum(number, 1)[:, None]).T @ total
     diagonal = np.trace(scatter) / len(scatter)
     if diagonal <= 1e-9:
-        return sizes, means, None
-    degrees = max(sizes.sum() - (sizes > 0).sum(), 1.0)
+        return None
+    degrees = max(number.sum() - (number > 0).sum(), 1.0)
     scatter[np.diag_indices_from(scatter)] += ridge * diagonal
     scatter /= degrees
-    return sizes, means, scipy.linalg.cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False)
+    factor = scipy.linalg.cho_factor(scatter, lower=True, overwrite_a=True, check_finite=False)
+    return _Covariance(factor=factor, degrees=degrees)
 
 
-def _log_odds(view: NDArray[np.int8], layout: Layout, grams: list[Floats], ridge: float) -> Floats:
+def _log_odds(
+    view: NDArray[np.int8], layout: Layout, covariances: list[_Covariance | None], sizes: Floats, sums: Floats
+) -> Floats:
     """Return the held-out log-odds of the given label, (n,)."""
-    given = np.repeat(np.arange(len(layout.classes)), layout.bounds[:, -1] - layout.bounds[:, 0])
     out = np.zeros(len(view))
-    for fold in range(FOLDS):
-        sizes, means, factor = _fit(view, layout, grams, given, len(layout.classes), fold, ridge)
-        if factor is None:
+    for fold, covariance in enumerate(covariances):
+        if covariance is None:
             continue
-        weights = scipy.linalg.cho_solve(factor, means.T, check_finite=False)  # (D, K)
-        offset = np.log(sizes / sizes.sum()) - 0.5 * np.einsum("kd,dk->k", means, weights)
+        others = [other for other in range(FOLDS) if other != fold]
+        number = sizes[others].sum(axis=(0, 2))
+        means = sums[others].sum(axis=(0, 2)) / np.maximum(number, 1)[:, None]
+        weights = scipy.linalg.cho_solve(covariance.factor, means.T, check_finite=False)  # (D, K)
+        offset = np.log(number / number.sum()) - 0.5 * np.einsum("kd,dk->k", means, weights)
         for group, part in enumerate(_parts(layout, fold)):
             value = view[part].astype(np.float64) @ weights + offset
             label = value[:, group].copy()
@@ -220,24 +231,32 @@ def _log_odds(view: NDArray[np.int8], layout: Layout, grams: list[Floats], ridge
 
 
 def _project(
-    view: NDArray[np.int8], layout: Layout, grams: list[Floats], upper: NDArray[np.bool_], ridge: float
+    view: NDArray[np.int8], layout: Layout, covariances: list[_Covariance | None], upper: NDArray[np.bool_]
 ) -> Floats:
-    """Return each sample's held-out position on its class's upper-minus-lower discriminant, (n,)."""
-    given = np.repeat(np.arange(len(layout.classes)), layout.bounds[:, -1] - layout.bounds[:, 0])
-    groups = 2 * given + upper
-    groups_seen = 2 * len(layout.classes)
+    """Return each sample's held-out position on its class's upper-minus-lower discriminant, (n,).
+
+    The covariance within the split groups is that within the classes less what lies between the two groups of
+    each class, one outer product a class; its inverse follows from the factor by Woodbury's identity.
+    """
+    sizes, sums = _group_sums(view, layout, upper)
     out = np.zeros(len(view))
-    for fold in range(FOLDS):
-        sizes, means, factor = _fit(view, layout, grams, groups, groups_seen, fold, ridge)
-        if factor is None:
+    for fold, covariance in enumerate(covariances):
+        if covariance is None:
             continue
-        low, high = means[0:groups_seen:2], means[1:groups_seen:2]
-        known = (sizes[0:groups_seen:2] > 0) & (sizes[1:groups_seen:2] > 0)
-        shift = np.where(known[:, None], high - low, 0.0)
-        weights = scipy.linalg.cho_solve(factor, shift.T, check_finite=False)
-        spread = np.sqrt(np.einsum("kd,dk->k", shift, weights))  # within-group SD of the projection
+        others = [other for other in range(FOLDS) if other != fold]
+        number, total = sizes[others].sum(axis=0), sums[others].sum(axis=0)  # (K, 2), (K, 2, D)
+        means = total / np.maximum(number, 1)[:, :, None]
+        known = (number > 0).all(axis=1)
+        shift = np.where(known[:, None], means[:, 1] - means[:, 0], 0.0)  # (K, D)
+        between = np.where(known, number.prod(axis=1) / np.maximum(number.sum(axis=1), 1), 0.0)
+        solved = scipy.linalg.cho_solve(covariance.factor, shift.T, check_finite=False)
+        rest = np.eye(len(shift)) - (between / covariance.degrees)[:, None] * (shift @ solved)
+        weights = np.linalg.solve(rest.T, solved.T).T
+        spread = np.sqrt(
+            np.maximum(np.einsum("kd,dk->k", shift, weights), 0.0)
+        )  # within-group SD of the projection
         for group, part in enumerate(_parts(layout, fold)):
             if spread[group] > 0:
-                centred = view[part] - (high[group] + low[group]) / 2
+                centred = view[part] - means[group].mean(axis=0)
                 out[part] = centred @ weights[:, group] / spread[group]
     return out

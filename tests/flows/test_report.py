@@ -385,7 +385,8 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
     pair = {"sample_id": NASTY, "image": shown, "residual": shown}
     group = {"count": 30, "averaged": 20, "mean": shown, "examples": [pair]}
     row = {"label": NASTY, "flagged": True, "upper": {**group, "examples": [pair, pair]}, "lower": group}
-    line = {"separation": 5.2, "separation_needed": 3.5, "gap": 2.3, "gap_needed": 1.5, "fires": True}
+    line = {"separation": 5.2, "separation_of_clouds": 2.8, "separation_needed": 3.5, "fires": True}
+    line |= {"gap": 2.3, "gap_of_clouds": 0.9, "gap_needed": 1.5}
     verdict = {"verdict": "poisoned", "best_view": "impulse", "views": {"impulse": line}}
     truth = {"known": 40, "changed": 8, "found": 6, "flagged": 7, "scorers": {}}
     data = replace(data, residuals=[row], diagnostics={"residual_verdict": verdict}, protection=truth)
@@ -396,7 +397,7 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
     assert "mean of the flagged mean of the not flagged" in page.text
     assert "times 8 around a middle grey" in page.text
     assert "a camera that was used for one label alone leaves the same trace" in page.text
-    assert "two groups 5.2 deviations apart on average (3.5 needed" in page.text
+    assert "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)" in page.text
     assert "finds 6 of them (recall 75.0 %), and 1 of the 7 that it flags are unchanged" in page.text
     unflagged = Page(render_report(replace(data, residuals=[{**row, "flagged": False}])))
     assert "mean of the highest scores (none is flagged)" in unflagged.text

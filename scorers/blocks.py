@@ -128,7 +128,7 @@ def masked_where_unseen(name: str, signal: np.ndarray | None, seen: np.ndarray |
 
 def _over_samples(one: Asked) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the arrays that have an axis N, with their names."""
-    for name, array in {**one.given, "seen": one.seen}.items():
+    for name, array in (*one.given.items(), ("seen", one.seen)):
         if array is not None and "N" in SIGNALS[name].axes:
             yield name, array
 

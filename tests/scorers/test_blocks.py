@@ -1,5 +1,7 @@
 """Scorers over blocks of samples: nothing but speed may depend on how the samples are cut."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,15 @@ def test_neither_blocks_nor_company_change_a_byte(signals, size, monkeypatch):
     together = compute(TOGETHER, signals)
     for name in TOGETHER:
         np.testing.assert_array_equal(together[name].to_numpy(), alone[name], err_msg=name)
+
+
+def test_seen_of_a_recording_is_cut_into_blocks_too(signals, monkeypatch):
+    recorded = MappingProxyType(
+        signals
+    )  # not a dict of a user's own: NaN stands where nothing was seen already
+    expected = compute(TOGETHER, recorded)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
+    assert compute(TOGETHER, recorded).equals(expected, null_equal=True)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

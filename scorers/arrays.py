@@ -1,18 +1,22 @@
 """The border: arrays, tensors and lists become NumPy arrays of the shape and type their signal name promises.
 
 Float signals keep their own width (float16 is widened to float32); the scorers accumulate in float64. Nothing
-is copied that already fits.
+is copied that already fits. Where scorers are to run on tensors, tensors are held to the same and stay what they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracesift.catalog.schema import SIGNALS, BadInput
+from tracesift.scorers.twins import is_tensor, twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -27,8 +31,10 @@ AXES = {
 PROBABILITIES = ("probs", "probs_last", "probs_oos", "probs_oos_weak", "val_probs_last")
 
 
-def normalise(name: str, value: Any) -> np.ndarray:
+def normalise(name: str, value: Any, *, tensors: bool = False) -> np.ndarray:
     """Return `value` as the NumPy array that the signal `name` promises.
+
+    With `tensors` a tensor over samples is checked and converted where it lies, and returned as a tensor.
 
     Raises
     ------
@@ -43,10 +49,13 @@ def normalise(name: str, value: Any) -> np.ndarray:
            [ True,  True]])
     """
     signal = SIGNALS[name]
-    array = _as_texts(name, value) if signal.dtype == "str" else _to_numpy(name, value)
+    if tensors and "N" in signal.axes and is_tensor(value):
+        array = value.detach()
+    else:
+        array = _as_texts(name, value) if signal.dtype == "str" else _to_numpy(name, value)
     if array.ndim != len(signal.axes):
         wanted = ", ".join(AXES[axis] for axis in signal.axes)
-        raise BadInput(f"'{name}' has shape {array.shape}; it is ({wanted})")
+        raise BadInput(f"'{name}' has shape {tuple(array.shape)}; it is ({wanted})")
     if signal.dtype == "str":
         return array
     if signal.dtype == "bool":
@@ -68,9 +77,9 @@ def check_sizes(arrays: Mapping[str, np.ndarray], *, owner: str) -> None:
         return
     classes, first = sizes["K"]
     for name in ("labels", "val_labels"):
-        if name in arrays and arrays[name].size and arrays[name].max() >= classes:
+        if name in arrays and len(arrays[name]) and arrays[name].max() >= classes:
             raise BadInput(
-                f"'{owner}': '{name}' holds class {arrays[name].max()} but '{first}' has {classes} classes "
+                f"'{owner}': '{name}' holds class {int(arrays[name].max())} but '{first}' has {classes} classes "
                 f"(0 to {classes - 1})"
             )
 
@@ -104,29 +113,29 @@ def _as_texts(name: str, value: Any) -> np.ndarray:
 
 
 def _as_bool(name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.bool_:
+    if _kind(array) == "b":
         return array
-    if array.dtype.kind not in "iuf" or not np.isin(array, (0, 1)).all():
+    if _kind(array) not in "iuf" or not ((array == 0) | (array == 1)).all():
         raise BadInput(f"'{name}' holds something else than true and false; mark missing ones in 'seen'")
-    return array.astype(np.bool_)
+    return _cast(array, "bool")
 
 
 def _as_integers(name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "iub":
+    if _kind(array) not in "iub":
         raise BadInput(f"'{name}' is {array.dtype}; it holds whole numbers (class indices for labels)")
-    array = array if SIGNALS[name].dtype == "uint8" else array.astype(np.int64, copy=False)
-    if name in ("labels", "val_labels") and array.size and array.min() < 0:
-        raise BadInput(f"'{name}' holds {array.min()}; class indices start at 0")
+    array = array if SIGNALS[name].dtype == "uint8" else _cast(array, "int64")
+    if name in ("labels", "val_labels") and len(array) and array.min() < 0:
+        raise BadInput(f"'{name}' holds {int(array.min())}; class indices start at 0")
     return array
 
 
 def _as_floats(name: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "fiub":
+    if _kind(array) not in "fiub":
         raise BadInput(f"'{name}' is {array.dtype}; it holds numbers, NaN where an observation is missing")
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
+    if _kind(array) != "f":
+        array = _cast(array, "float64")
     elif array.dtype.itemsize < 4:
-        array = array.astype(np.float32)
+        array = _cast(array, "float32")
     if name in PROBABILITIES:
         for block in array if array.ndim == 3 else (array,):
             _check_probabilities(name, block)
@@ -137,6 +146,43 @@ def _check_probabilities(name: str, block: np.ndarray) -> None:
     """Refuse logits passed as probabilities; a row of NaN is a sample without a prediction."""
     with np.errstate(invalid="ignore"):
         outside = (block < -1e-6) | (block > 1 + 1e-3)
-        wrong_sum = np.abs(block.sum(axis=1, dtype=np.float64) - 1) > 0.02
+        wrong_sum = abs(_sums(block) - 1) > 0.02
     if outside.any() or wrong_sum.any():
         raise BadInput(f"'{name}' holds rows that are no probabilities; pass softmax(logits), not logits")
+
+
+@twinned
+def _kind(array: np.ndarray) -> str:
+    """Return the kind of an array's type, as NumPy names it: b, i, u or f for those that signals have."""
+    return array.dtype.kind
+
+
+@_kind.on_tensors
+def _(array: Tensor) -> str:
+    if str(array.dtype) == "torch.bool":
+        return "b"
+    return "f" if array.is_floating_point() else "c" if array.is_complex() else "i"
+
+
+@twinned
+def _cast(array: np.ndarray, dtype: str) -> np.ndarray:
+    return array.astype(dtype, copy=False)
+
+
+@_cast.on_tensors
+def _(array: Tensor, dtype: str) -> Tensor:
+    import torch
+
+    return array.to(getattr(torch, dtype))
+
+
+@twinned
+def _sums(block: np.ndarray) -> np.ndarray:
+    return np.asarray(block.sum(axis=1, dtype=np.float64))
+
+
+@_sums.on_tensors
+def _(block: Tensor) -> Tensor:
+    from torch import float64
+
+    return block.sum(1, dtype=float64)

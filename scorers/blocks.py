@@ -13,12 +13,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracesift.catalog.schema import SIGNALS, BadInput
 from tracesift.scorers.discovery import Scorer
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_BYTES = 1 << 23
 """What the signals of a block take together. Measured: at 1 MiB two threads are no faster than one."""
@@ -84,35 +88,61 @@ def score_in_blocks(asked: Sequence[Asked], once: dict[str, Any], threads: Block
     BadInput
         Two of them have signals of different numbers of samples.
     """
-    arrays = {id(array): (name, array) for one in asked for name, array in _over_samples(one)}
-    samples = _common_length(asked)
-    for one in asked:
-        if one.known.once is not None and one.known.name not in once:
-            fixed = (array for name, array in one.given.items() if "N" not in SIGNALS[name].axes)
-            once[one.known.name] = one.known.once(*fixed)
+    arrays, samples = over_samples(asked)
+    evaluate_once(asked, once)
     results = [np.empty(samples) for _ in asked]
-    step = _block_length(sum(array.nbytes for _, array in arrays.values()), samples)
+    step = block_length(sum(array.nbytes for _, array in arrays.values()), samples, BLOCK_BYTES)
 
     def score(start: int) -> None:
         rows = slice(start, start + step)
-        block = threads.block(arrays, rows)
-        masked: dict[tuple[int, int], np.ndarray | None] = {}  # several scorers read the same signal
-
-        def masked_once(name: str, array: np.ndarray | None, seen: np.ndarray | None) -> np.ndarray | None:
-            key = id(array), id(seen)
-            if key not in masked:
-                inside = block.get(id(array), array)
-                masked[key] = masked_where_unseen(name, inside, None if seen is None else block[id(seen)])
-            return masked[key]
-
-        for one, result in zip(asked, results, strict=True):
-            given = {name: masked_once(name, array, one.seen) for name, array in one.given.items()}
-            shared = {"once": once[one.known.name]} if one.known.name in once else {}
-            result[rows] = one.known.function(**given, **one.settings, **shared)
+        for result, values in zip(
+            results, score_block(asked, threads.block(arrays, rows), once), strict=True
+        ):
+            result[rows] = values
 
     for _ in threads.pool.map(score, range(0, max(samples, 1), step)):
         pass
     return results
+
+
+def over_samples(asked: Sequence[Asked]) -> tuple[dict[int, tuple[str, np.ndarray]], int]:
+    """Return the arrays that have an axis N, each once, by an arbitrary key, and the length of that axis."""
+    arrays = {id(array): (name, array) for one in asked for name, array in _over_samples(one)}
+    return arrays, _common_length(asked)
+
+
+def evaluate_once(asked: Sequence[Asked], once: dict[str, Any]) -> None:
+    """Add to `once` what is the same for all blocks."""
+    for one in asked:
+        if one.known.once is not None and one.known.name not in once:
+            fixed = (array for name, array in one.given.items() if "N" not in SIGNALS[name].axes)
+            once[one.known.name] = one.known.once(*fixed)
+
+
+def score_block(asked: Sequence[Asked], block: Mapping[int, Any], once: Mapping[str, Any]) -> Iterator[Any]:
+    """Run each of the scorers over one block, whose arrays or tensors go by the keys of `over_samples`."""
+    masked: dict[tuple[int, int], np.ndarray | None] = {}  # several scorers read the same signal
+
+    def masked_once(name: str, array: np.ndarray | None, seen: np.ndarray | None) -> np.ndarray | None:
+        key = id(array), id(seen)
+        if key not in masked:
+            inside = block.get(id(array), array)
+            masked[key] = masked_where_unseen(name, inside, None if seen is None else block[id(seen)])
+        return masked[key]
+
+    for one in asked:
+        given = {name: masked_once(name, array, one.seen) for name, array in one.given.items()}
+        shared = {"once": once[one.known.name]} if one.known.name in once else {}
+        yield one.known.function(**given, **one.settings, **shared)
+
+
+def block_length(size: int, samples: int, limit: int) -> int:
+    """Return how many samples, which take `size` together, fill a block of `limit`.
+
+    It is a multiple of 64, so that rows start where cache lines do.
+    """
+    each = max(1.0, size / max(samples, 1))
+    return max(64, int(limit / each) // 64 * 64)
 
 
 def masked_where_unseen(name: str, signal: np.ndarray | None, seen: np.ndarray | None) -> np.ndarray | None:
@@ -120,10 +150,20 @@ def masked_where_unseen(name: str, signal: np.ndarray | None, seen: np.ndarray |
 
     A recording has NaN there already; arrays of a user's own may hold anything.
     """
-    if signal is None or seen is None or SIGNALS[name].axes != "TN" or signal.dtype.kind != "f":
+    if signal is None or seen is None or (SIGNALS[name].axes, SIGNALS[name].dtype) != ("TN", "float32"):
         return signal
+    return _masked(signal, seen)
+
+
+@twinned
+def _masked(signal: np.ndarray, seen: np.ndarray) -> np.ndarray:
     stray = ~seen & ~np.isnan(signal)
     return np.where(stray, np.nan, signal).astype(signal.dtype) if stray.any() else signal
+
+
+@_masked.on_tensors
+def _(signal: Tensor, seen: Tensor) -> Tensor:
+    return signal.masked_fill(~seen, np.nan)
 
 
 def _over_samples(one: Asked) -> Iterator[tuple[str, np.ndarray]]:
@@ -144,9 +184,3 @@ def _common_length(asked: Sequence[Asked]) -> int:
         if length != samples:
             raise BadInput(f"'{first}' has {samples} samples but '{name}' has {length}")
     return samples
-
-
-def _block_length(size: int, samples: int) -> int:
-    """Return how many samples fill a block, a multiple of 64 so that rows start where cache lines do."""
-    each = max(1.0, size / max(samples, 1))
-    return max(64, int(BLOCK_BYTES / each) // 64 * 64)

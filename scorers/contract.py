@@ -13,7 +13,7 @@ classes), so the scorers themselves stay on the page of the paper.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,10 @@ import polars as pl
 from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
 from tracesift.scorers.blocks import Asked, BlockThreads, masked_where_unseen, score_in_blocks
 from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
-from tracesift.scorers.gather import View, gather, slabs_of, views_of
+from tracesift.scorers.gather import Taken, View, gather, slabs_of, views_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 def scorer(
@@ -31,6 +34,7 @@ def scorer(
     direction: str,
     combine: Literal["mean", "sum"] = "mean",
     per_sample: bool = False,
+    tensors: bool = False,
     once: Callable[..., Any] | None = None,
     reference: str,
     experimental: bool = False,
@@ -50,6 +54,9 @@ def scorer(
     per_sample
         True where a sample's score depends on no other sample. Such scorers run together, block of samples
         after block, while a block's signals lie in the cache; see `tracesift.catalog.compiled`.
+    tensors
+        True where a `per_sample` scorer takes torch tensors as well as NumPy arrays, because what it calls has
+        a twin for them; it then runs on a GPU where one is named. See `tracesift.scorers.twins`.
     once
         For a `per_sample` scorer that also reads validation samples: a function of those inputs, evaluated
         once instead of in every block. The scorer gets the result in its keyword-only parameter `once`.
@@ -72,7 +79,7 @@ def scorer(
     def attach_facts(function: Function) -> Function:
         return attach(
             function, "scorer", version=version, mode=mode, direction=direction, combine=combine,
-            per_sample=per_sample, once=once, reference=reference, experimental=experimental,
+            per_sample=per_sample, tensors=tensors, once=once, reference=reference, experimental=experimental,
         )  # fmt: skip
 
     return attach_facts
@@ -86,7 +93,7 @@ def diagnostic(
     def attach_facts(function: Function) -> Function:
         return attach(
             function, "diagnostic", version=version, mode=mode, direction=None, combine=None,
-            per_sample=False, once=None, reference=reference, experimental=experimental,
+            per_sample=False, tensors=False, once=None, reference=reference, experimental=experimental,
         )  # fmt: skip
 
     return attach_facts
@@ -142,8 +149,11 @@ def compute(
         or an object with ``modes`` and ``in_mode(mode)``, such as `tracesift.pipelines.signals.Signals`. Scores
         that it has ``summed`` up while training are taken from there.
     device
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``: where scorers that train or search may run. Those
-        that only add up recorded numbers always run on the CPU, so their values are the same everywhere.
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. With ``"auto"`` scorers that train or search take a
+        GPU where there is one. Those that only add up recorded numbers stay on the CPU, because the numbers lie
+        on disk or in its memory and the values are the same everywhere; given CUDA tensors, trajectory scorers
+        run where these lie. A GPU that is named runs every scorer asked for, and the values of trajectory
+        scorers are the CPU's but for rounding (relative 1e-12; counts are the same).
     params
         Settings by scorer name; unnamed ones keep their defaults.
     mode
@@ -162,7 +172,7 @@ def compute(
     MissingSignal
         A needed signal, or the mode a scorer means, was not recorded.
     BadInput
-        A setting is unknown, or arrays do not fit together.
+        A setting is unknown, arrays do not fit together, or a scorer cannot run on the GPU that is named.
 
     Examples
     --------
@@ -180,9 +190,17 @@ def compute(
             raise BadInput(f"settings were given for '{name}', which is not among the scorers asked for")
     view = views_of(signals)
     summed = _summed(found, signals, params, mode)
-    together = [one for one in found if one.per_sample and one.name not in summed]
-    columns = summed | (_compute_together(together, view, params, mode) if together else {})
-    kept: dict[tuple[int, str], np.ndarray] = {}
+    place = _place(device, signals, [one for one in found if one.name not in summed])
+    columns = dict(summed)
+    for on_tensors in (True, False):
+        together = [
+            one
+            for one in found
+            if one.per_sample and one.name not in summed and on_tensors == (one.tensors and place is not None)
+        ]
+        if together:
+            columns |= _compute_together(together, view, params, mode, place if on_tensors else None)
+    kept: Taken = {}
     for one in found:
         if one.name not in columns:
             values = _run(_asked(one, view(one, _mode(one, mode)), params.get(one.name), kept, device))
@@ -209,23 +227,59 @@ def _summed(
 
 
 def _compute_together(
-    together: Sequence[Scorer], view: View, params: Mapping[str, Mapping[str, Any]], mode: str | None
+    together: Sequence[Scorer],
+    view: View,
+    params: Mapping[str, Mapping[str, Any]],
+    mode: str | None,
+    place: torch.device | None,
 ) -> dict[str, pl.Series]:
-    """Run `per_sample` scorers, over one slab of a recording after another where it is read in slabs."""
+    """Run `per_sample` scorers, over one slab of a recording after another where it is read in slabs.
+
+    At `place` they run on tensors; without one, as compiled loops in threads of the CPU.
+    """
     sources = [view(one, _mode(one, mode)) for one in together]
     slabs: dict[str, list[pl.Series]] = {one.name: [] for one in together}
     once: dict[str, Any] = {}
     with BlockThreads() as threads:
         for parts in zip(*(slabs_of(source) for source in sources), strict=True):
-            kept: dict[tuple[int, str], np.ndarray] = {}
+            kept: Taken = {}
             asked = [
-                _asked(one, part, params.get(one.name), kept)
+                _asked(one, part, params.get(one.name), kept, tensors=place is not None)
                 for one, part in zip(together, parts, strict=True)
             ]
-            for one, values in zip(together, score_in_blocks(asked, once, threads), strict=True):
+            for one, values in zip(together, _scored(asked, once, threads, place), strict=True):
                 slabs[one.name].append(pl.Series(one.name, values))
             del asked, kept, parts  # or two slabs would be in memory while the next one is read
     return {name: pl.concat(values, rechunk=False) for name, values in slabs.items()}
+
+
+def _scored(
+    asked: Sequence[Asked], once: dict[str, Any], threads: BlockThreads, place: torch.device | None
+) -> list[np.ndarray]:
+    if place is None:
+        return score_in_blocks(asked, once, threads)
+    from tracesift.scorers.device_blocks import score_on_device  # it imports torch
+
+    return [values.cpu().numpy() for values in score_on_device(asked, once, place)]
+
+
+def _place(device: str, signals: Any, found: Sequence[Scorer]) -> torch.device | None:
+    """Return the device on which scorers over tensors run, None for compiled loops on the CPU."""
+    if device.startswith("cuda"):
+        for one in found:
+            if not (one.tensors or one.takes_device):
+                raise BadInput(
+                    f"'{one.name}' runs on the CPU alone, and device '{device}' was asked for; compute it with "
+                    "device='auto' or 'cpu'"
+                )
+        import torch
+
+        return torch.device(_device(device))
+    if device == "auto" and isinstance(signals, Mapping):
+        for value in signals.values():
+            if getattr(value, "is_cuda", False):
+                return value.device
+    return None
 
 
 def diagnose(
@@ -336,11 +390,13 @@ def _asked(
     known: Scorer,
     source: Mapping[str, Any],
     params: Mapping[str, Any] | None,
-    kept: dict[tuple[int, str], np.ndarray],
+    kept: Taken,
     device: str = "cpu",
+    *,
+    tensors: bool = False,
 ) -> Asked:
     settings = _settings(known, params)
-    given, seen = gather(known, source, kept)
+    given, seen = gather(known, source, kept, tensors=tensors)
     if known.takes_device:
         settings["device"] = _device(device)
     return Asked(known=known, given=given, seen=seen, settings=settings)

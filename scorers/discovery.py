@@ -45,6 +45,8 @@ class Scorer:
     combine: str | None
     """How several runs become one value: mean or sum."""
     takes_device: bool
+    tensors: bool
+    """Whether it takes torch tensors as well as NumPy arrays, and so runs on a GPU."""
     per_sample: bool
     """Whether a sample's score depends on no other sample, so that blocks of samples can be scored apart."""
     once: Callable[..., Any] | None

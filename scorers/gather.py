@@ -13,6 +13,8 @@ from tracesift.scorers.derived import DERIVABLE, derive
 from tracesift.scorers.discovery import Scorer
 
 View = Callable[[Scorer, str | None], Mapping[str, Any]]
+Taken = dict[tuple[int, str, bool], np.ndarray]
+"""Normalised signals by source, name, and whether tensors stayed tensors."""
 
 
 def views_of(signals: Any) -> View:
@@ -59,7 +61,11 @@ def slabs_of(source: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def gather(
-    known: Scorer, source: Mapping[str, Any], normalised: dict[tuple[int, str], np.ndarray] | None = None
+    known: Scorer,
+    source: Mapping[str, Any],
+    normalised: Taken | None = None,
+    *,
+    tensors: bool = False,
 ) -> tuple[dict[str, np.ndarray | None], np.ndarray | None]:
     """Return the arrays of a scorer's signature out of `source`, normalised and fitting together, and `seen`.
 
@@ -67,6 +73,8 @@ def gather(
     ----------
     normalised
         What earlier scorers of the same call took, by source and name; added to.
+    tensors
+        Leave tensors over samples on the device where they lie.
 
     Returns
     -------
@@ -84,24 +92,26 @@ def gather(
         Wrong shapes, types or sizes.
     """
     kept = {} if normalised is None else normalised
-    given = {name: _take(known, source, name, kept) for name in (*known.inputs, *known.optional)}
+    given = {
+        name: _take(known, source, name, kept, tensors=tensors) for name in (*known.inputs, *known.optional)
+    }
     present = {name: array for name, array in given.items() if array is not None}
     seen = None
     if isinstance(source, dict) and source.get("seen") is not None:
-        seen = present["seen"] = _normalised(source, "seen", kept)
+        seen = present["seen"] = _normalised(source, "seen", kept, tensors=tensors)
     check_sizes(present, owner=known.name)
     return given, seen
 
 
 def _take(
-    known: Scorer, source: Mapping[str, Any], name: str, kept: dict[tuple[int, str], np.ndarray]
+    known: Scorer, source: Mapping[str, Any], name: str, kept: Taken, *, tensors: bool
 ) -> np.ndarray | None:
     if name in source and source[name] is not None:
-        return _normalised(source, name, kept)
+        return _normalised(source, name, kept, tensors=tensors)
     if name in DERIVABLE and "probs" in source and "labels" in source:
-        key = (id(source), name)
+        key = (id(source), name, False)
         if key not in kept:
-            probs, labels = _normalised(source, "probs", kept), _normalised(source, "labels", kept)
+            probs, labels = (_normalised(source, what, kept, tensors=False) for what in ("probs", "labels"))
             kept[key] = derive(name, probs, labels)
         return kept[key]
     if name in known.optional:
@@ -109,8 +119,8 @@ def _take(
     raise MissingSignal(f"'{known.name}' needs the signal '{name}', which is absent; {SIGNALS[name].source}")
 
 
-def _normalised(source: Mapping[str, Any], name: str, kept: dict[tuple[int, str], np.ndarray]) -> np.ndarray:
-    key = (id(source), name)
+def _normalised(source: Mapping[str, Any], name: str, kept: Taken, *, tensors: bool) -> np.ndarray:
+    key = (id(source), name, tensors)
     if key not in kept:
-        kept[key] = normalise(name, source[name])
+        kept[key] = normalise(name, source[name], tensors=tensors)
     return kept[key]

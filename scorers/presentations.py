@@ -6,16 +6,23 @@ how samples are grouped into blocks or laid out in memory, as it would with NumP
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.arrays import Floats
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ABSENT, WRONG, RIGHT = 0, 1, 2
 """Outcomes of a presentation. Two bits, so that those which ever occurred can be kept by a bitwise or."""
 
 
+@twinned
 def mean_and_count(values: np.ndarray) -> tuple[Floats, Floats]:
     """Return the mean over presentations, NaN where there are none, and their number.
 
@@ -31,9 +38,24 @@ def mean_and_count(values: np.ndarray) -> tuple[Floats, Floats]:
     return mean_around(values, np.zeros(values.shape[1]), 1)
 
 
+@mean_and_count.on_tensors
+def _(values: Tensor) -> tuple[Tensor, Tensor]:
+    from torch import float64
+
+    count = (len(values) - values.isnan().sum(0)).double()
+    return values.nansum(0, dtype=float64) / count, count
+
+
+@twinned
 def mean_square_around(values: np.ndarray, centre: np.ndarray) -> Floats:
     """Return the mean over presentations of (values - centre)^2, of shape (N,)."""
     return mean_around(values, centre, 2)[0]
+
+
+@mean_square_around.on_tensors
+def _(values: Tensor, centre: Tensor) -> Tensor:
+    off = values - centre  # float64, as the centre is
+    return off.square().nansum(0) / (len(off) - off.isnan().sum(0))
 
 
 @loop
@@ -65,6 +87,7 @@ def mean_around(values: np.ndarray, centre: np.ndarray, power: int) -> tuple[Flo
     return mean, count
 
 
+@twinned
 @loop
 def outcomes(
     correct: np.ndarray, seen: np.ndarray | None = None, loss: np.ndarray | None = None
@@ -92,6 +115,39 @@ def outcomes(
             for i in range(samples):
                 outcome[t, i] *= np.uint8(seen[t, i])
     return outcome
+
+
+@outcomes.on_tensors
+def _(correct: Tensor, seen: Tensor | None = None, loss: Tensor | None = None) -> Tensor:
+    right = correct if loss is None else correct & ~loss.isnan()
+    outcome = right.byte() + WRONG
+    return outcome if seen is None else outcome * seen
+
+
+def rights_so_far(outcome: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how often a sample was right up to each presentation, and up to its last wrong one by then."""
+    right = (outcome == RIGHT).cumsum(0)
+    return right, (right * (outcome == WRONG)).cummax(0).values
+
+
+@twinned
+@loop
+def last_presented(values: np.ndarray) -> np.ndarray:
+    """Return the value at the last presentation, float64 of shape (N,); NaN where there was none."""
+    epochs, samples = values.shape
+    last = np.full(samples, np.nan)
+    for t in range(epochs):
+        for i in range(samples):
+            x = np.float64(values[t, i])
+            if x == x:
+                last[i] = x
+    return last
+
+
+@last_presented.on_tensors
+def _(values: Tensor) -> Tensor:
+    since = values.isnan().logical_not().flip(0).byte().argmax(0)  # epochs since; 0 where there was none
+    return values.gather(0, len(values) - 1 - since[None])[0].double()
 
 
 def first_epochs(signal: np.ndarray, count: int | None, *, setting: str) -> np.ndarray:

@@ -5,10 +5,16 @@ A window with a presentation missing is no window: it is left out, not bridged.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_window(epochs: int, window: int, *, scorer: str, least: int = 2) -> None:
@@ -20,6 +26,7 @@ def check_window(epochs: int, window: int, *, scorer: str, least: int = 2) -> No
         )
 
 
+@twinned
 @loop
 def window_spreads(q: np.ndarray, window: int, weight: float) -> np.ndarray:
     """Return the mean over windows of s (1 - weight m), with the mean m and the spread s within.
@@ -61,3 +68,11 @@ def window_spreads(q: np.ndarray, window: int, weight: float) -> np.ndarray:
     for i in range(samples):
         total[i] /= count[i]
     return total
+
+
+@window_spreads.on_tensors
+def _(q: Tensor, window: int, weight: float) -> Tensor:
+    windows = q.double().unfold(0, window, 1)  # (windows, N, window), a view
+    spread = windows.std(-1)
+    count = len(spread) - spread.isnan().sum(0)
+    return (spread * (1.0 - weight * windows.mean(-1))).nansum(0) / count

@@ -18,6 +18,7 @@ from tracesift.scorers.presentations import mean_and_count
     mode="in_training",
     direction="clean",
     per_sample=True,
+    tensors=True,
     reference="Pleiss et al., Identifying mislabeled data using the area under the margin, NeurIPS 2020",
 )
 def aum(margin: np.ndarray) -> np.ndarray:

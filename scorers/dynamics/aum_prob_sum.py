@@ -16,6 +16,7 @@ from tracesift.scorers.presentations import mean_and_count
     mode="in_training",
     direction="clean",
     per_sample=True,
+    tensors=True,
     reference="Zheng et al., Coverage-centric coreset selection, ICLR 2023 (accumulated_margin of the code)",
 )
 def aum_prob_sum(prob_margin: np.ndarray) -> np.ndarray:

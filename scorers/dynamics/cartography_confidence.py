@@ -12,6 +12,7 @@ from tracesift.scorers.presentations import first_epochs, mean_and_count
     mode="in_training",
     direction="easy",
     per_sample=True,
+    tensors=True,
     reference="Swayamdipta et al., Dataset cartography, EMNLP 2020",
 )
 def cartography_confidence(prob_label: np.ndarray, *, burn_out: int | None = None) -> np.ndarray:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import ABSENT, RIGHT, first_epochs, outcomes
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @scorer(
     mode="in_training",
     direction="easy",
     per_sample=True,
+    tensors=True,
     reference="Swayamdipta et al., Dataset cartography, EMNLP 2020",
 )
 def cartography_correctness(
@@ -47,6 +54,7 @@ def cartography_correctness(
     return _right(outcomes(correct, seen if seen is None else seen[: len(correct)]))
 
 
+@twinned
 @loop
 def _right(outcome: np.ndarray) -> np.ndarray:
     epochs, samples = outcome.shape
@@ -58,4 +66,11 @@ def _right(outcome: np.ndarray) -> np.ndarray:
     for i in range(samples):
         if ever[i] == ABSENT:
             count[i] = np.nan
+    return count
+
+
+@_right.on_tensors
+def _(outcome: Tensor) -> Tensor:
+    count = (outcome == RIGHT).sum(0).double()
+    count[(outcome == ABSENT).all(0)] = np.nan
     return count

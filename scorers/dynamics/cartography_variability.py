@@ -12,6 +12,7 @@ from tracesift.scorers.presentations import first_epochs, mean_and_count, mean_s
     mode="in_training",
     direction="keep",
     per_sample=True,
+    tensors=True,
     reference="Swayamdipta et al., Dataset cartography, EMNLP 2020",
 )
 def cartography_variability(
@@ -47,6 +48,6 @@ def cartography_variability(
     mean, count = mean_and_count(series)
     variance = mean_square_around(series, mean)
     if include_ci:
-        freedom = np.where(count > 1, count - 1.0, np.nan)
-        variance = variance + variance**2 / freedom
-    return np.sqrt(variance)
+        count[count < 2] = np.nan
+        variance = variance + variance**2 / (count - 1.0)
+    return variance**0.5

@@ -7,11 +7,17 @@ initial weights. Where losses are missing we correlate over the differences that
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.contract import scorer
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def validation_differences(val_loss: np.ndarray, val_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +42,7 @@ def validation_differences(val_loss: np.ndarray, val_labels: np.ndarray) -> tupl
     mode="epoch_end",
     direction="keep",
     per_sample=True,
+    tensors=True,
     once=validation_differences,
     reference="Nagaraj, Ravikumar, Roy, Coresets from trajectories, TMLR 2025",
 )
@@ -85,16 +92,41 @@ def cld(
         raise BadInput(f"cld needs losses of at least 3 epochs, got {len(loss)}; record more epochs")
     g, rounding_g = once if once is not None else validation_differences(val_loss, val_labels)
     known = labels < g.shape[1]
-    classes = np.where(known, labels, 0)
+    score = _correlation(loss, labels * known, g, rounding_g)
+    score[~known] = np.nan
+    return score
+
+
+@twinned
+def _correlation(loss: np.ndarray, labels: np.ndarray, g: np.ndarray, rounding_g: np.ndarray) -> np.ndarray:
     rounding = 2 * float(np.finfo(loss.dtype).eps)
     centred = g - g.mean(axis=0)
-    score = _correlate(loss, classes, centred, (centred**2).sum(axis=0), rounding_g, rounding)
+    score = _correlate(loss, labels, centred, (centred**2).sum(axis=0), rounding_g, rounding)
     apart = np.flatnonzero(np.isinf(score))
     if apart.size:
         some = np.ascontiguousarray(loss[:, apart])
-        score[apart] = _correlate_with_care(some, classes[apart], g, rounding_g, rounding)
-    if not known.all():
-        score[~known] = np.nan
+        score[apart] = _correlate_with_care(some, labels[apart], g, rounding_g, rounding)
+    return score
+
+
+@_correlation.on_tensors
+def _(loss: Tensor, labels: Tensor, g: Tensor, rounding_g: Tensor) -> Tensor:
+    from torch import finfo
+
+    d, h = loss.double().diff(dim=0), g[:, labels]
+    there = d.isfinite() & h.isfinite()
+    n = there.sum(0)
+
+    def centred(series: Tensor) -> Tensor:
+        mean = series.masked_fill(~there, 0.0).sum(0) / n
+        return (series - mean).masked_fill_(~there, 0.0)
+
+    d, h = centred(d), centred(h)
+    dd, gg, dg = d.square().sum(0), h.square().sum(0), (d * h).sum(0)
+    largest = loss.abs().masked_fill(~loss.isfinite(), 0.0).amax(0).double()
+    moves = (dd > n * (2 * finfo(loss.dtype).eps * largest) ** 2) & (gg > n * rounding_g[labels] ** 2)
+    score = (dg / (dd.sqrt() * gg.sqrt())).clamp(-1.0, 1.0).masked_fill_(~moves, 0.0)
+    score[n < 2] = np.nan
     return score
 
 

@@ -17,6 +17,7 @@ from tracesift.scorers.windows import check_window, window_spreads
     mode="in_training",
     direction="keep",
     per_sample=True,
+    tensors=True,
     reference="Cho, Shin, Kang, Yun, Lightweight dataset pruning without full training, ICML 2025",
 )
 def dual(prob_label: np.ndarray, *, window: int = 10, epochs: int | None = None) -> np.ndarray:

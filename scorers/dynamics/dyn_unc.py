@@ -13,6 +13,7 @@ from tracesift.scorers.windows import check_window, window_spreads
     mode="in_training",
     direction="keep",
     per_sample=True,
+    tensors=True,
     reference="He et al., Large-scale dataset pruning with dynamic uncertainty, CVPR workshops 2024",
 )
 def dyn_unc(prob_label: np.ndarray, *, window: int = 10, epochs: int | None = None) -> np.ndarray:

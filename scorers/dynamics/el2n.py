@@ -18,6 +18,7 @@ from tracesift.scorers.presentations import first_epochs, mean_and_count
     mode="epoch_end",
     direction="hard",
     per_sample=True,
+    tensors=True,
     reference="Paul, Ganguli, Dziugaite, Deep learning on a data diet, NeurIPS 2021",
 )
 def el2n(error_norm: np.ndarray, *, checkpoint: int | None = None, aggregate: str = "at") -> np.ndarray:
@@ -50,12 +51,8 @@ def el2n(error_norm: np.ndarray, *, checkpoint: int | None = None, aggregate: st
     """
     if checkpoint is None:
         checkpoint = max(1, -(-len(error_norm) // 10))
+    if aggregate not in ("at", "mean", "sum"):
+        raise BadInput(f"el2n: aggregate is 'at', 'mean' or 'sum', not '{aggregate}'")
     early = first_epochs(error_norm, checkpoint, setting="el2n: checkpoint")
-    if aggregate == "at":
-        return np.asarray(early[-1], dtype=np.float64)
-    mean, count = mean_and_count(early)
-    if aggregate == "mean":
-        return mean
-    if aggregate == "sum":
-        return mean * count
-    raise BadInput(f"el2n: aggregate is 'at', 'mean' or 'sum', not '{aggregate}'")
+    mean, count = mean_and_count(early[-1:] if aggregate == "at" else early)
+    return mean * count if aggregate == "sum" else mean

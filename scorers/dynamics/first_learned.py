@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import RIGHT, WRONG, outcomes
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @scorer(
     mode="in_training",
     direction="hard",
     per_sample=True,
+    tensors=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def first_learned(correct: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
@@ -42,6 +49,7 @@ def first_learned(correct: np.ndarray, seen: np.ndarray | None = None) -> np.nda
     return _first_right(outcomes(correct, seen))
 
 
+@twinned
 @loop
 def _first_right(outcome: np.ndarray) -> np.ndarray:
     epochs, samples = outcome.shape
@@ -53,4 +61,12 @@ def _first_right(outcome: np.ndarray) -> np.ndarray:
     for i in range(samples):
         if right[i] == 0:
             wrong[i] = np.nan
+    return wrong
+
+
+@_first_right.on_tensors
+def _(outcome: Tensor) -> Tensor:
+    right = (outcome == RIGHT).cumsum(0)
+    wrong = ((right == 0) & (outcome == WRONG)).sum(0).double()
+    wrong[right[-1] == 0] = np.nan
     return wrong

@@ -7,12 +7,18 @@ With 0 for them, wrong labels end up among the easiest samples.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import ABSENT, RIGHT, WRONG, first_epochs, outcomes
+from tracesift.scorers.presentations import ABSENT, RIGHT, WRONG, first_epochs, outcomes, rights_so_far
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NEVER_LEARNED = ("epochs", "inf", "zero", "const")
 
@@ -22,6 +28,7 @@ NEVER_LEARNED = ("epochs", "inf", "zero", "const")
     direction="hard",
     combine="sum",
     per_sample=True,
+    tensors=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def forgetting_events(
@@ -84,9 +91,13 @@ def forgetting_events(
     )
     events, ever = _events(outcome)
     never = {"epochs": len(correct), "inf": np.inf, "zero": 0.0, "const": const}[never_learned]
-    return np.where(ever == ABSENT, np.nan, np.where(ever == WRONG, never, events))
+    score = events * 1.0  # float64
+    score[ever == WRONG] = never
+    score[ever == ABSENT] = np.nan
+    return score
 
 
+@twinned
 @loop
 def _events(outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of events, and the outcomes that ever occurred, each of shape (N,)."""
@@ -101,3 +112,11 @@ def _events(outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for i in range(samples):
             ever[i] |= outcome[t, i]
     return events, ever
+
+
+@_events.on_tensors
+def _(outcome: Tensor) -> tuple[Tensor, Tensor]:
+    _, until_wrong = rights_so_far(outcome)  # it grows at those wrong presentations that follow a right one
+    events = (until_wrong[1:] > until_wrong[:-1]).sum(0)
+    ever = (outcome == RIGHT).any(0) * RIGHT + (outcome == WRONG).any(0) * WRONG
+    return events.double(), ever

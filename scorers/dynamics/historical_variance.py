@@ -6,17 +6,24 @@ right half of the time.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import ABSENT, RIGHT, outcomes
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @scorer(
     mode="in_training",
     direction="keep",
     per_sample=True,
+    tensors=True,
     reference="Wang et al., Reinforcement learning for reasoning with one training example, 2025",
     experimental=True,
 )
@@ -48,6 +55,7 @@ def historical_variance(correct: np.ndarray, seen: np.ndarray | None = None) -> 
     return _variance(outcomes(correct, seen))
 
 
+@twinned
 @loop
 def _variance(outcome: np.ndarray) -> np.ndarray:
     epochs, samples = outcome.shape
@@ -60,3 +68,9 @@ def _variance(outcome: np.ndarray) -> np.ndarray:
         a = right[i] / count[i]
         right[i] = a * (1.0 - a)
     return right
+
+
+@_variance.on_tensors
+def _(outcome: Tensor) -> Tensor:
+    a = (outcome == RIGHT).sum(0).double() / (outcome != ABSENT).sum(0)
+    return a * (1.0 - a)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracesift.catalog.compiled import loop
 from tracesift.scorers.contract import scorer
+from tracesift.scorers.presentations import last_presented
 
 
-@scorer(mode="in_training", direction="suspicious", per_sample=True, reference="baseline")
+@scorer(mode="in_training", direction="suspicious", per_sample=True, tensors=True, reference="baseline")
 def last_loss(loss: np.ndarray) -> np.ndarray:
     """Return the loss of the last recorded presentation; high is suspicious.
 
@@ -27,16 +27,4 @@ def last_loss(loss: np.ndarray) -> np.ndarray:
     >>> last_loss(np.array([[0.5, 2.0], [0.25, np.nan]])).tolist()
     [0.25, 2.0]
     """
-    return _last(loss)
-
-
-@loop
-def _last(loss: np.ndarray) -> np.ndarray:
-    epochs, samples = loss.shape
-    last = np.full(samples, np.nan)
-    for t in range(epochs):
-        for i in range(samples):
-            x = np.float64(loss[t, i])
-            if x == x:
-                last[i] = x
-    return last
+    return last_presented(loss)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import ABSENT, WRONG, outcomes
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @scorer(
     mode="in_training",
     direction="hard",
     per_sample=True,
+    tensors=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def learned_for_good(correct: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
@@ -43,6 +50,7 @@ def learned_for_good(correct: np.ndarray, seen: np.ndarray | None = None) -> np.
     return _last_wrong(outcomes(correct, seen))
 
 
+@twinned
 @loop
 def _last_wrong(outcome: np.ndarray) -> np.ndarray:
     epochs, samples = outcome.shape
@@ -55,4 +63,12 @@ def _last_wrong(outcome: np.ndarray) -> np.ndarray:
     for i in range(samples):
         if presentations[i] == 0:
             last[i] = np.nan
+    return last
+
+
+@_last_wrong.on_tensors
+def _(outcome: Tensor) -> Tensor:
+    presentations = (outcome != ABSENT).cumsum(0)
+    last = (presentations * (outcome == WRONG)).amax(0).double()
+    last[presentations[-1] == 0] = np.nan
     return last

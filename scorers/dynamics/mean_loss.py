@@ -12,6 +12,7 @@ from tracesift.scorers.presentations import mean_and_count
     mode="in_training",
     direction="suspicious",
     per_sample=True,
+    tensors=True,
     reference="baseline; Jiang et al., Benchmarking noisy label detection methods, 2025",
 )
 def mean_loss(loss: np.ndarray) -> np.ndarray:

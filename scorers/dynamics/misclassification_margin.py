@@ -12,6 +12,7 @@ from tracesift.scorers.presentations import mean_and_count
     mode="in_training",
     direction="easy",
     per_sample=True,
+    tensors=True,
     reference="Toneva et al., An empirical study of example forgetting, ICLR 2019",
 )
 def misclassification_margin(margin: np.ndarray) -> np.ndarray:

@@ -7,19 +7,26 @@ the weight and nearly everything comes from it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.contract import scorer
 from tracesift.scorers.presentations import first_epochs
+from tracesift.scorers.twins import twinned
 from tracesift.scorers.windows import check_window
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @scorer(
     mode="in_training",
     direction="keep",
     per_sample=True,
+    tensors=True,
     reference="Zhang et al., Spanning training progress: temporal dual-depth scoring, CVPR 2024",
 )
 def tdds(
@@ -68,6 +75,7 @@ def tdds(
     return _weighted_norms(k, window, decay)
 
 
+@twinned
 @loop
 def _weighted_norms(k: np.ndarray, window: int, decay: float) -> np.ndarray:
     epochs, samples = k.shape
@@ -89,3 +97,11 @@ def _weighted_norms(k: np.ndarray, window: int, decay: float) -> np.ndarray:
         for i in range(samples):
             score[i] += weight * np.sqrt(square[i])
     return score
+
+
+@_weighted_norms.on_tensors
+def _(k: Tensor, window: int, decay: float) -> Tensor:
+    changes = k[1:].double().unfold(0, window - 1, 1)  # (windows, N, changes), a view
+    norms = (changes.var(-1, correction=0) * (window - 1)).sqrt()
+    weights = [decay * (1.0 - decay) ** age for age in reversed(range(len(norms)))]
+    return (norms.new_tensor(weights)[:, None] * norms).sum(0)

@@ -6,18 +6,25 @@ one out of its own check; those belong to the filter, not to this number.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import ABSENT, RIGHT, WRONG, outcomes
+from tracesift.scorers.presentations import ABSENT, RIGHT, WRONG, outcomes, rights_so_far
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @scorer(
     mode="epoch_end",
     direction="suspicious",
     per_sample=True,
+    tensors=True,
     reference="Yuan, Feng, Liu, Late stopping, ICCV 2023",
 )
 def fkl(correct: np.ndarray, seen: np.ndarray | None = None, *, k: int = 3) -> np.ndarray:
@@ -52,6 +59,7 @@ def fkl(correct: np.ndarray, seen: np.ndarray | None = None, *, k: int = 3) -> n
     return _first_stretch(outcomes(correct, seen), k)
 
 
+@twinned
 @loop
 def _first_stretch(outcome: np.ndarray, k: int) -> np.ndarray:
     epochs, samples = outcome.shape
@@ -67,4 +75,14 @@ def _first_stretch(outcome: np.ndarray, k: int) -> np.ndarray:
     for i in range(samples):
         if ever[i] == ABSENT:
             first[i] = np.nan
+    return first
+
+
+@_first_stretch.on_tensors
+def _(outcome: Tensor, k: int) -> Tensor:
+    right, until_wrong = rights_so_far(outcome)
+    there = (outcome == RIGHT) & (right - until_wrong >= k)
+    first = (there.byte().argmax(0) + 1).double()
+    first[~there.any(0)] = len(outcome) + 1
+    first[(outcome == ABSENT).all(0)] = np.nan
     return first

@@ -17,6 +17,7 @@ sample. Well-known members, up to sign and scale:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +25,11 @@ from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.scorers.arrays import Floats
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.presentations import ABSENT, RIGHT, mean_and_count, outcomes
+from tracesift.scorers.presentations import ABSENT, RIGHT, last_presented, mean_and_count, outcomes
+from tracesift.scorers.twins import twinned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RECORDED = {
     "prob": "prob_label", "logit_margin": "margin", "prob_margin": "prob_margin", "cross_entropy": "loss",
@@ -43,6 +48,7 @@ INFORMATION = ("in_sample", "out_of_sample")
     mode="in_training",
     direction="clean",
     per_sample=True,
+    tensors=True,
     experimental=True,
     reference="Pickler, Kamassury, Silva, Benchmarking noisy label detection methods, 2025",
 )
@@ -154,18 +160,23 @@ def _needed(name: str, signal: np.ndarray | None, setting: str) -> np.ndarray:
 def _aggregated(series: np.ndarray, aggregation: str, *, negative: bool) -> Floats:
     if aggregation == "vote":
         series = _vote(series)
-    value = _last(series) if aggregation == "last" else mean_and_count(series)[0]
+    value = last_presented(series) if aggregation == "last" else mean_and_count(series)[0]
     return -value if negative else value
 
 
 def _vote(series: np.ndarray) -> Floats:
-    return np.where(np.isnan(series), np.nan, series > 0)
+    votes = (series > 0) * 1.0
+    votes[series != series] = np.nan
+    return votes
 
 
 def _as_numbers(outcome: np.ndarray) -> Floats:
-    return np.where(outcome == ABSENT, np.nan, outcome == RIGHT)
+    numbers = (outcome == RIGHT) * 1.0
+    numbers[outcome == ABSENT] = np.nan
+    return numbers
 
 
+@twinned
 def _agreement(probs: np.ndarray, labels: np.ndarray, agreement: str) -> Floats:
     """Return the agreement (T, N) of probabilities (T, N, K) with the labels."""
     probs = probs.astype(np.float64)
@@ -184,6 +195,23 @@ def _agreement(probs: np.ndarray, labels: np.ndarray, agreement: str) -> Floats:
         return own - largest if agreement == "prob_margin" else np.log(own) - np.log(largest)
 
 
+@_agreement.on_tensors
+def _(probs: Tensor, labels: Tensor, agreement: str) -> Tensor:
+    probs = probs.double()
+    place = labels.expand(len(probs), -1)[..., None]
+    own = probs.gather(2, place)[..., 0]
+    if agreement == "prob":
+        return own
+    if agreement == "correct":
+        right = (probs.argmax(2) == labels).double()
+        return right.masked_fill_(own.isnan(), np.nan)
+    if agreement == "cross_entropy":
+        return own.log()
+    largest = probs.scatter(2, place, 0.0).amax(2)
+    return own - largest if agreement == "prob_margin" else own.log() - largest.log()
+
+
+@twinned
 @loop
 def _average(probs: np.ndarray) -> np.ndarray:
     epochs, samples, classes = probs.shape
@@ -200,13 +228,8 @@ def _average(probs: np.ndarray) -> np.ndarray:
     return total
 
 
-@loop
-def _last(values: np.ndarray) -> np.ndarray:
-    epochs, samples = values.shape
-    last = np.full(samples, np.nan)
-    for t in range(epochs):
-        for i in range(samples):
-            x = np.float64(values[t, i])
-            if x == x:
-                last[i] = x
-    return last
+@_average.on_tensors
+def _(probs: Tensor) -> Tensor:
+    there = ~probs[..., 0].isnan()
+    total = probs.double().masked_fill(~there[..., None], 0.0).sum(0)
+    return total / there.sum(0)[:, None]

@@ -207,6 +207,6 @@ def test_gpu_agrees_with_cpu(name, signals, scored):
             key: array if array.dtype == object else torch.from_numpy(array).cuda()
             for key, array in signals.items()
         },
-        device="cuda",
+        device="cuda" if find(name).tensors or find(name).takes_device else "auto",
     )
     np.testing.assert_allclose(on_gpu[name].to_numpy(), scored(name), rtol=1e-3, atol=1e-4)

@@ -1,8 +1,10 @@
 """What scoring costs: in units of reading the same signals once, and in memory where they do not fit.
 
 `fused` holds T = 50 epochs of N = 1,000,000 samples in memory; its unit is the time that the same threads take to
-sum the bytes which the scorers read, in turn with them, least times compared. `streamed` writes 30 epochs of
-20,000,000 samples as a recorder does (three different ones, linked ten times) and scores the six from the files.
+sum the bytes which the scorers read, in turn with them, least times compared. `fused_…_cuda` does the same on a GPU:
+the signals lie there and the scores stay there, the unit is torch's sum of the same bytes, and the time from signals
+in the CPU's memory to scores in it stands beside. `streamed` writes 30 epochs of 20,000,000 samples as a recorder does
+(three different ones, linked ten times) and scores the six from the files.
 `confident_learning` stands beside cleanlab on the same probabilities: in time at 200,000 x 100, and in peak memory
 at 200,000 x 5,000.
 
@@ -34,7 +36,10 @@ RESULTS = Path(__file__).parent / "results" / "scoring"
 SIX = (
     "forgetting_events", "aum", "cartography_confidence", "cartography_variability", "mean_loss", "cld",
 )  # fmt: skip
-CELLS = ("fused_six", "fused_all", "streamed", "confident_learning_100", "confident_learning_5000")
+CELLS = (
+    "fused_six", "fused_all", "fused_six_cuda", "fused_all_cuda", "streamed", "confident_learning_100",
+    "confident_learning_5000",
+)  # fmt: skip
 ROUNDS = 7
 MEMORY = 12 * 10**9
 """Bytes that each side of `confident_learning` may take before it is refused more."""
@@ -51,7 +56,9 @@ def main() -> None:
         write_json(RESULTS / f"{cell}.json", measure(cell))
         return
     for cell in given.cells or CELLS:
-        if not (RESULTS / f"{cell}.json").exists():
+        if cell.endswith("_cuda") and not sees_gpu():
+            print(f"{cell}: skipped, torch sees no GPU", flush=True)
+        elif not (RESULTS / f"{cell}.json").exists():
             subprocess.run([sys.executable, __file__, cell, "--here"], check=True)
             print(cell, flush=True)
 
@@ -59,14 +66,27 @@ def main() -> None:
 def measure(cell: str) -> dict[str, Any]:
     """Return the figures of one cell."""
     work = {
-        "fused_six": lambda: fused(SIX), "fused_all": lambda: fused(trajectory_scorers()), "streamed": streamed,
+        "fused_six": lambda: fused(SIX), "fused_all": lambda: fused(trajectory_scorers()),
+        "fused_six_cuda": lambda: fused_on_device(SIX, "cuda"),
+        "fused_all_cuda": lambda: fused_on_device(trajectory_scorers(), "cuda"), "streamed": streamed,
         "confident_learning_100": lambda: beside_cleanlab(200_000, 100),
         "confident_learning_5000": lambda: beside_cleanlab(200_000, 5_000),
     }[cell]  # fmt: skip
     figures = work()
     from tracesift.pipelines.provenance import machine_facts  # imports torch, which scoring does not need
 
-    return {"cell": cell, **figures, "machine": machine_facts("cpu")}
+    return {
+        "cell": cell,
+        **figures,
+        "machine": machine_facts("cuda" if cell.endswith("_cuda") else "cpu"),
+    }
+
+
+def sees_gpu() -> bool:
+    """Tell whether there is a GPU for the cells that need one."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def trajectory_scorers() -> tuple[str, ...]:
@@ -93,14 +113,8 @@ def made_up(epochs: int, samples: int) -> dict[str, np.ndarray]:
 def fused(scorers: tuple[str, ...]) -> dict[str, Any]:
     """Time the scorers together, beside the sum of the bytes that they read."""
     epochs, samples = 50, 1_000_000
-    given = made_up(epochs, samples)
-    read = {signal for name in scorers for signal in (*find(name).inputs, *find(name).optional)}
-    signals = {name: array for name, array in given.items() if name in read}
-    words = [
-        signals[name].reshape(-1).view(np.int64)
-        for name in sorted(read)
-        if name in signals and name != "val_loss"
-    ]
+    signals = read_by(scorers, made_up(epochs, samples))
+    words = [array.reshape(-1).view(np.int64) for name, array in signals.items() if name != "val_loss"]
     alone = {name: {key: signals[key] for key in signals} for name in scorers}
     least = least_of(
         {
@@ -110,9 +124,77 @@ def fused(scorers: tuple[str, ...]) -> dict[str, Any]:
         }
     )
     return {
-        "epochs": epochs, "samples": samples, "scorers": len(scorers), "rounds": ROUNDS,
-        "threads": os.cpu_count(), "gigabytes": round(sum(word.nbytes for word in words) / 1e9, 3),
-        "sum_seconds": round(least["sum"], 4), "together_seconds": round(least["together"], 4),
+        "epochs": epochs, "samples": samples, "threads": os.cpu_count(),
+        "gigabytes": round(sum(word.nbytes for word in words) / 1e9, 3), **in_units(scorers, least),
+    }  # fmt: skip
+
+
+def fused_on_device(
+    scorers: tuple[str, ...], where: str, epochs: int = 50, samples: int = 1_000_000
+) -> dict[str, Any]:
+    """Time the scorers on tensors of a device, beside torch's sum of the bytes that they read."""
+    import torch
+
+    from tracesift.scorers.blocks import Asked, evaluate_once
+    from tracesift.scorers.device_blocks import score_on_device
+    from tracesift.scorers.gather import Taken, gather
+
+    device = torch.device(where)
+    signals = read_by(scorers, made_up(epochs, samples))
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in signals.items()}
+    words = [tensor.reshape(-1).view(torch.int64) for name, tensor in tensors.items() if name != "val_loss"]
+    taken: Taken = {}
+    asked = {
+        name: Asked(
+            known=find(name), given=gather(find(name), tensors, taken, tensors=True)[0], seen=None,
+            settings=find(name).defaults,
+        )
+        for name in scorers
+    }  # fmt: skip
+    once: dict[str, Any] = {}
+    start = time.perf_counter()
+    evaluate_once(list(asked.values()), once)
+    once_seconds = time.perf_counter() - start
+
+    def finished(work: Callable[[], Any]) -> Callable[[], Any]:
+        def call() -> None:
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return call
+
+    def only(name: str) -> Callable[[], Any]:
+        return lambda: score_on_device([asked[name]], once, device)
+
+    least = least_of(
+        {
+            "sum": finished(lambda: [word.sum() for word in words]),
+            "together": finished(lambda: score_on_device(list(asked.values()), once, device)),
+            "from_host": finished(lambda: compute(scorers, signals, device=where)),
+            **{name: finished(only(name)) for name in scorers},
+        }
+    )
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return {
+        "epochs": epochs, "samples": samples,
+        "gigabytes": round(sum(word.nbytes for word in words) / 1e9, 3), **in_units(scorers, least),
+        "once_seconds": round(once_seconds, 4), "from_host_seconds": round(least["from_host"], 4),
+        "peak_gigabytes": round(memory / 1e9, 2),
+    }  # fmt: skip
+
+
+def read_by(scorers: tuple[str, ...], signals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the signals that these scorers read."""
+    read = {signal for name in scorers for signal in (*find(name).inputs, *find(name).optional)}
+    return {name: array for name, array in signals.items() if name in read}
+
+
+def in_units(scorers: tuple[str, ...], least: dict[str, float]) -> dict[str, Any]:
+    """Return seconds, and multiples of the sum's, of the scorers together and one by one."""
+    return {
+        "scorers": len(scorers), "rounds": ROUNDS,
+        "sum_seconds": float(f"{least['sum']:.4g}"), "together_seconds": float(f"{least['together']:.4g}"),
         "units": round(least["together"] / least["sum"], 2),
         "units_one_by_one": round(sum(least[name] for name in scorers) / least["sum"], 2),
         "units_alone": {name: round(least[name] / least["sum"], 2) for name in scorers},

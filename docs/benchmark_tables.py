@@ -421,24 +421,26 @@ def _scoring(cells: list[Cell]) -> str:
     by_name = {cell["cell"]: cell for cell in cells}
     fused = [cell for name, cell in by_name.items() if name.startswith("fused")]
     head = [
-        "scorers",
-        "epochs x samples",
-        "read, GB",
-        "sum of the bytes, s",
-        "together, s",
-        "units",
-        "one by one, units",
-    ]
+        "scorers", "on", "epochs x samples", "read, GB", "sum of the bytes, s", "together, s", "units",
+        "one by one, units", "from and to the CPU's memory, s",
+    ]  # fmt: skip
     rows = [
-        [cell["scorers"], f"{cell['epochs']} x {cell['samples']:,}", cell["gigabytes"], cell["sum_seconds"],
-         cell["together_seconds"], cell["units"], cell["units_one_by_one"]]
+        [cell["scorers"], cell["machine"]["device"], f"{cell['epochs']} x {cell['samples']:,}", cell["gigabytes"],
+         cell["sum_seconds"], cell["together_seconds"], cell["units"], cell["units_one_by_one"],
+         cell.get("from_host_seconds", "–")]
         for cell in fused
     ]  # fmt: skip
     text = markdown(head, rows) if rows else ""
-    if "fused_all" in by_name:
-        alone = by_name["fused_all"]["units_alone"]
-        text += "\nEach alone:\n\n" + markdown(
-            ["scorer", "units"], [[name, alone[name]] for name in sorted(alone)]
+    alone = {
+        cell["machine"]["device"]: cell["units_alone"]
+        for name, cell in by_name.items()
+        if name in ("fused_all", "fused_all_cuda")
+    }
+    if alone:
+        scorers = sorted({scorer for units in alone.values() for scorer in units})
+        text += "\nEach alone, in units:\n\n" + markdown(
+            ["scorer", *alone],
+            [[scorer, *(units.get(scorer, "–") for units in alone.values())] for scorer in scorers],
         )
     if "streamed" in by_name:
         cell = by_name["streamed"]

@@ -108,7 +108,7 @@ def tensors_of(signals):
 def test_every_trajectory_scorer_takes_tensors(name):
     assert find(name).tensors, (
         f"{name} goes over epochs sample by sample and has no twin for tensors: write one beside its loop "
-        "(docs/adding-a-scorer.md, On a GPU), state tensors=True, and add its settings to GRID here"
+        "(docs/adding-a-scorer.md, Over trajectories), state tensors=True, and add its settings to GRID here"
     )
     untried = set(find(name).defaults) - {key for settings in GRID.get(name, []) for key in settings}
     assert not untried, f"{name}: GRID tries no other value of {untried}"

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NEEDS_DATA = ("coresets", "detection", "dynamic", "pruning", "unlearnable")
+NEEDS_DATA = ("coresets", "detection", "dynamic", "poison_detectors", "pruning", "unlearnable")
 
 
 def main() -> None:

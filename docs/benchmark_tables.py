@@ -526,11 +526,94 @@ _SIDES = {
 }
 
 
+POISON_NAMES = {
+    "patch": "patches by class", "lsp": "lsp", "ops": "one pixel", "emc": "error-min by class",
+    "ems": "error-min by sample", "beo": "Bayes-error", "jpeg-patch": "patches, then JPEG",
+}  # fmt: skip
+
+
 def _unlearnable(cells: list[Cell]) -> str:
-    head = ["images", "planted", "share, %", "seed", "AUROC", "verdict", "recall of the flag", "false flags"]
-    keys = ("base", "poison", "share", "seed", "auroc", "verdict", "recall", "false_flags")
-    rows = [["–" if cell.get(key) is None else cell[key] for key in keys] for cell in cells]
-    return markdown(head, rows)
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell["base"], cell["poison"], cell["share"]), []).append(cell)
+    mixtures = {key: group for key, group in groups.items() if key[1] in POISON_NAMES}
+    judged = [cell for key, group in mixtures.items() if 25 <= key[2] < 100 for cell in group]
+    unseen = [cell for cell in judged if cell["seed"] > 1 or cell["base"] not in SET_ON]
+    clean = [cell for key, group in groups.items() if key not in mixtures for cell in group]
+    text = (
+        f"Of the mixtures of 25 to 75 %, the verdict is right on {_right(judged, 'poisoned')}, and on "
+        f"{_right(unseen, 'poisoned')} of those that did not take part in setting its conditions. Of the sets without "
+        f"a signal it is silent on {_right(clean, 'clean')}.\n\n"
+    )
+    head = ["images", "planted", "share, %", "seeds", "AUROC", "average precision", "says poisoned", "recall of the flag",
+            "false flags"]  # fmt: skip
+    order = list(POISON_NAMES)
+    rows = [
+        [
+            base, POISON_NAMES[poison], share, len(group), *_spreads(group, "auroc", "average_precision"),
+            f"{sum(cell['verdict'] == 'poisoned' for cell in group)} of {len(group)}",
+            *_spreads(group, "recall", "false_flags"),
+        ]
+        for (base, poison, share), group in sorted(
+            mixtures.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2])
+        )
+    ]  # fmt: skip
+    text += markdown(head, rows) + "\nWithout a signal that is tied to the label:\n\n"
+    rows = [
+        [
+            base,
+            planted,
+            share or "–",
+            len(group),
+            ", ".join(cell["verdict"] for cell in group),
+            *_spreads(group, "false_flags"),
+        ]
+        for (base, planted, share), group in sorted(groups.items())
+        if planted not in POISON_NAMES
+    ]
+    return text + markdown(["images", "planted", "share, %", "seeds", "verdict", "false flags"], rows)
+
+
+SET_ON = ("raw", "nf", "digits", "digits-nf")
+"""Bases whose seeds 0 and 1 the conditions of the verdict were set on."""
+
+
+def _right(cells: Sequence[Cell], wanted: str) -> str:
+    return f"{sum(cell['verdict'] == wanted for cell in cells)} of {len(cells)}"
+
+
+def _spreads(cells: Sequence[Cell], *keys: str) -> list[str]:
+    known = [[cell[key] for cell in cells if cell[key] is not None] for key in keys]
+    return [spread(values) if values else "–" for values in known]
+
+
+def _poison_detectors(cells: list[Cell]) -> str:
+    planted = [cell for cell in cells if cell["detectors"]]
+    names = sorted({name for cell in planted for name in cell["detectors"]})
+    text = ""
+    for what, title in (("auroc", "AUROC"), ("average_precision", "Average precision")):
+        rows = [
+            [
+                POISON_NAMES[cell["poison"]],
+                cell["share"],
+                *(f"{cell['detectors'][name][what]:.3f}" for name in names),
+            ]
+            for cell in sorted(
+                planted, key=lambda cell: (list(POISON_NAMES).index(cell["poison"]), cell["share"])
+            )
+        ]
+        text += f"{title}:\n\n" + markdown(["planted", "share, %", *names], rows) + "\n"
+    rows = [
+        [
+            POISON_NAMES.get(cell["poison"], cell["poison"]),
+            cell["share"],
+            name,
+            ", ".join(f"{key} {value}" for key, value in said.items()),
+        ]
+        for cell in cells
+        for name, said in cell["whole"].items()
+    ]
+    return text + "The set as a whole:\n\n" + markdown(["planted", "share, %", "diagnostic", "says"], rows)
 
 
 def _neighbors(cells: list[Cell]) -> str:
@@ -592,4 +675,5 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "gradients_and_graphs": _gradients_and_graphs,
     "catalog": _plain,
     "unlearnable": _unlearnable,
+    "poison_detectors": _poison_detectors,
 }

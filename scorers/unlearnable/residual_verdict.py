@@ -27,7 +27,8 @@ def residual_verdict(
     Poisoned: in one view the two groups of a class are on average at least 1.25 times as far apart as they would be
     if every class were one cloud, and their distance in the log-odds of the label is at least 1.7 times what it
     would be then, and the two factors multiply to 2.2 or more (impulse view: 6, 1.8 and 15); or one class alone
-    reaches 1.6 times the first two conditions (impulse view: 2.5). Suspect: 0.97 of the conditions are met.
+    reaches 1.6 times the first two conditions (impulse view: 2.5). Where a twentieth of all pixels have flat
+    surroundings, 2.1 takes the place of 1.7 and 1.8, and 2.5 that of 1.6. Suspect: 0.97 of the conditions are met.
 
     Not seen: a signal in all images of a class (there are no two groups then) or hardly any, and sample-wise
     noise that differs from image to image. Views in which more than one image in twenty is blank do not

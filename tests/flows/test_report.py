@@ -397,7 +397,10 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
     assert "mean of the flagged mean of the not flagged" in page.text
     assert "times 8 around a middle grey" in page.text
     assert "a camera that was used for one label alone leaves the same trace" in page.text
-    assert "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)" in page.text
+    assert (
+        "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)"
+        in page.text
+    )
     assert "finds 6 of them (recall 75.0 %), and 1 of the 7 that it flags are unchanged" in page.text
     unflagged = Page(render_report(replace(data, residuals=[{**row, "flagged": False}])))
     assert "mean of the highest scores (none is flagged)" in unflagged.text

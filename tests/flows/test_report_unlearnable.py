@@ -146,8 +146,13 @@ def test_the_evidence_in_words():
     text = in_sentences({"verdict": "poisoned", "best_view": "mean3_core12", "views": views})
     assert "1 of 2 ways to look at small residuals shows the signal" in text
     assert "(off the 3x3 mean by under 12 grey levels)" in text
-    assert "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)" in text
-    assert "the label shows 2.3 deviations more in the upper group than the lower (0.9 if it were one; 1.5 needed)" in text
+    assert (
+        "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)" in text
+    )
+    assert (
+        "the label shows 2.3 deviations more in the upper group than the lower (0.9 if it were one; 1.5 needed)"
+        in text
+    )
     assert in_sentences({"verdict": "clean", "best_view": "mean3_core12", "views": views}) == ""
     assert in_sentences(None) == ""
     assert in_sentences({"verdict": "poisoned", "views": {"mean c8": {"D": 4.9}}}) == ""

@@ -41,7 +41,7 @@ def test_clean_digits_are_clean(plain, floored):
     assert residual_verdict(rounded(floored[0]), floored[1])["verdict"] == "clean"
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_planted_digits_are_found(plain, share):
     found = residual_verdict(planted(*plain, share), plain[1])
     assert found["verdict"] == "poisoned"

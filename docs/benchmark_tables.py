@@ -545,8 +545,10 @@ def _unlearnable(cells: list[Cell]) -> str:
         f"{_right(unseen, 'poisoned')} of those that did not take part in setting its conditions. Of the sets without "
         f"a signal it is silent on {_right(clean, 'clean')}.\n\n"
     )
-    head = ["images", "planted", "share, %", "seeds", "AUROC", "average precision", "says poisoned", "recall of the flag",
-            "false flags"]  # fmt: skip
+    head = [
+        "images", "planted", "share, %", "seeds", "AUROC", "average precision", "says poisoned",
+        "recall of the flag", "false flags",
+    ]  # fmt: skip
     order = list(POISON_NAMES)
     rows = [
         [

@@ -155,6 +155,50 @@ SIGNALS: dict[str, Signal] = {
     "val_subset_prob_label": _of_job(
         "MR", "float32", "probability of the validation sample's label, per model", "subset_training"
     ),
+    "tracin_self": _of_job(
+        "NE", "float32", "learning rate times the squared length of the loss's gradient, per checkpoint", "tracin"
+    ),
+    "tracin_val": _of_job(
+        "NE", "float32", "learning rate times its product with the mean validation loss's gradient, per checkpoint",
+        "tracin",
+    ),
+    "tracin_error": _of_job(
+        "NEK", "float32", "root of the learning rate times p - onehot(label), per checkpoint", "tracin", "pairs=true"
+    ),
+    "tracin_hidden": _of_job(
+        "NED", "float32", "the last layer's input, per checkpoint", "tracin", "pairs=true"
+    ),
+    "val_tracin_error": _of_job(
+        "MEK", "float32", "the same of the validation samples", "tracin", "pairs=true"
+    ),
+    "val_tracin_hidden": _of_job(
+        "MED", "float32", "the same of the validation samples", "tracin", "pairs=true"
+    ),
+    "tracin_gradient": _of_job(
+        "NEP", "float32", "root of the learning rate times the projected gradient, per checkpoint", "tracin",
+        "parameters=all", "pairs=true",
+    ),
+    "val_tracin_gradient": _of_job(
+        "MEP", "float32", "the same of the validation samples", "tracin", "parameters=all", "pairs=true"
+    ),
+    "trak_self": _of_job(
+        "NR", "float32", "the sample's features times the inverse Gram matrix times themselves, per model", "trak"
+    ),
+    "trak_val": _of_job(
+        "NR", "float32", "the same with the mean features of the validation samples, per model", "trak"
+    ),
+    "trak_residual": _of_job("NR", "float32", "1 - probability of the given label, per model", "trak"),
+    "trak_feature": _of_job(
+        "NRP", "float32", "projected gradient of the label's log odds, per model", "trak", "pairs=true"
+    ),
+    "val_trak_feature": _of_job(
+        "MRP", "float32", "that of the validation samples times the inverse Gram matrix, over the number of models",
+        "trak", "pairs=true",
+    ),
+    "input_curvature": _of_job(
+        "NE", "float32", "change of the loss's gradient by the input a step along its signs away, after each epoch",
+        "loss_curvature",
+    ),
 }  # fmt: skip
 
 SCALAR_FIELDS: tuple[str, ...] = (

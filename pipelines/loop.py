@@ -46,9 +46,13 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             return self.module(x).float()
 
+    def rate(self, step: int) -> float:
+        """Return the learning rate of step number `step`, from 0."""
+        return self.recipe.lr * _factor(self.recipe.schedule, step / max(1, self.steps))
+
     def descend(self, loss: Tensor) -> None:
         """Take one optimiser step."""
-        rate = self.recipe.lr * _factor(self.recipe.schedule, self.step / max(1, self.steps))
+        rate = self.rate(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate

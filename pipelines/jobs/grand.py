@@ -11,18 +11,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.embeddings import features
+from tracesift.pipelines.gradients import all_gradients, check_last_layer, check_parameters
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 from tracesift.pipelines.loop import Learner, predict
 from tracesift.pipelines.scalars import scalars
-
-GRADIENTS = 1 << 26
-"""How many numbers the gradients of one batch may take, 256 MB of float32; each sample has one per parameter."""
 
 
 @job(reference="Paul, Ganguli, Dziugaite, Deep learning on a data diet, NeurIPS 2021")
@@ -66,10 +61,7 @@ def grand(
     """
     epochs = math.ceil(bench.epochs / 10) if epochs is None else epochs
     at_least("grand", epochs=(epochs, 0), initialisations=(initialisations, 1))
-    if parameters not in ("last", "all"):
-        raise BadInput(f"job 'grand': parameters is 'last' or 'all', not {parameters!r}")
-    if parameters == "all" and bench.dataset.kind == "text":
-        raise BadInput("job 'grand': parameters=all takes images and tables; for texts use parameters=last")
+    check_parameters("grand", parameters, bench)
     made = [
         bench.part(number, initialisations, partial(_one_model, bench, epochs, parameters))
         for number in range(initialisations)
@@ -79,7 +71,7 @@ def grand(
 
 def _one_model(bench: Workbench, epochs: int, parameters: str, seed: int) -> dict[str, np.ndarray]:
     learner = bench.learner(len(bench.train), max(bench.epochs, epochs))
-    _check_last_layer(learner.module, bench)
+    check_last_layer("grand", learner.module, bench)
     if epochs:
         next(epoch for epoch in bench.fit(learner, bench.train, seed=seed) if epoch + 1 == epochs)
     errors = [
@@ -94,32 +86,10 @@ def _one_model(bench: Workbench, epochs: int, parameters: str, seed: int) -> dic
     return norms | ({"early_gradient_norm": gradient_norms(learner, bench)} if parameters == "all" else {})
 
 
-def _check_last_layer(module: nn.Module, bench: Workbench) -> None:
-    """Refuse a model for which the closed form does not hold."""
-    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if not linear or linear[-1].out_features != bench.dataset.num_classes or linear[-1].bias is None:
-        raise BadInput(
-            f"job 'grand': the last layer of model {bench.model.name} is no linear layer with a bias for "
-            f"{bench.dataset.num_classes} classes; choose another model with --model"
-        )
-
-
 def gradient_norms(learner: Learner, bench: Workbench) -> np.ndarray:
     """Return the norm of the gradient of each training sample's loss by all parameters, float32 (N,)."""
-    module = learner.module.eval()
-    weights = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-    others = {name: p.detach() for name, p in module.named_parameters() if not p.requires_grad}
-    others |= dict(module.named_buffers())
-
-    def loss(given: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
-        logits = torch.func.functional_call(module, {**given, **others}, (x[None],))
-        return F.cross_entropy(logits.float(), label[None])
-
-    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
-    size = max(1, GRADIENTS // sum(p.numel() for p in weights.values()))
-    norms = []
-    for rows in bench.train.split(size):
-        gradients = each(weights, bench.inputs.batch(rows), bench.labels[rows.to(bench.device)])
-        squares = [g.flatten(1).double().square().sum(1) for g in gradients.values()]
-        norms.append(torch.stack(squares).sum(0).sqrt().float())
+    norms = [
+        gradients.double().square().sum(1).sqrt().float()
+        for gradients in all_gradients(learner, bench, bench.train)
+    ]
     return torch.cat(norms).cpu().numpy()

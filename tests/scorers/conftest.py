@@ -64,6 +64,12 @@ def signals_of_jobs(rng, samples, classes):
         "linear_correct": rng.random(samples) < 0.6,
         "two_layer_correct": rng.random(samples) < 0.7,
         "extra_class_margin": rng.normal(size=(samples, 3)),
+        "tracin_self": rng.random((samples, 3)),
+        "tracin_val": rng.normal(size=(samples, 3)),
+        "trak_self": rng.random((samples, 3)),
+        "trak_val": rng.normal(size=(samples, 3)),
+        "trak_residual": rng.random((samples, 3)),
+        "input_curvature": rng.random((samples, 9)),
     }
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from tracesift.catalog.schema import BadInput
+from tracesift.pipelines import gradients
 from tracesift.pipelines.jobs import grand as module
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.train import TrainConfig, record
@@ -35,7 +36,7 @@ def test_both_norms_against_autograd(recorded, signals_of, monkeypatch):
         return real(learner, bench)
 
     monkeypatch.setattr(module, "gradient_norms", also)
-    monkeypatch.setattr(module, "GRADIENTS", 200_000)  # several batches
+    monkeypatch.setattr(gradients, "GRADIENTS", 200_000)  # several batches
     settings = {"epochs": 1, "initialisations": 2, "parameters": "all"}
     run_job("grand", dataset, workspace, run_id, settings, device="cpu")
     signals = signals_of(workspace, run_id)

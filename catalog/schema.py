@@ -4,7 +4,8 @@ Standard library and polars dtypes only. Arrays and frames pass between the part
 here, so a scorer's parameter names are its declaration of inputs and a catalog column needs no translation.
 
 Axes: T checkpoints or epochs, N training samples, M validation samples, K classes, D features, P projected
-gradient dimensions; of a job's own training, E epochs, R runs or rounds, L layers.
+gradient dimensions; of a job's own training, E epochs, R runs or rounds, L layers,
+S subtasks.
 """
 
 from __future__ import annotations
@@ -198,6 +199,10 @@ SIGNALS: dict[str, Signal] = {
     "input_curvature": _of_job(
         "NE", "float32", "change of the loss's gradient by the input a step along its signs away, after each epoch",
         "loss_curvature",
+    ),
+    "less_cosine": Signal(
+        "NES", "float32", "share of the learning rate times the cosine of Adam's direction with a subtask's gradients",
+        "make it of a language model with tracesift.pipelines.less.less_cosine",
     ),
 }  # fmt: skip
 

@@ -25,7 +25,7 @@ Flags = NDArray[np.bool_]
 AXES = {
     "T": "epochs", "N": "samples", "M": "validation samples", "K": "classes", "D": "dimensions",
     "P": "gradient dimensions", "H": "rows", "W": "columns", "C": "channels", "E": "epochs of the job",
-    "R": "runs of the job", "L": "layers",
+    "R": "runs of the job", "L": "layers", "S": "subtasks",
 }  # fmt: skip
 
 PROBABILITIES = ("probs", "probs_last", "probs_oos", "probs_oos_weak", "val_probs_last")

@@ -70,6 +70,7 @@ def signals_of_jobs(rng, samples, classes):
         "trak_val": rng.normal(size=(samples, 3)),
         "trak_residual": rng.random((samples, 3)),
         "input_curvature": rng.random((samples, 9)),
+        "less_cosine": rng.normal(size=(samples, 4, 2)),
     }
 
 

@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NEEDS_DATA = ("coresets", "detection", "dynamic", "poison_detectors", "pruning", "unlearnable")
+NEEDS_DATA = (
+    "coresets", "detection", "dynamic", "influence", "poison_detectors", "pruning", "unlearnable",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -655,6 +655,37 @@ def _gradients_and_graphs(cells: list[Cell]) -> str:
     return markdown(head, rows)
 
 
+ESTIMATES = (
+    "random", "last checkpoint", "datainf", "exact inverse", "tracin, last layer", "tracin", "trak, one model", "trak",
+    "trak, 64 dimensions", "trak, 1024 dimensions", "subset models",
+)  # fmt: skip
+
+
+def _influence(cells: list[Cell]) -> str:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell["setting"].replace("_", ", "), []).append(cell)
+    text = "Linear datamodeling score, mean ± standard deviation over seeds (their number in brackets).\n\n"
+    head = ["estimate", *(f"{setting} ({len(group)})" for setting, group in groups.items())]
+    rows = [
+        [
+            name,
+            *(
+                spread([cell["lds"][name] for cell in group]) if name in group[0]["lds"] else "–"
+                for group in groups.values()
+            ),
+        ]
+        for name in ESTIMATES
+    ]
+    text += markdown(head, rows) + "\nSeconds on one thread, beside other work:\n\n"
+    jobs = list(dict.fromkeys(name for cell in cells for name in cell["seconds"]))
+    rows = [
+        [name, *(spread([cell["seconds"][name] for cell in group], 0) for group in groups.values())]
+        for name in jobs
+    ]
+    return text + markdown(["estimate", *groups], rows)
+
+
 def _plain(cells: list[Cell]) -> str:
     rows = [
         [name, json.dumps(value) if isinstance(value, (dict, list)) else value]
@@ -676,6 +707,7 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "neighbors": _neighbors,
     "gradients_and_graphs": _gradients_and_graphs,
     "catalog": _plain,
+    "influence": _influence,
     "unlearnable": _unlearnable,
     "poison_detectors": _poison_detectors,
 }

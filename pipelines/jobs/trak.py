@@ -163,8 +163,9 @@ def inverse_root(phi: Tensor, damping: float) -> Tensor:
     [[0.25, 0.0], [0.0, 0.0]]
     """
     gram = torch.zeros(phi.shape[1], phi.shape[1], dtype=torch.float64)
-    for part in phi.double().split(BLOCK):
-        gram += part.T @ part
+    for part in phi.split(BLOCK):
+        wide = part.double()
+        gram += wide.T @ wide
     values, vectors = torch.linalg.eigh(gram)
     there = values > SMALLEST * values[-1]
     rank = int(there.sum())

@@ -145,7 +145,7 @@ def adapter(
         )
     trained, training = {p: p.requires_grad for p in model.parameters()}, model.training
     for p in trained:
-        p.requires_grad_(requires_grad=False)
+        p.requires_grad = False
     terms = [LowRank(layer, rank, scale) for layer in layers]
     try:
         for layer, term in zip(layers, terms, strict=True):

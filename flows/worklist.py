@@ -222,7 +222,7 @@ def _flagged(flags: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
         *_told(pl.col("flagged")), wrong=(pl.col("flagged") & pl.col("of_label")).any()
     )
     listed = per_sample.filter(pl.col("flag") != "").join(samples, on="sample_id", how="left")
-    about_label = pl.col("stated", "probability", "suspicion")
+    about_label = pl.col("stated", "probability", "suspicion", "suggestion")
     return _ranked(listed.with_columns(pl.when(pl.col("wrong")).then(about_label)), FLAGGED)
 
 

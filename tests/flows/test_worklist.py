@@ -133,8 +133,8 @@ def test_a_flag_about_something_else_says_nothing_about_the_label():
     about_label = flags(
         [("a", None, "r"), ("b", False, ""), ("c", True, "r")],
         a={"suggestion": "1"},
-        b={"confidence": 0.02},
-        c={"confidence": 0.9},
+        b={"confidence": 0.02, "suggestion": "1"},
+        c={"confidence": 0.9, "suggestion": "1"},
     )
     other = flags(
         [("a", None, "no picture"), ("b", True, "small signal"), ("c", None, "no picture")],
@@ -144,10 +144,10 @@ def test_a_flag_about_something_else_says_nothing_about_the_label():
     listed = worklist(
         both, scores(loss=[0.1, 0.5, 0.9]), directions={"loss": "suspicious"}, conflict_share=0.0
     )
-    assert listed.select("sample_id", "flag", "confidence_from", "reason").rows() == [
-        ("c", "mislabeled", "flag", "r"),
-        ("b", "unlearnable", "rank", "small signal"),  # its label is fine: 0.02 is not what was flagged
-        ("a", "mislabeled", "rank", "cannot tell: r"),
+    assert listed.select("sample_id", "suggestion", "flag", "confidence_from", "reason").rows() == [
+        ("c", "1", "mislabeled", "flag", "r"),
+        ("b", None, "unlearnable", "rank", "small signal"),  # its label is fine: 0.02 is not what was flagged
+        ("a", "1", "mislabeled", "rank", "cannot tell: r"),
     ]
     silent = pl.concat(
         [

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
+from scipy.linalg import cho_factor
+from scipy.linalg.blas import ssyrk
 
 from tracesift.catalog.nearest_rows import QUERIES, ROWS, nearest_rows, unit_rows
 from tracesift.flows.evaluate import SEEDS
@@ -24,6 +27,9 @@ from tracesift.flows.progress import duration
 from tracesift.flows.record import train_config
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.estimate import Estimate, estimate
+from tracesift.scorers.unlearnable.residual_analysis import WINDOW
+from tracesift.scorers.unlearnable.residual_views import view_of, views_for
+from tracesift.scorers.unlearnable.view_separation import FOLDS
 from tracesift.selectors.decisions.forget_ready import LARGEST_SAMPLE
 
 CURATED = ("pruned", "denoised")
@@ -39,6 +45,8 @@ LEAST_LEFT = 20.0
 
 
 EARLY = 20_000
+VIEWED, PRODUCTS = 64, 256
+"""Images that are looked at, and that are multiplied, to learn how long each takes."""
 
 
 class Cost(NamedTuple):
@@ -158,8 +166,8 @@ def forecast(dataset: Dataset, job: CurateJob) -> Forecast:
     steps += [Step("cross_fit_fold", expected.crossfit_seconds / folds) for _ in range(folds)]
     steps += [after("join_folds")] if folds else []
     steps += [Step("embed_run", expected.embed_seconds)]
-    scored = after("score")
-    steps += [Step("score", seeds * scored.seconds), after("flag")]
+    scored = seeds * after("score").seconds + _residual_seconds(dataset) / expected.busy
+    steps += [Step("score", scored), after("flag")]
     subsets = (
         after("make_subsets").seconds
         + expected.content_seconds
@@ -198,6 +206,35 @@ def _neighbour_seconds(dataset: Dataset, job: CurateJob, width: int) -> float:
     per_pair = max(0.0, (marks[3] - marks[2]) - (marks[2] - marks[1])) / (2 * QUERIES * ROWS)
     pairs = trained * (LARGEST_SAMPLE + held + asked * (1 + 1 / dataset.num_classes))
     return per_pair * pairs / (os.cpu_count() or 1)  # this was one block of queries, many go side by side
+
+
+def _residual_seconds(dataset: Dataset) -> float:
+    """Return the seconds on the wall of looking at small residuals of images, once for all seeds; 0 for other data.
+
+    Nearly all of it are the products of every image with itself and, three times a view, a factorisation.
+    """
+    rows = dataset.rows("train")
+    if dataset.kind != "image" or not len(rows):
+        return 0.0
+    assert not isinstance(dataset.inputs, list | pl.DataFrame)
+    images = np.asarray(dataset.inputs[rows[:PRODUCTS]])
+    height, width = images.shape[1:3]
+    values = min(int(np.prod(images.shape[1:])), WINDOW)
+    views = views_for(height, width)
+    few = images[:VIEWED]
+    began = time.perf_counter()
+    for view in views:
+        view_of(few, view)
+    seeing = (time.perf_counter() - began) / len(few)
+    block = np.random.default_rng(0).integers(-9, 10, (PRODUCTS, values)).astype(np.float32)
+    began = time.perf_counter()
+    gram = ssyrk(1.0, block.T, lower=True).astype(np.float64)
+    multiplying = (time.perf_counter() - began) / PRODUCTS
+    gram[np.diag_indices_from(gram)] += values
+    began = time.perf_counter()
+    cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    factoring = time.perf_counter() - began
+    return len(rows) * (seeing + len(views) * multiplying) + len(views) * FOLDS * factoring
 
 
 def _pace() -> float:

@@ -53,7 +53,8 @@ _RULES = {
     "impulse": {"ridge": 0.1, "clean": 3.0, "separation": 6.0, "gap": 1.8, "product": 15.0, "alone": 2.5},
 }
 _NEAR = 0.97  # of the conditions, from which a set is at least suspect
-_LEAST = 2.3  # separation of one cloud, at least: below the conditions times this, no reference is needed
+_LEAST = {"mean": 2.5, "median": 2.5, "impulse": 2.2}  # separation of clouds, at least, and
+_LEAST_GAP = 0.65  # their gap: below the conditions times these, no reference is needed
 _REFERENCED = 12_000  # samples that the references of a set hold together, at least
 _FLAT = 0.05  # share of pixels in flat surroundings from which any noise shows the outlines of objects
 _ON_FLAT = {"gap": 2.1, "alone": 2.5}  # the conditions then, as outlines tell the label
@@ -231,8 +232,10 @@ def _ask(
         rule |= _ON_FLAT
     blank = float((~seen.any(axis=1)).mean())
     heard = view.filter == "impulse" or blank <= _BLANK
-    least = rule["separation"] * _LEAST
-    asked = one.separation.mean() >= _NEAR * least or (one.separation >= rule["alone"] * least).any()
+    least, least_gap = rule["separation"] * _LEAST[view.filter], rule["gap"] * _LEAST_GAP
+    asked = (one.separation.mean() >= _NEAR * least and one.gap.mean() >= _NEAR * least_gap) or (
+        (one.separation >= rule["alone"] * least) & (one.gap >= rule["alone"] * least_gap)
+    ).any()
     clouds = _clouds(view, seen, layout, one.upper) if heard and asked else None
     line: dict[str, Any] = {
         "separation": round(float(one.separation.mean()), 4),

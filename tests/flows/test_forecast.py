@@ -85,6 +85,16 @@ def test_neighbours_go_up_with_pairs(job, tmp_path, monkeypatch):
     assert asked == pytest.approx(pairs / (10 * 100) / 2)  # two threads
 
 
+def test_images_cost_a_look_at_their_residuals(job, monkeypatch):
+    assert module._residual_seconds(open_source(job.source, job.reading)) == 0.0
+    digits = open_source("digits", job.reading)
+    monkeypatch.setattr(module.time, "perf_counter", iter(range(0, 100, 2)).__next__)  # two seconds for anything
+    seconds = module._residual_seconds(digits)
+    images, views = len(digits.rows("train")), 5
+    each = 2 / module.VIEWED + views * 2 / module.PRODUCTS
+    assert seconds == pytest.approx(images * each + views * 3 * 2)
+
+
 def test_the_sentence_gives_a_range_and_says_that_others_are_busy():
     steps = (Step("record_seed", 60.0), Step("cross_fit_fold", 30.0), Step("score", 10.0))
     calm = Forecast(steps=steps, busy=1.0, bytes=3_000_000, model="mlp", epochs=4)

@@ -28,10 +28,13 @@ class Watches(Protocol):
 class Learner:
     """A module with its optimisers and its place on the learning-rate schedule.
 
-    The rate is a function of ``step / steps`` alone, so a checkpoint needs the step and nothing else of it.
+    The rate is a function of ``step / steps`` alone, so a checkpoint needs the step and nothing else of it. A `fused`
+    optimiser goes over the weights once per step instead of once per operation, and rounds otherwise.
     """
 
-    def __init__(self, module: nn.Module, recipe: Recipe, *, steps: int, device: torch.device) -> None:
+    def __init__(
+        self, module: nn.Module, recipe: Recipe, *, steps: int, device: torch.device, fused: bool = False
+    ) -> None:
         self.module = module.to(device)
         if device.type == "cuda":
             self.module = self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -39,7 +42,7 @@ class Learner:
         self.steps = steps
         self.device = device
         self.step = 0
-        self.optimizers = _optimizers(self.module, recipe)
+        self.optimizers = _optimizers(self.module, recipe, fused=fused)
 
     def __call__(self, x: Any) -> Tensor:
         """Return logits (B, K) in float32; on a GPU the network computes in bfloat16."""
@@ -162,7 +165,7 @@ def probabilities(learner: Learner, inputs: Encoded, rows: Tensor) -> Tensor:
     return torch.cat([logits.softmax(1) for _, logits in predict(learner, inputs, rows)]).cpu()
 
 
-def _optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimizers(module: nn.Module, recipe: Recipe, *, fused: bool) -> list[torch.optim.Optimizer]:
     sparse = [
         layer.weight for layer in module.modules() if isinstance(layer, nn.EmbeddingBag) and layer.sparse
     ]
@@ -178,10 +181,13 @@ def _optimizers(module: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
                 momentum=recipe.momentum,
                 weight_decay=recipe.weight_decay,
                 nesterov=recipe.momentum > 0,
+                fused=fused or None,
             )
         )
     elif dense:
-        optimizers.append(torch.optim.AdamW(dense, lr=recipe.lr, weight_decay=recipe.weight_decay))
+        optimizers.append(
+            torch.optim.AdamW(dense, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused or None)
+        )
     return optimizers
 
 

@@ -327,7 +327,7 @@ class Signals:
     @cached_property
     def val_sample_ids(self) -> list[str]:
         """Validation samples in ascending order, the rows of every array over M."""
-        return read_array(self.folder, "val_labels")[0]
+        return read_array(self.folder, self._over_validation)[0]
 
     @cached_property
     def ids_digest(self) -> str:
@@ -337,7 +337,14 @@ class Signals:
     @cached_property
     def val_ids_digest(self) -> str:
         """The hash that the ids of every array over M have."""
-        return _ids_digest(self.folder, "val_labels")
+        return _ids_digest(self.folder, self._over_validation)
+
+    @cached_property
+    def _over_validation(self) -> str:
+        """An array over M: the labels, or what a job or an embedding added to a run that recorded no validation."""
+        over = [name for name, signal in SIGNALS.items() if signal.axes[0] == "M" and name != "val_labels"]
+        found = (name for name in ("val_labels", *over) if f"{name}.npz" in self.run["files"])
+        return next(found, "val_labels")
 
     def summed(self, scorer: str, version: int, params: Mapping[str, Any]) -> np.ndarray | None:
         """Return a scorer's values (N,) that the recorder itself summed up; None where it kept trajectories.

@@ -32,6 +32,7 @@ from tracesift.pipelines.signals import add_array, forget_broken_arrays, read_ru
 from tracesift.pipelines.train import Progress
 
 Function = TypeVar("Function", bound=Callable[..., Mapping[str, np.ndarray]])
+Settle = Callable[[Model, str, Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,11 @@ class Job:
     summary: str
     """First line of the docstring."""
     function: Callable[..., Mapping[str, np.ndarray]]
+    settle: Settle | None = None
+    """Puts in place of None what a setting is for this model and kind of data; the recording then says it."""
 
 
-def job(*, version: int = 1, reference: str) -> Callable[[Function], Function]:
+def job(*, version: int = 1, reference: str, settle: Settle | None = None) -> Callable[[Function], Function]:
     """Attach to a job's function what its signature cannot say, and return it unchanged.
 
     Parameters
@@ -58,6 +61,9 @@ def job(*, version: int = 1, reference: str) -> Callable[[Function], Function]:
         Raised whenever the same dataset, model and settings give other signals.
     reference
         Authors, venue and year.
+    settle
+        Called with the model, the kind of dataset and the settings; returns the settings that are meant, where
+        those left open depend on the two.
     """
 
     def attach(function: Function) -> Function:
@@ -72,6 +78,7 @@ def job(*, version: int = 1, reference: str) -> Callable[[Function], Function]:
             reference=reference,
             summary=(function.__doc__ or "").strip().split("\n")[0],
             function=function,
+            settle=settle,
         )
         function.__job__ = record  # type: ignore[attr-defined]
         return function
@@ -164,6 +171,8 @@ def run_job(
     chosen = recorded_model(dataset, record) if trained and model == "auto" else _model(model, dataset)
     epochs = record["epochs"] if trained else chosen.recipe.epochs
     seed = record["seed"] if trained else seed
+    if known.settle is not None:
+        settings = known.settle(chosen, dataset.kind, settings)
     made = {
         "job": name, "version": known.version, "model": chosen.identity(), "epochs": epochs, "seed": seed,
         "settings": settings,

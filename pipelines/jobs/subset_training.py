@@ -1,12 +1,15 @@
 """Subset training: many models, each on a random share of the data, and what each makes of every sample.
 
 The samples that a model did not see show what is known without them. From the same models follow memorization,
-influence (Feldman and Zhang) and consistency (Jiang et al.).
+influence (Feldman and Zhang) and consistency (Jiang et al.). Linear models and the mlp are trained many at once, as
+`pipelines.stacked` tells; every model is still a part of its own, which is trained once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +19,37 @@ from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 from tracesift.pipelines.loop import Learner, predict
+from tracesift.pipelines.models.contract import Model
+from tracesift.pipelines.stacked import predict_stack
 
 LEAST = 8
 """Models before a standard error is asked about: of fewer it is mostly 0 or not known."""
 
 
-@job(reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020")
+def settle(model: Model, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the size of the stacks: that of the model's recipe, and 1 for texts.
+
+    Examples
+    --------
+    >>> from tracesift.pipelines.models.contract import find
+    >>> settle(find("mlp", "tabular"), "tabular", {"stack": None})
+    {'stack': 16}
+    """
+    usual = 1 if kind == "text" or model.recipe.augmentation != "none" else model.recipe.stack
+    asked = settings["stack"]
+    if asked is not None and asked > 1 and usual == 1:
+        raise BadInput(
+            f"job 'subset_training': {model.name} on {kind} data is not trained in stacks, one by one is faster or the "
+            "only way; leave stack out"
+        )
+    return {**settings, "stack": usual if asked is None else asked}
+
+
+@job(
+    version=2,
+    reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020",
+    settle=settle,
+)
 def subset_training(
     bench: Workbench,
     *,
@@ -29,6 +57,7 @@ def subset_training(
     share: float = 0.7,
     epochs: int | None = None,
     standard_error: float = 0.0,
+    stack: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Train models on random subsets of one size, and let each predict every training and validation sample.
 
@@ -44,7 +73,13 @@ def subset_training(
         Of each model, over its subset; as the recording by default.
     standard_error : float
         Stop as soon as the mean over the samples of the standard error of `memorization_subset` is no larger; 0 for
-        all the models.
+        all the models. Asked after every stack.
+    stack
+        How many models are trained at once. None for what pays: 32 linear models, 16 of the mlp, of any other one by
+        one. A model has the same draw, the same initial weights and the same order of batches either way; sums are
+        rounded otherwise, so its answers are equal in their spread, not in their bits. The recording says which
+        way it was; a stack that was stopped is trained again as a whole, to the same bits. All inputs are held as
+        float32 for it: 1 where those are too large.
 
     Returns
     -------
@@ -56,14 +91,15 @@ def subset_training(
     Raises
     ------
     BadInput
-        A share that leaves no sample in or none out, or fewer than two models.
+        A share that leaves no sample in or none out, fewer than two models, or a stack of what cannot be stacked.
 
     References
     ----------
     Feldman, Zhang, NeurIPS 2020, section 2: alpha = 0.7; 2,000 models on MNIST, 4,000 on CIFAR-100.
     """
     epochs = bench.epochs if epochs is None else epochs
-    at_least("subset_training", models=(models, 2), epochs=(epochs, 1))
+    stack = 1 if stack is None else stack
+    at_least("subset_training", models=(models, 2), epochs=(epochs, 1), stack=(stack, 1))
     size = round(share * len(bench.train)) if 0 < share < 1 else 0
     if not 0 < size < len(bench.train):
         raise BadInput(
@@ -74,10 +110,13 @@ def subset_training(
         raise BadInput(f"job 'subset_training': standard_error is {standard_error:g}, it must be at least 0")
     made: list[dict[str, np.ndarray]] = []
     sums = _Sums(len(bench.train))
-    for number in range(models):
-        made.append(bench.part(number, models, partial(_one_model, bench, size, epochs)))
-        sums.add(made[-1]["trained"], made[-1]["correct"])
-        if standard_error and number + 1 >= LEAST and sums.standard_error() <= standard_error:
+    train = partial(_one_by_one if stack == 1 else _stack, bench, size, epochs)
+    for first in range(0, models, stack):
+        numbers = range(first, min(first + stack, models))
+        for part in bench.parts(numbers, models, train):
+            made.append(part)
+            sums.add(part["trained"], part["correct"])
+        if standard_error and len(made) >= LEAST and sums.standard_error() <= standard_error:
             break
     signals = {
         "subset_trained": "trained", "subset_correct": "correct", "subset_prob_label": "prob_label",
@@ -110,20 +149,44 @@ class _Sums:
         return float(np.sqrt((rate * (1 - rate) / self.seen).sum(axis=0)).mean())
 
 
-def _one_model(bench: Workbench, size: int, epochs: int, seed: int) -> dict[str, np.ndarray]:
-    """Train on one draw; return who was in it, and what the model makes of all."""
+def _draw(bench: Workbench, size: int, seed: int) -> np.ndarray:
+    """Return which training samples (N,) a model is shown."""
     trained = np.zeros(len(bench.train), dtype=bool)
     trained[np.random.default_rng(seed).permutation(len(bench.train))[:size]] = True
-    rows = bench.train[torch.from_numpy(trained)]
+    return trained
+
+
+def _one_by_one(
+    bench: Workbench, size: int, epochs: int, seeds: Sequence[int]
+) -> list[dict[str, np.ndarray]]:
+    """Train one model on its draw; return who was in it, and what the model makes of all."""
+    (seed,) = seeds
+    trained = _draw(bench, size, seed)
     learner = bench.learner(size, epochs)
-    for _ in bench.fit(learner, rows, seed=seed):
+    for _ in bench.fit(learner, bench.train[torch.from_numpy(trained)], seed=seed):
         pass
     correct, prob_label = _answers(bench, learner, bench.train)
     val_correct, val_prob_label = _answers(bench, learner, torch.from_numpy(bench.dataset.rows("val")))
-    return {
-        "trained": trained, "correct": correct, "prob_label": prob_label, "val_correct": val_correct,
-        "val_prob_label": val_prob_label,
-    }  # fmt: skip
+    return [
+        {
+            "trained": trained, "correct": correct, "prob_label": prob_label, "val_correct": val_correct,
+            "val_prob_label": val_prob_label,
+        }
+    ]  # fmt: skip
+
+
+def _stack(bench: Workbench, size: int, epochs: int, seeds: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Train several models side by side, each on its own draw; return of each the same."""
+    draws = np.stack([_draw(bench, size, seed) for seed in seeds])
+    learner = bench.stacked_learner(size, epochs, seeds)
+    values = bench.flat(bench.train)
+    bench.fit_stack(learner, values, draws, seeds=seeds)
+    correct, prob_label = _stacked_answers(bench, learner, values, bench.train)
+    val = torch.from_numpy(bench.dataset.rows("val"))
+    val_correct, val_prob_label = _stacked_answers(bench, learner, bench.flat(val), val)
+    names = ("trained", "correct", "prob_label", "val_correct", "val_prob_label")
+    each = zip(draws, correct, prob_label, val_correct, val_prob_label, strict=True)
+    return [dict(zip(names, of_one, strict=True)) for of_one in each]
 
 
 def _answers(bench: Workbench, learner: Learner, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -137,3 +200,16 @@ def _answers(bench: Workbench, learner: Learner, rows: Tensor) -> tuple[np.ndarr
         prob_label[here] = logits.softmax(1).gather(1, labels[:, None])[:, 0].cpu().numpy()
         at += len(part)
     return correct, prob_label
+
+
+def _stacked_answers(
+    bench: Workbench, learner: Learner, values: Tensor, rows: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same for every model of a stack, (R, n) each; `values` are the inputs of `rows`."""
+    correct, prob_label = [], []
+    labels = bench.labels[rows.to(bench.device)]
+    for here, logits in predict_stack(learner, values):
+        given = labels[here].expand(len(logits), 1, -1)
+        correct.append((logits.argmax(1) == labels[here]).cpu())
+        prob_label.append(logits.softmax(1).gather(1, given)[:, 0].cpu())
+    return torch.cat(correct, 1).numpy(), torch.cat(prob_label, 1).numpy()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from tracesift.catalog.files import replacing
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import settled
 from tracesift.pipelines.encode import Encoded, Encodings
-from tracesift.pipelines.loop import Learner, Watches, fit, predict
+from tracesift.pipelines.loop import EVAL_BATCH, Learner, Watches, fit, predict
 from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.stacked import Stacked, fit_stack
 from tracesift.pipelines.train import Progress
 
 
@@ -61,7 +62,7 @@ class Workbench:
         self.train = torch.from_numpy(dataset.rows("train"))
         self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
         self._folder, self._progress = parts, progress
-        self._number, self._of = 0, 1
+        self._numbers, self._of = range(1), 1
 
     def part(
         self, number: int, of: int, make: Callable[[int], Mapping[str, np.ndarray]]
@@ -76,18 +77,30 @@ class Workbench:
             Trains and returns the arrays; its seed belongs to this part alone, and every generator is seeded
             with it.
         """
-        path = self._folder / f"{number:03d}.part"
-        self._number, self._of = number, of
-        if not path.exists():
-            seed = self.seed * 1000 + number
-            with settled(seed, self.threads):
-                arrays = make(seed)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+        (made,) = self.parts(range(number, number + 1), of, lambda seeds: [make(seeds[0])])
+        return made
+
+    def parts(
+        self, numbers: range, of: int, make: Callable[[Sequence[int]], Sequence[Mapping[str, np.ndarray]]]
+    ) -> list[dict[str, np.ndarray]]:
+        """Return the arrays of several parts that are made together, of each from its file.
+
+        Where the file of one is missing, ``make(seeds)`` makes all of them again, and those that are missing are
+        kept: made of other models in one piece, a part could differ in its last bits.
+        """
+        paths = [self._folder / f"{number:03d}.part" for number in numbers]
+        self._numbers, self._of = numbers, of
+        if not all(path.exists() for path in paths):
+            seeds = [self.seed * 1000 + number for number in numbers]
+            with settled(seeds[0], self.threads):
+                made = make(seeds)
+            for path, arrays in zip(paths, made, strict=True):
+                if not path.exists():
+                    with replacing(path) as temporary, temporary.open("wb") as file:
+                        np.savez(file, **arrays)  # type: ignore[arg-type]
         if self._progress is not None:
-            self._progress(number + 1, of, "")
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+            self._progress(numbers.stop, of, "")
+        return [_stored(path) for path in paths]
 
     def learner(
         self,
@@ -115,6 +128,19 @@ class Workbench:
         steps = epochs * math.ceil(samples / model.recipe.batch_size)
         return Learner(module, model.recipe, steps=steps, device=self.device)
 
+    def stacked_learner(self, samples: int, epochs: int, seeds: Sequence[int]) -> Learner:
+        """Return a learner of fresh models side by side, each with the initial weights that its seed gives."""
+        modules = []
+        for seed in seeds:
+            with settled(seed, self.threads):
+                modules.append(self.model.build(self.inputs.input_shape, self.dataset.num_classes))
+        steps = epochs * math.ceil(samples / self.model.recipe.batch_size)
+        return Learner(Stacked(modules), self.model.recipe, steps=steps, device=self.device, fused=True)
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """Return the inputs of `rows` as a table, float32 (n, D) on the device, which stacked models read."""
+        return torch.cat([self.inputs.batch(part).flatten(1) for part in rows.split(EVAL_BATCH)])
+
     def fit(
         self,
         learner: Learner,
@@ -131,13 +157,25 @@ class Workbench:
         bench's own.
         """
         given = self.labels if labels is None else labels
+        shown = self.inputs if inputs is None else inputs
+        told = self._told(learner)
+        yield from fit(learner, shown, given, rows, seed=seed, recorder=watch, after_batch=told)
+
+    def fit_stack(self, learner: Learner, values: Tensor, draws: np.ndarray, *, seeds: Sequence[int]) -> None:
+        """Train a stack, each of its models on those training samples that its row of `draws`, bool (R, N), names."""
+        drawn = torch.from_numpy(np.stack([np.flatnonzero(draw) for draw in draws]))
+        labels = self.labels[self.train.to(self.device)]
+        fit_stack(learner, values, labels, drawn, seeds=seeds, after_batch=self._told(learner))
+
+    def _told(self, learner: Learner) -> Callable[[], None]:
+        """Return what tells of the progress after each batch of the parts that are being made."""
 
         def told() -> None:
             if self._progress is not None:
-                self._progress(self._number + learner.step / learner.steps, self._of, "training")
+                done = len(self._numbers) * learner.step / learner.steps
+                self._progress(self._numbers.start + done, self._of, "training")
 
-        shown = self.inputs if inputs is None else inputs
-        yield from fit(learner, shown, given, rows, seed=seed, recorder=watch, after_batch=told)
+        return told
 
     def predicted(self, learner: Learner, rows: Tensor) -> np.ndarray:
         """Return the class predicted for each of `rows`, int64 (n,), in eval mode and without augmentation."""
@@ -156,6 +194,11 @@ class Workbench:
     def correct(self, learner: Learner, rows: Tensor) -> np.ndarray:
         """Return whether each of `rows` is predicted as it is labelled, bool (n,)."""
         return np.equal(self.predicted(learner, rows), self.labels[rows.to(self.device)].cpu().numpy())
+
+
+def _stored(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
 
 
 def clear(parts: Path) -> None:

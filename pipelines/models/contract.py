@@ -65,6 +65,8 @@ class Recipe:
     """Batches double, up to eight times, until an epoch takes no more steps than this; None for never."""
     threads: int | None = 1
     """CPU threads when none are asked for; small models are slower with several."""
+    stack: int = 1
+    """How many are trained at once where a job trains many of them; more than 1 asks for `layers()`, see `stacked`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ class Model:
     def identity(self) -> dict[str, Any]:
         """Return what names this model in a run's id, as plain JSON."""
         recipe = {**asdict(self.recipe), "kinds": list(self.recipe.kinds)}
-        for name in ("threads", "epochs", "kinds", "most_steps"):
+        for name in ("threads", "epochs", "kinds", "most_steps", "stack"):
             del recipe[name]
         return {"name": self.name, **recipe}
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tracesift.pipelines.models.contract import Bags, Recipe
 
-RECIPE = Recipe(optimizer="adamw", lr=2e-3, batch_size=128, epochs=10, weight_decay=1e-4)
+RECIPE = Recipe(optimizer="adamw", lr=2e-3, batch_size=128, epochs=10, weight_decay=1e-4, stack=32)
 
 
 class Linear(nn.Module):
@@ -29,6 +29,10 @@ class Linear(nn.Module):
             assert self.bag is not None
             return self.bag(x.indices, x.offsets, per_sample_weights=x.weights)
         return torch.flatten(x, 1)
+
+    def layers(self) -> list[nn.Module]:
+        """Return what `forward` runs through once a table's or an image's input is flat; see `stacked`."""
+        return [self.head]
 
     def forward(self, x: Tensor | Bags) -> Tensor:
         """Return logits (B, K)."""

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from tracesift.pipelines.models.contract import Recipe
 
 RECIPE = Recipe(
-    optimizer="adamw", lr=2e-3, batch_size=256, epochs=10, weight_decay=1e-3, kinds=("tabular", "image")
+    optimizer="adamw",
+    lr=2e-3,
+    batch_size=256,
+    epochs=10,
+    weight_decay=1e-3,
+    kinds=("tabular", "image"),
+    stack=16,
 )
 WIDTH = 128
 
@@ -33,6 +39,10 @@ class MLP(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Return the last hidden layer (B, 128)."""
         return self.body(torch.flatten(x, 1))
+
+    def layers(self) -> list[nn.Module]:
+        """Return what `forward` runs through once the input is flat; see `stacked`."""
+        return [*self.body, self.head]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, K)."""

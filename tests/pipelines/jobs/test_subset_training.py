@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.jobs.contract import run_job
+from tracesift.pipelines.jobs.contract import find, run_job
 from tracesift.pipelines.jobs.workbench import Workbench
+from tracesift.pipelines.models.contract import find as find_model
 from tracesift.pipelines.signals import read_run
 from tracesift.scorers.contract import compute
 
@@ -22,7 +23,7 @@ def test_each_model_trains_on_its_own_draw(recorded, signals_of, monkeypatch):
         yield from real(bench, learner, rows, **more)
 
     monkeypatch.setattr(Workbench, "fit", watched)
-    made = run_job(JOB, dataset, workspace, run_id, {"models": 5, "share": 0.7}, device="cpu")
+    made = run_job(JOB, dataset, workspace, run_id, {"models": 5, "share": 0.7, "stack": 1}, device="cpu")
     assert made == (
         "subset_correct", "subset_prob_label", "subset_trained", "val_subset_correct", "val_subset_prob_label",
     )  # fmt: skip
@@ -43,7 +44,7 @@ def test_each_model_trains_on_its_own_draw(recorded, signals_of, monkeypatch):
 
 def test_stopped_it_goes_on_with_the_next_model(recorded, signals_of, monkeypatch):
     dataset, workspace, run_id = recorded("undisturbed models")
-    run_job(JOB, dataset, workspace, run_id, {"models": 4}, device="cpu")
+    run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 1}, device="cpu")
     whole = signals_of(workspace, run_id)["subset_prob_label"]
     dataset, workspace, run_id = recorded("stopped models")
     real, trained = Workbench.fit, []
@@ -56,8 +57,8 @@ def test_stopped_it_goes_on_with_the_next_model(recorded, signals_of, monkeypatc
 
     monkeypatch.setattr(Workbench, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_job(JOB, dataset, workspace, run_id, {"models": 4}, device="cpu")
-    run_job(JOB, dataset, workspace, run_id, {"models": 4}, device="cpu")
+        run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 1}, device="cpu")
+    run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 1}, device="cpu")
     assert len(trained) == 5  # the third of them twice
     np.testing.assert_array_equal(signals_of(workspace, run_id)["subset_prob_label"], whole)
 
@@ -69,7 +70,7 @@ def test_it_stops_once_the_estimate_is_sure_enough(recorded, signals_of):
     )
     signals = signals_of(workspace, run_id)
     models = signals["subset_trained"].shape[1]
-    assert 8 <= models < 60
+    assert models in (16, 32, 48)  # asked after every stack
     scores = compute(["memorization_subset_error"], signals)["memorization_subset_error"].to_numpy()
     assert np.isfinite(scores).all()
     assert scores.mean() <= 0.5
@@ -83,6 +84,7 @@ def test_it_stops_once_the_estimate_is_sure_enough(recorded, signals_of):
         ({"share": 1.0}, "none out"),
         ({"share": 0.001}, "none in"),
         ({"standard_error": -1.0}, "at least 0"),
+        ({"stack": 0}, "stack is 0"),
     ],
 )
 def test_settings_that_estimate_nothing_are_refused(recorded, settings, said):
@@ -107,3 +109,91 @@ def test_wrong_labels_are_memorized_and_their_samples_are_inconsistent(noisy_dig
     there = np.isfinite(by_answer)
     assert there.mean() > 0.9
     assert np.corrcoef(by_probability[there], by_answer[there])[0, 1] > 0.8
+
+
+def test_a_stack_draws_and_answers_as_its_models_alone(noisy_digits, signals_of):
+    dataset, workspace, run_id, _ = noisy_digits
+    asked = {"models": 12, "epochs": 5, "share": 0.6}
+    found = {}
+    for stack in (1, 5):
+        run_job(JOB, dataset, workspace, run_id, {**asked, "stack": stack}, device="cpu")
+        assert read_run(workspace, run_id)["arrays"]["subset_correct"]["settings"]["stack"] == stack
+        signals = signals_of(workspace, run_id)
+        found[stack] = {name: signals[name] for name in find(JOB).signals}
+    alone, together = found[1], found[5]
+    np.testing.assert_array_equal(alone["subset_trained"], together["subset_trained"])
+    # Of the same model the answers differ by rounding alone, which training makes larger; of another one by the draw.
+    for name in ("subset_correct", "val_subset_correct"):
+        same, other = (
+            (together[name] == alone[name]).mean(),
+            (np.roll(together[name], 1, axis=1) == alone[name]).mean(),
+        )
+        assert same > 0.99
+        assert other < same - 0.01
+    np.testing.assert_allclose(
+        alone["subset_prob_label"].mean(axis=1), together["subset_prob_label"].mean(axis=1), atol=0.01
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_a_stack_that_was_stopped_is_trained_again_to_the_same_bytes(recorded, signals_of, monkeypatch, kept):
+    asked = {"models": 6, "stack": 4}
+    dataset, workspace, run_id = recorded(f"undisturbed stacks {kept}")
+    run_job(JOB, dataset, workspace, run_id, asked, device="cpu")
+    whole = signals_of(workspace, run_id)
+    dataset, workspace, run_id = recorded(f"stopped stacks {kept}")
+    real, made = np.savez, []
+
+    def interrupted(file, **arrays):
+        made.append(1)
+        if len(made) == 1 + kept:
+            raise KeyboardInterrupt
+        real(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(JOB, dataset, workspace, run_id, asked, device="cpu")
+    assert len(list(workspace.rglob("*.part"))) == kept
+    run_job(JOB, dataset, workspace, run_id, asked, device="cpu")
+    assert len(made) == 7 + 5  # the stopped part twice, the others once, and then the five signals
+    for name, array in whole.items():
+        if "subset" in name:
+            assert signals_of(workspace, run_id)[name].tobytes() == array.tobytes(), name
+
+
+def test_the_last_stack_holds_the_rest(recorded, signals_of):
+    dataset, workspace, run_id = recorded("rest")
+    told = []
+    run_job(
+        JOB, dataset, workspace, run_id, {"models": 7, "stack": 3}, device="cpu",
+        progress=lambda done, of, what: told.append((done, of)),
+    )  # fmt: skip
+    assert signals_of(workspace, run_id)["subset_trained"].shape[1] == 7
+    assert told[-1] == (7, 7)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "stack"),
+    [
+        ("linear", {}, 32),
+        ("mlp", {}, 16),
+        ("mlp", {"stack": 2}, 2),
+        ("small_cnn", {}, 1),
+        ("resnet18", {}, 1),
+    ],
+)
+def test_what_is_stacked_is_decided_by_the_kind_of_model(model, settings, stack):
+    known, job = find_model(model, "image"), find(JOB)
+    assert job.settle(known, "image", {**job.defaults, **settings})["stack"] == stack
+    assert "stack" not in known.identity()
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("small_cnn", "image"), ("linear", "text"), ("hashed_ngrams", "text")]
+)
+def test_what_cannot_be_stacked_is_refused(model, kind):
+    job = find(JOB)
+    assert job.settle(find_model(model, kind), kind, dict(job.defaults))["stack"] == 1
+    with pytest.raises(BadInput, match="leave stack out"):
+        job.settle(find_model(model, kind), kind, {**job.defaults, "stack": 8})

@@ -21,13 +21,13 @@ from tracesift.catalog.schema import MODES, SIGNALS, UnknownName, nearest
 FOLDER = Path(__file__).parent
 PACKAGE = "tracesift.scorers"
 
-Kind = Literal["scorer", "diagnostic"]
+Kind = Literal["scorer", "diagnostic", "edges"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Everything known of one scorer (or diagnostic, whose direction and combine are None)."""
+    """Everything known of one scorer (or diagnostic or method of edges, whose direction and combine are None)."""
 
     name: str
     version: int

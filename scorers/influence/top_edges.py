@@ -31,6 +31,10 @@ class Edges:
     """(N, k) validation rows whose loss it raises."""
     harm: Floats
     """(N, k) the products, below 0."""
+    help_error: Floats | None = None
+    """(N, k) standard errors of `help`, of a method that estimates; NaN where there is no edge."""
+    harm_error: Floats | None = None
+    """(N, k) those of `harm`."""
 
 
 def top_edges(

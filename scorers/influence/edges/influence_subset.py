@@ -1,0 +1,188 @@
+"""Whom training on a sample helped and harmed, counted over models that trained on it and models that did not.
+
+The influence of i on j is how much more often models with i in their subset are right about j. Read from the job
+`subset_training`. Of the N x M estimates only the few that matter for each training sample are ever kept.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+
+from tracesift.catalog.compiled import loop
+from tracesift.catalog.schema import BadInput
+from tracesift.scorers.arrays import Floats
+from tracesift.scorers.influence.edges.contract import edges
+from tracesift.scorers.influence.top_edges import Edges
+
+WIDTH = 2_048
+"""Validation samples that are worked on at a time."""
+
+GRID = 2.0**30
+"""Values are rounded to one part in so many. Then their sums over fewer than 2^23 models are exact in float64, so
+that a matrix product may add them up in any order."""
+
+
+@edges(reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020, equation 2")
+def influence_subset(
+    subset_trained: np.ndarray,
+    val_subset_correct: np.ndarray,
+    val_subset_prob_label: np.ndarray,
+    *,
+    k: int = 10,
+    of: Literal["correct", "prob_label"] = "correct",
+    rows: int = 512,
+    threads: int | None = None,
+) -> Edges:
+    """Return for every training sample the k validation samples it helps most and the k it harms most, with errors.
+
+    Parameters
+    ----------
+    subset_trained : bool array of shape (N, R)
+        Whether each of R models trained on the sample.
+    val_subset_correct, val_subset_prob_label : arrays of shape (M, R)
+        Whether it predicts the validation sample's label, and the probability that it gives this label.
+    k
+        Partners of either kind.
+    of : {"correct", "prob_label"}
+        The mean of what: correctness as in the paper, or the probability, whose estimate varies less.
+    rows
+        Training samples that are worked on at a time; it leaves no trace in the result, nor does `threads`.
+    threads
+        As many as there are processors where None.
+
+    Returns
+    -------
+    Edges
+        Mean over the models that saw the sample minus the mean over those that did not: in [-1, 1], above 0 where it
+        helps. With it the standard error, sqrt(s_in^2 / n_in + s_out^2 / n_out) of the two sides' variances (a (1 - a)
+        of a share a). Nothing for a sample that all the models saw, or none. Of few models most edges are chance: the
+        strongest of many estimates are also the luckiest, so hold a value against its error, and R against M.
+
+    Raises
+    ------
+    BadInput
+        k or rows below 1, or another `of`.
+
+    Notes
+    -----
+    2 N M R operations, as products of matrices of at most `rows` x 2,048; memory for 6 N k results and (M, R) twice.
+
+    References
+    ----------
+    Feldman, Zhang, NeurIPS 2020, section 2, equation 2, and its estimator by subsets.
+
+    Examples
+    --------
+    >>> seen = np.array([[True, True, False, False]])
+    >>> right = np.array([[True, True, True, False], [False, False, False, True]])
+    >>> found = influence_subset(seen, right, right * 1.0, k=1)
+    >>> found.helped.tolist(), found.help.tolist(), found.harmed.tolist(), found.harm.tolist()
+    ([[0]], [[0.5]], [[1]], [[-0.5]])
+    """
+    if k < 1 or rows < 1:
+        raise BadInput(f"influence_subset: k and rows are at least 1, got {k} and {rows}")
+    if of not in ("correct", "prob_label"):
+        raise BadInput(f"influence_subset: of is 'correct' or 'prob_label', not {of!r}")
+    given = val_subset_correct if of == "correct" else val_subset_prob_label
+    values = np.rint(given.astype(np.float64) * GRID) / GRID
+    seen = subset_trained.sum(axis=1)
+    there = np.flatnonzero((seen > 0) & (seen < subset_trained.shape[1]))
+    partners = np.flatnonzero(np.isfinite(values).all(axis=1))
+    values = values[partners]
+    whole = values.sum(axis=1)
+    shape = (len(subset_trained), k)
+    help_, harm = np.zeros(shape), np.zeros(shape)
+    helped, harmed = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
+    errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    place = np.full(len(val_subset_correct), -1, np.int64)
+    place[partners] = np.arange(len(partners))
+
+    def work(start: int) -> None:
+        these = there[start : start + rows]
+        ours = subset_trained[these].astype(np.float64)
+        inside = seen[these].astype(np.float64)[:, None]
+        outside = subset_trained.shape[1] - inside
+        for at in range(0, len(partners), WIDTH):
+            block = slice(at, at + WIDTH)
+            of_seen = ours @ values[block].T
+            effect = of_seen / inside - (whole[block] - of_seen) / outside
+            _keep(effect, partners[block], these, helped, help_, harmed, harm)
+        for found, error in zip((helped, harmed), errors, strict=True):
+            _error(subset_trained, values, place, these, found, error)
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for _ in pool.map(work, range(0, len(there), rows)):
+            pass
+    help_[helped < 0] = np.nan
+    harm[harmed < 0] = np.nan
+    return Edges(helped, help_, harmed, harm, *errors)
+
+
+@loop
+def _keep(
+    effect: Floats,
+    partners: np.ndarray,
+    these: np.ndarray,
+    helped: np.ndarray,
+    help_: np.ndarray,
+    harmed: np.ndarray,
+    harm: np.ndarray,
+) -> None:
+    """Insert the strongest of a block of estimates into their rows of the results."""
+    k = help_.shape[1]
+    for i in range(these.size):
+        row = these[i]
+        for at in range(partners.size):
+            value = effect[i, at]
+            # Partners come by ascending row, so one that only equals what is kept stays behind it.
+            if value > help_[row, k - 1]:
+                place = k - 1
+                while place > 0 and value > help_[row, place - 1]:
+                    help_[row, place] = help_[row, place - 1]
+                    helped[row, place] = helped[row, place - 1]
+                    place -= 1
+                help_[row, place] = value
+                helped[row, place] = partners[at]
+            elif value < harm[row, k - 1]:
+                place = k - 1
+                while place > 0 and value < harm[row, place - 1]:
+                    harm[row, place] = harm[row, place - 1]
+                    harmed[row, place] = harmed[row, place - 1]
+                    place -= 1
+                harm[row, place] = value
+                harmed[row, place] = partners[at]
+
+
+@loop
+def _error(
+    trained: np.ndarray,
+    values: Floats,
+    place: np.ndarray,
+    these: np.ndarray,
+    found: np.ndarray,
+    error: Floats,
+) -> None:
+    """Write the standard error of each edge that was kept."""
+    for i in range(these.size):
+        row = these[i]
+        for edge in range(found.shape[1]):
+            if found[row, edge] < 0:
+                continue
+            at = place[found[row, edge]]
+            variance = 0.0
+            for side in (True, False):
+                count, mean, square = 0.0, 0.0, 0.0
+                for r in range(trained.shape[1]):
+                    if trained[row, r] == side:
+                        count += 1.0
+                        mean += values[at, r]
+                mean /= count
+                for r in range(trained.shape[1]):
+                    if trained[row, r] == side:
+                        square += (values[at, r] - mean) ** 2
+                variance += square / count / count
+            error[row, edge] = np.sqrt(variance)

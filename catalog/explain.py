@@ -25,6 +25,9 @@ _JSON = (
     "inputs",
 )
 
+PARTNERS = 10
+"""Edges of either kind and method that an explanation holds; the view `influence_edges` has all."""
+
 
 def decoded(record: dict[str, Any]) -> dict[str, Any]:
     """Return a row as a dict with its JSON columns read, times in ISO form and internal columns left out."""
@@ -45,7 +48,9 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
 
     Its keys: `sample`; `scores` (value, spread, and `rank` among the `of` samples scored, 1 = most of what
     `direction` names); `flags` with score, threshold and reason; `subsets` (newest version of each) with
-    role, weight and reason; `reviews`; and `lineage`, the dataset and the runs that these rest on.
+    role, weight and reason; `influence`, the partners that a training sample helps and harms most by the newest
+    edges of each method, and `influenced_by`, the training samples that count this one among theirs; `reviews`;
+    and `lineage`, the dataset and the runs that these rest on.
 
     Parameters
     ----------
@@ -88,6 +93,8 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
         "scores": scores,
         "flags": flags,
         "subsets": [decoded(entry) for entry in subsets],
+        "influence": _edges_of(con, "sample_id", "partner_id", sample_id),
+        "influenced_by": _edges_of(con, "partner_id", "sample_id", sample_id),
         "reviews": [decoded(entry) for entry in reviews],
         "lineage": {"dataset": decoded(datasets[0]), "runs": [decoded(entry) for entry in runs]},
     }
@@ -156,6 +163,26 @@ def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -
         for entry in found
         if (entry["dataset_id"], entry["run_id"], entry["flag"]) in newest
     ]
+
+
+def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: str) -> list[dict[str, Any]]:
+    """Return the strongest edges of a sample, at either end, each with the label of the sample at the other end."""
+    found = records(
+        con,
+        f"""
+        SELECT e.method, e.kind, e.{other} AS partner_id, s.split AS partner_split, s.label AS partner_label,
+               e.value, e.spread, e.params, e.run_id
+        FROM influence_edges e JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_id = e.{other}
+        JOIN (SELECT method, max(seq) AS seq FROM edge_sets GROUP BY method) USING (method, seq)
+        WHERE e.{own} = ?
+        ORDER BY e.method, e.kind DESC, abs(e.value) DESC, e.{other}
+        """,
+        (sample_id,),
+    )
+    shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in found:
+        shown.setdefault((entry["method"], entry["kind"]), []).append(decoded(entry))
+    return [entry for entries in shown.values() for entry in entries[:PARTNERS]]
 
 
 def diff_runs(con: duckdb.DuckDBPyConnection, first: str, second: str) -> pl.DataFrame:

@@ -41,10 +41,32 @@ def add_artifacts(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def add_edges(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 4: whom each training sample helps and harms, by method."""
+    con.execute(
+        "CREATE TABLE edge_sets (edge_key INTEGER, dataset_id VARCHAR, run_id VARCHAR, method VARCHAR, "
+        "method_version INTEGER, params VARCHAR, seq BIGINT)"
+    )
+    con.execute(
+        "CREATE TABLE edge_rows "
+        "(edge_key INTEGER, sample_row INTEGER, partner_row INTEGER, value FLOAT, spread FLOAT, rank SMALLINT)"
+    )
+    con.execute(
+        "CREATE VIEW influence_edges AS "
+        "SELECT e.dataset_id, e.run_id, e.method, e.method_version, e.params, s.sample_id, "
+        "CASE WHEN r.value > 0 THEN 'help' ELSE 'harm' END AS kind, r.rank, p.sample_id AS partner_id, "
+        "p.split AS partner_split, r.value, r.spread, e.seq "
+        "FROM edge_rows r JOIN edge_sets e USING (edge_key) "
+        "JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_row = r.sample_row "
+        "JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_row = r.partner_row"
+    )
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     create_tables,
     add_reviews,
     add_artifacts,
+    add_edges,
 )
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 

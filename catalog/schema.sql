@@ -206,3 +206,31 @@ CREATE TABLE artifacts (                 -- key: kind, name; what lies in the wo
     created_at  TIMESTAMP,
     seq         BIGINT
 );
+
+CREATE TABLE edge_sets (                 -- key: edge_key, and (dataset_id, run_id, method, params)
+    edge_key        INTEGER,
+    dataset_id      VARCHAR,
+    run_id          VARCHAR,
+    method          VARCHAR,             -- last_layer, influence_subset ...
+    method_version  INTEGER,
+    params          VARCHAR,             -- JSON
+    seq             BIGINT
+);
+
+CREATE TABLE edge_rows (                 -- key: edge_key, sample_row, the sign of value, rank
+    edge_key     INTEGER,
+    sample_row   INTEGER,                -- the training sample
+    partner_row  INTEGER,                -- whom it helps or harms
+    value        FLOAT,                  -- above 0 it helps
+    spread       FLOAT,                  -- standard error, of a method that estimates
+    rank         SMALLINT                -- 1: the strongest of its kind, help or harm
+);
+
+CREATE VIEW influence_edges AS
+SELECT e.dataset_id, e.run_id, e.method, e.method_version, e.params, s.sample_id,
+       CASE WHEN r.value > 0 THEN 'help' ELSE 'harm' END AS kind, r.rank, p.sample_id AS partner_id,
+       p.split AS partner_split, r.value, r.spread, e.seq
+FROM edge_rows r
+JOIN edge_sets e USING (edge_key)
+JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_row = r.sample_row
+JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_row = r.partner_row;

@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from tracesift.catalog import explain, scores, views
+from tracesift.catalog import edges, explain, scores, views
 from tracesift.catalog.connection import CATALOG_FILE, interruptible, literal, reading, rows, writing
 from tracesift.catalog.copying import copied
 from tracesift.catalog.creation import create
@@ -201,6 +201,31 @@ class Catalog:
         with self._write() as con:
             scores.put_flags(con, run_id, dataset_id, flag, frame)
             views.refresh(con)
+
+    def put_edges(
+        self,
+        run_id: str,
+        dataset_id: str,
+        frame: pl.DataFrame,
+        ids: tuple[Sequence[str], Sequence[str]],
+        meta: Mapping[str, Any],
+    ) -> None:
+        """Write whom training samples help and harm, by one method; its edges with other settings stay.
+
+        Parameters
+        ----------
+        frame : sample and partner (places in the two lists of ids), value (above 0 where it helps), rank (1 for
+            the strongest of its kind) and optionally spread; a row per edge.
+        ids : those of the samples, and those of the partners.
+        meta : method, version, params.
+        """
+        with self._write() as con:
+            edges.put_edges(con, run_id, dataset_id, frame, ids, meta)
+
+    def has_edges(self, run_id: str, method: str, params: Mapping[str, Any]) -> bool:
+        """Whether edges of this method with these settings stand here for the run."""
+        with self._read() as con:
+            return edges.has_edges(con, run_id, method, params)
 
     def put_subset(self, manifest: Manifest, members: pl.DataFrame) -> str:
         """Write a manifest and its members; returns the subset_id. Earlier versions of the name stay."""

@@ -28,6 +28,7 @@ COMMANDS = {
     "record": "stages:record",
     "embed": "stages:embed",
     "score": "stages:score",
+    "influence": "influence:influence",
     "report": "stages:report",
     "import": "importing:import_",
     "protect": "protect:protect",

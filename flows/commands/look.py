@@ -28,7 +28,7 @@ def sql(
     """Ask the catalog a read-only question in SQL.
 
     The tables: samples, sample_scores (a row per sample, a column per scorer), sample_flags, scores, flags,
-    trajectories (every epoch of every sample), subsets, subset_members, evaluations, runs, datasets.
+    trajectories (every epoch of every sample), influence_edges, subsets, subset_members, evaluations, runs, datasets.
     For example: tracesift sql "SELECT sample_id, label, aum FROM sample_scores ORDER BY aum LIMIT 20"
 
     Parameters
@@ -110,6 +110,12 @@ def _tell(known: dict[str, Any]) -> None:
                 f"  {row['name']} version {row['version']}: {row['role']}{changed}{weight}", soft_wrap=True
             )
             out.print(f"      {row['reason']}", soft_wrap=True)
+    for title, edges in (
+        ("Helps and harms most", known["influence"]),
+        ("Helped and harmed most by", known["influenced_by"]),
+    ):
+        if edges:
+            print_table([_edge(row) for row in edges], title=f"\n{title} (above 0: helps)")
     if known["scores"]:
         print_table([_score(row) for row in known["scores"]], title="\nScores (rank 1 has the most of it)")
     lineage = known["lineage"]
@@ -124,6 +130,15 @@ def _tell(known: dict[str, Any]) -> None:
             f"on {cell(run['device'])}, finished {cell(run['finished_at'])}",
             soft_wrap=True,
         )
+
+
+def _edge(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an edge as a table shows it: an estimate with its standard error behind it."""
+    error = "" if row["spread"] is None else f" ± {row['spread']:.2g}"
+    return {
+        "method": row["method"], "kind": row["kind"], "value": f"{row['value']:.3g}{error}",
+        "sample": row["partner_id"], "split": row["partner_split"], "label": row["partner_label"],
+    }  # fmt: skip
 
 
 def _numbers(flag: dict[str, Any]) -> list[str]:

@@ -13,10 +13,10 @@ DESCRIBE = """
 """
 
 
-def old_catalog(workspace):
+def old_catalog(workspace, version=1):
     workspace.mkdir()
     with duckdb.connect(str(workspace / "catalog.duckdb")) as con:
-        con.execute(Path(__file__).with_name("schema_1.sql").read_text())
+        con.execute(Path(__file__).with_name(f"schema_{version}.sql").read_text())
     return Catalog(workspace)
 
 
@@ -24,8 +24,9 @@ def a_run(catalog):
     catalog.put_run({"run_id": "r", "dataset_id": "old", "kind": "record"})
 
 
-def test_an_old_catalog_becomes_what_a_fresh_one_is(tmp_path):
-    old, fresh = old_catalog(tmp_path / "old"), Catalog(tmp_path / "fresh")
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_old_catalog_becomes_what_a_fresh_one_is(tmp_path, version):
+    old, fresh = old_catalog(tmp_path / "old", version), Catalog(tmp_path / "fresh")
     a_run(old)
     a_run(fresh)
     assert old.query(DESCRIBE).equals(fresh.query(DESCRIBE))

@@ -1,0 +1,68 @@
+"""The command `influence`: whom each training sample helps and harms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.options import Common
+from tracesift.flows.parameters import scorer_settings
+from tracesift.flows.show import print_json, print_table
+
+
+def influence(
+    *names: str,
+    common: Common = Common(),
+    k: int = 10,
+    against: Literal["val", "test"] = "val",
+    run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+) -> int:
+    """Find whom each training sample helps and whom it harms, and keep the strongest partners in the catalog.
+
+    Then `tracesift why SAMPLE_ID` and the report show them, and the view influence_edges has them all:
+    tracesift sql "SELECT * FROM influence_edges WHERE kind = 'harm' ORDER BY value LIMIT 20"
+
+    Methods: last_layer, a gradient step of the recorded model's last layer, reads what `tracesift record` and
+    `tracesift embed` leave; influence_subset counts models that trained on a sample against models that did not,
+    each edge with its standard error, after `tracesift record --job subset_training`.
+
+    Parameters
+    ----------
+    names
+        Methods; every one whose signals are there by default.
+    k
+        How many partners of either kind each training sample keeps.
+    against
+        Whose predictions are influenced: those of val. A recording holds none of test.
+    run
+        Recordings to read, each method the first that has its signals; by default the newest.
+    param
+        A setting of a method, as method.key=value (key=value where one method is named); may be given several times.
+    """
+    from tracesift.flows.influence import influence as step
+    from tracesift.flows.recordings import adopt_recordings, newest_runs
+    from tracesift.flows.work import existing
+
+    if not 1 <= k < 2**15:
+        raise BadInput(f"--k {k}: a whole number from 1 to {2**15 - 1}")
+    work = existing(common.workspace)
+    settings = scorer_settings(param, names)
+    for name in settings:
+        if name not in names:
+            raise BadInput(f"--param belongs to a method that is not named: name {name} as well")
+    with work.locked():
+        adopt_recordings(work)
+        found = step(work, list(run) or newest_runs(work), names, settings, k=k, against=against)
+    if common.json:
+        print_json(found)
+    else:
+        print_table(
+            [
+                {"method": name, "run": one["run_id"], "edges": one["edges"], "training samples": one["samples"]}
+                for name, one in found["edges"].items()
+            ]
+        )  # fmt: skip
+    return 0

@@ -1,0 +1,148 @@
+"""Signals to edges: whom each training sample helps and harms, by every method whose signals are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.files import digest
+from tracesift.catalog.schema import SIGNALS, MissingSignal
+from tracesift.flows.parameters import check_types
+from tracesift.flows.progress import say, watched
+from tracesift.flows.work import Work
+from tracesift.pipelines.signals import ModeSignals, load_signals, read_run
+from tracesift.scorers.influence.edges.contract import compute_edges, find, meant, names
+from tracesift.scorers.influence.top_edges import Edges
+
+
+def influence(
+    work: Work,
+    runs: Sequence[str],
+    chosen: Sequence[str] = (),
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    k: int = 10,
+    against: Literal["val", "test"] = "val",
+) -> dict[str, Any]:
+    """Find the strongest partners of each training sample, and put them into the catalog; done once per recording.
+
+    Parameters
+    ----------
+    runs
+        Recordings; each method reads the first that has its signals. Several are not combined: an edge of one model is
+        none of another.
+    chosen
+        Methods by name; every one whose signals are there by default.
+    params
+        Settings by method.
+    k
+        Partners that a sample helps most, and as many that it harms most.
+    against
+        Whose predictions are influenced.
+
+    Returns
+    -------
+    dict
+        ``edges``: per method `run_id`, `edges`, `samples` that have any, and `params`; ``left_out``: method -> why it
+        could not run.
+
+    Raises
+    ------
+    MissingSignal
+        A method that was named, or every one, lacks a signal; the message says how to record it.
+    """
+    if against == "test":
+        raise MissingSignal(
+            "a recording holds no predictions of test samples, which serve `evaluate` alone; to ask whom training "
+            "helps among others than those of val, ingest them as val: `tracesift ingest SOURCE --val OTHER`"
+        )
+    listed = sorted(chosen) if chosen else list(names())
+    settings = {name: {"k": k, **(params or {}).get(name, {})} for name in listed}
+    for name in listed:
+        meant(name, settings[name])
+        check_types(find(name).function, settings[name])
+    found: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    for name in listed:
+        run = next((run for run in runs if _missing(name, _signals(work, run)) is None), None)
+        if run is not None:
+            found[name] = _made(work, run, name, settings[name])
+            continue
+        left_out[name] = str(_missing(name, _signals(work, runs[0])))
+        if chosen:
+            raise MissingSignal(f"influence method '{name}' {left_out[name]}")
+    if not found:
+        raise MissingSignal(
+            "no method of influence can run: " + "; ".join(f"{name} {why}" for name, why in left_out.items())
+        )
+    if left_out:
+        say("left out: " + "; ".join(f"{name} {why}" for name, why in left_out.items()))
+    return {"edges": found, "left_out": left_out}
+
+
+def _made(work: Work, run: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of a method's edges, made unless they stand in the catalog."""
+    whole = meant(name, settings)
+    files = read_run(work.path, run)["files"]
+    read = {one: files.get(f"{one}.npz") for one in find(name).inputs}
+    key = digest([run, name, find(name).version, whole, read])
+    done = work.record("influence", key)
+    if done is not None and work.catalog.has_edges(run, name, whole):
+        return done
+    signals = load_signals(work.path, run)
+    with watched(f"influence {name}") as report:
+        edges = compute_edges(
+            name,
+            signals.in_mode(signals.modes[0]),
+            settings,
+            progress=lambda at, of: report(at, of, "samples"),
+        )
+        frame = edge_frame(edges)
+        work.catalog.put_edges(
+            run, work.dataset.dataset_id, frame, (signals.sample_ids, signals.val_sample_ids),
+            {"method": name, "version": find(name).version, "params": whole},
+        )  # fmt: skip
+    told = {"run_id": run, "edges": frame.height, "samples": frame["sample"].n_unique(), "params": whole}
+    return work.finish("influence", key, told)
+
+
+def edge_frame(edges: Edges) -> pl.DataFrame:
+    """Return edges as the catalog takes them: a row per edge.
+
+    Examples
+    --------
+    >>> one = Edges(np.array([[4, -1]]), np.array([[0.5, np.nan]]), np.array([[-1, -1]]), np.full((1, 2), np.nan))
+    >>> edge_frame(one).rows()
+    [(0, 4, 0.5, None, 1)]
+    """
+    parts = []
+    for partners, values, errors in (
+        (edges.helped, edges.help, edges.help_error),
+        (edges.harmed, edges.harm, edges.harm_error),
+    ):
+        sample, place = np.nonzero(partners >= 0)
+        spread = np.full(len(sample), np.nan) if errors is None else errors[sample, place]
+        parts.append(
+            pl.DataFrame(
+                {
+                    "sample": sample.astype(np.int32), "partner": partners[sample, place].astype(np.int32),
+                    "value": values[sample, place].astype(np.float32), "spread": spread.astype(np.float32),
+                    "rank": (place + 1).astype(np.int16),
+                }
+            ).with_columns(pl.col("spread").fill_nan(None))
+        )  # fmt: skip
+    return pl.concat(parts)
+
+
+def _signals(work: Work, run: str) -> ModeSignals:
+    signals = load_signals(work.path, run)
+    return signals.in_mode(signals.modes[0])
+
+
+def _missing(name: str, there: ModeSignals) -> str | None:
+    """Say what a method lacks, or None where it can run."""
+    absent = next((one for one in find(name).inputs if one not in there), None)
+    return None if absent is None else f"needs {absent}: {SIGNALS[absent].source}"

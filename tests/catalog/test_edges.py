@@ -1,0 +1,117 @@
+"""Edges in the catalog: their ids come back, what is written again replaces, and an explanation shows both ends."""
+
+import polars as pl
+import pytest
+
+from tracesift.catalog.schema import BadInput
+from tracesift.catalog.store import Catalog
+
+DATASET = "a" * 16
+IDS = (["t1", "t2", "t3"], ["v1", "v2"])
+META = {"method": "influence_subset", "version": 1, "params": {"k": 2, "of": "correct"}}
+ALL = (
+    "SELECT sample_id, kind, rank, partner_id, partner_split, value, spread FROM influence_edges ORDER BY ALL"
+)
+
+
+def edges(*rows):
+    return pl.DataFrame(rows, schema=["sample", "partner", "value", "spread", "rank"], orient="row")
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    whole = Catalog(tmp_path)
+    # The order by id puts validation samples between training samples.
+    samples = pl.DataFrame(
+        {
+            "sample_id": ["t1", "t2", "u", "v1", "v2", "t3"],
+            "split": ["train", "train", "test", "val", "val", "train"],
+            "label": ["cat", "dog", "cat", "cat", "dog", "dog"],
+        }
+    )
+    whole.put_dataset({"name": "pets", "source": "pets.csv", "fingerprint": "a" * 64}, samples)
+    whole.put_run({"run_id": "r", "dataset_id": DATASET, "kind": "trained"})
+    return whole
+
+
+def put(catalog, frame, **changes):
+    catalog.put_edges("r", DATASET, frame, IDS, META | changes)
+
+
+def test_the_view_gives_ids_kinds_and_splits_back(catalog):
+    put(catalog, edges((2, 0, -0.5, 0.25, 1), (0, 1, 0.75, None, 1), (0, 0, 0.5, float("nan"), 2)))
+    assert catalog.query(ALL).rows() == [
+        ("t1", "help", 1, "v2", "val", 0.75, None),
+        ("t1", "help", 2, "v1", "val", 0.5, None),
+        ("t3", "harm", 1, "v1", "val", -0.5, 0.25),
+    ]
+    (told,) = set(
+        catalog.query("SELECT dataset_id, run_id, method, method_version, params FROM influence_edges").rows()
+    )
+    assert told == (DATASET, "r", "influence_subset", 1, '{"k":2,"of":"correct"}')
+
+
+def test_rows_are_kept_small(catalog):
+    put(catalog, edges((0, 0, 0.5, None, 1)))
+    kinds = dict(catalog.query("SELECT column_name, column_type FROM (DESCRIBE edge_rows)").rows())
+    assert kinds == {
+        "edge_key": "INTEGER", "sample_row": "INTEGER", "partner_row": "INTEGER", "value": "FLOAT", "spread": "FLOAT",
+        "rank": "SMALLINT",
+    }  # fmt: skip
+
+
+def test_written_again_they_replace_and_others_stay(catalog):
+    put(catalog, edges((0, 0, 0.5, 0.1, 1), (1, 0, 0.25, 0.1, 1)))
+    before = catalog.query(ALL).rows()
+    put(catalog, edges((0, 0, 0.5, 0.1, 1), (1, 0, 0.25, 0.1, 1)))
+    assert catalog.query(ALL).rows() == before
+    put(catalog, edges((0, 1, 0.125, 0.1, 1)))
+    put(catalog, edges((2, 1, -1.0, None, 1)), params={"k": 3})
+    put(catalog, edges((1, 1, 1.0, None, 1)), method="last_layer")
+    assert catalog.query("SELECT count(*) FROM edge_rows").item() == 3
+    assert catalog.query("SELECT method, sample_id FROM influence_edges ORDER BY ALL").rows() == [
+        ("influence_subset", "t1"), ("influence_subset", "t3"), ("last_layer", "t2"),
+    ]  # fmt: skip
+    assert catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 2})
+    assert not catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 4})
+
+
+def test_what_does_not_fit_leaves_what_stood_there(catalog):
+    put(catalog, edges((0, 0, 0.5, 0.1, 1)))
+    before = catalog.query(ALL).rows()
+    with pytest.raises(BadInput, match="no place in the list of 2"):
+        put(catalog, edges((0, 2, 0.5, 0.1, 1)))
+    with pytest.raises(BadInput, match="not in the dataset"):
+        catalog.put_edges("r", DATASET, edges((0, 0, 0.5, 0.1, 1)), (["t1"], ["nobody"]), META)
+    with pytest.raises(BadInput, match="'value' is missing"):
+        put(catalog, edges((0, 0, 0.5, 0.1, 1)).drop("value"))
+    assert catalog.query(ALL).rows() == before
+
+
+def test_nothing_is_an_answer_too(catalog):
+    put(catalog, edges((0, 0, 0.5, 0.1, 1)))
+    put(catalog, edges((0, 0, 0.5, 0.1, 1)).clear())
+    assert catalog.query(ALL).is_empty()
+    assert catalog.has_edges("r", "influence_subset", META["params"])
+
+
+def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):
+    put(catalog, edges((1, 0, 1.0, None, 1)), params={"k": 9})
+    put(
+        catalog, edges((0, 0, 0.25, 0.1, 2), (0, 1, 0.5, 0.1, 1), (1, 1, -0.75, 0.1, 1), (2, 1, -0.5, 0.2, 1))
+    )
+    helped = catalog.why("t1")["influence"]
+    assert [(row["kind"], row["partner_id"], row["partner_label"], row["value"]) for row in helped] == [
+        ("help", "v2", "dog", 0.5), ("help", "v1", "cat", 0.25),
+    ]  # fmt: skip
+    assert helped[0]["partner_split"] == "val"
+    assert helped[0]["params"] == {"k": 2, "of": "correct"}
+    assert catalog.why("t1")["influenced_by"] == []
+    by = catalog.why("v2")["influenced_by"]
+    assert [(row["kind"], row["partner_id"]) for row in by] == [
+        ("help", "t1"),
+        ("harm", "t2"),
+        ("harm", "t3"),
+    ]
+    assert by[1]["spread"] == pytest.approx(0.1)
+    assert catalog.why("u")["influence"] == []

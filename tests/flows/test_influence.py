@@ -1,0 +1,86 @@
+"""`tracesift influence`: what it keeps, that it makes nothing twice, and what it says where signals are missing."""
+
+import json
+
+import pytest
+
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+
+JOB = ["--job", "subset_training", "--param", "models=12", "--param", "share=0.6"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    workspace = str(tmp_path_factory.mktemp("influence") / "work")
+    assert run(["ingest", "digits", "--workspace", workspace]) == 0
+    assert run(["record", "--model", "mlp", "--epochs", "3", "--folds", "0", "--workspace", workspace]) == 0
+    return workspace
+
+
+def told(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert run(list(arguments)) == code
+    said = capsys.readouterr()
+    return said.out if code == 0 else said.err
+
+
+def test_missing_signals_end_with_one_line_that_says_what_makes_them(recorded, capsys):
+    said = told(capsys, "influence", "influence_subset", "--workspace", recorded, code=2)
+    assert said.count("\n") == 1
+    assert "run `tracesift record --job subset_training`" in said
+    assert "tracesift embed" in told(capsys, "influence", "last_layer", "--workspace", recorded, code=2)
+    assert "embed" in told(capsys, "influence", "--workspace", recorded, code=2)
+    assert "--val OTHER" in told(capsys, "influence", "--against", "test", "--workspace", recorded, code=2)
+    assert "did you mean 'last_layer'" in told(
+        capsys, "influence", "last_layr", "--workspace", recorded, code=2
+    )
+    assert "--k 0" in told(capsys, "influence", "--k", "0", "--workspace", recorded, code=2)
+
+
+def test_it_runs_what_can_run_keeps_it_and_makes_nothing_twice(recorded, capsys, monkeypatch):
+    assert run(["embed", "--workspace", recorded]) == 0
+    found = json.loads(told(capsys, "influence", "--k", "3", "--json", "--workspace", recorded))
+    assert set(found["edges"]) == {"last_layer"}
+    assert "subset_training" in found["left_out"]["influence_subset"]
+    assert run(["record", *JOB, "--workspace", recorded]) == 0
+    found = json.loads(told(capsys, "influence", "--k", "3", "--json", "--workspace", recorded))
+    assert found["left_out"] == {}
+    assert found["edges"]["influence_subset"]["params"] == {"k": 3, "of": "correct"}
+    catalog = Catalog(recorded)
+    counts = dict(catalog.query("SELECT method, count(*) FROM influence_edges GROUP BY ALL").rows())
+    assert counts == {name: one["edges"] for name, one in found["edges"].items()}
+    most = catalog.query(
+        "SELECT max(rank), count(DISTINCT partner_split), min(partner_split) FROM influence_edges"
+    ).row(0)
+    assert most == (3, 1, "val")
+    errors = catalog.query(
+        "SELECT count(spread) FROM influence_edges GROUP BY method ORDER BY method"
+    ).to_series()
+    assert errors.to_list() == [counts["influence_subset"], 0]
+
+    def never(*_words, **_more):
+        raise AssertionError("it was made again")
+
+    monkeypatch.setattr("tracesift.flows.influence.compute_edges", never)
+    assert json.loads(told(capsys, "influence", "--k", "3", "--json", "--workspace", recorded)) == found
+    some = catalog.query("SELECT sample_id FROM influence_edges ORDER BY ALL LIMIT 1").item()
+    assert "Helps and harms most" in told(capsys, "why", some, "--workspace", recorded)
+
+
+def test_other_settings_stand_beside(recorded, capsys):
+    told(
+        capsys,
+        "influence",
+        "influence_subset",
+        "--param",
+        "of=prob_label",
+        "--k",
+        "2",
+        "--workspace",
+        recorded,
+    )
+    params = Catalog(recorded).query(
+        "SELECT params FROM edge_sets WHERE method = 'influence_subset' ORDER BY ALL"
+    )
+    assert params["params"].to_list() == ['{"k":2,"of":"prob_label"}', '{"k":3,"of":"correct"}']

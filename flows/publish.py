@@ -17,7 +17,8 @@ from tracesift.flows.agreement import LABEL_DETECTORS
 from tracesift.flows.compared import compared
 from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.progress import stage, watched
-from tracesift.flows.report import MAX_ITEMS, ReportData, page_digest, render_report
+from tracesift.flows.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
+from tracesift.flows.report_influence import long_tail, partners_of, shown_in
 from tracesift.flows.report_tables import empty_reason, stability
 from tracesift.flows.report_unlearnable import residual_examples
 from tracesift.flows.score import diagnostics_of
@@ -69,8 +70,11 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         (known["dataset_id"],),
     )
     odd = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
+    partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
+    tail = long_tail(scores, flags)
+    beside = pl.Series("sample_id", shown_in(partners, tail), dtype=pl.String)
     shown = pl.concat(
-        [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN)]
+        [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN), beside]
     ).unique()
     rows = work.dataset.samples["sample_id"].search_sorted(shown).to_list()
     stage("samples to show")
@@ -96,6 +100,8 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
         scorers=_scorers(work),
         truth=truth,
         protection=protected,
+        partners=partners,
+        long_tail=tail,
         residuals=residual_examples(work.dataset, flags, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from PIL import Image
 from tracesift.catalog.files import frame_digest
 from tracesift.flows import charts, report_tables, report_unlearnable
 from tracesift.flows.agreement import LABEL_DETECTORS, agreement
+from tracesift.flows.report_influence import MEMORIZED
 from tracesift.flows.report_previews import preview
 from tracesift.flows.show import chance
 from tracesift.flows.worklist import FLAGGED
@@ -84,6 +85,10 @@ class ReportData:
     """What `protection_truth` returned: known, changed, flagged, found, scorers"""
     residuals: Sequence[Mapping[str, Any]] = ()
     """What `residual_examples` returned: a row per label"""
+    partners: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """What `partners_of` returned: whom the first of the worklist help and harm"""
+    long_tail: Mapping[str, Any] | None = None
+    """What `long_tail` returned: the memorized samples in two halves"""
 
 
 def render_report(data: ReportData) -> str:
@@ -121,6 +126,9 @@ def render_report(data: ReportData) -> str:
         "class_subsets": _kept_subsets(subsets),
         "flag_rows": report_tables.flag_rows(data.flags),
         "unlearnable": _unlearnable(data, frozenset(shown["sample_id"])),
+        "tail": _long_tail(data, frozenset(shown["sample_id"])),
+        "memorized_from": MEMORIZED,
+        "methods": sorted({row["method"] for rows in data.partners.values() for row in rows}),
         "diagnostics": {
             name: report_tables.evidence(report_tables.with_class_names(found, data.dataset["classes"]))
             for name, found in data.diagnostics.items()
@@ -314,7 +322,8 @@ def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFram
         {
             **row,
             "flags": (row["flag"] or "").split(", "),
-            "preview": preview(data.content.get(row["sample_id"])) if data.content is not None else None,
+            "preview": _preview(data, row["sample_id"]),
+            "partners": _partners(data, row["sample_id"]),
         }
         for row in shown.iter_rows(named=True)
     ]
@@ -340,6 +349,38 @@ def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFram
         "empty": None if items else report_tables.empty_reason(data.flags, data.scores.height),
         "pictures": any(item["preview"] and item["preview"]["kind"] == "image" for item in items),
     }
+
+
+def _preview(data: ReportData, sample_id: str) -> dict[str, Any] | None:
+    """Return a small preview of a sample, or None where content is left out."""
+    return None if data.content is None else preview(data.content.get(sample_id))
+
+
+def _partners(data: ReportData, sample_id: str) -> list[dict[str, Any]]:
+    """Return those that a sample helps and those that it harms, as two groups with a preview of each."""
+    rows = [{**row, "preview": _preview(data, row["partner_id"])} for row in data.partners.get(sample_id, ())]
+    groups = [
+        {"name": name, "rows": [row for row in rows if row["kind"] == kind]}
+        for kind, name in (("help", "helps"), ("harm", "harms"))
+    ]
+    return [group for group in groups if group["rows"]]
+
+
+def _long_tail(data: ReportData, listed: frozenset[str]) -> dict[str, Any] | None:
+    """Return the long tail with a preview of each sample, and whether it stands in the worklist on this page."""
+    if data.long_tail is None:
+        return None
+    halves = [
+        {
+            **half,
+            "rows": [
+                {**row, "preview": _preview(data, row["sample_id"]), "listed": row["sample_id"] in listed}
+                for row in half["rows"]
+            ],
+        }
+        for half in data.long_tail["halves"]
+    ]
+    return {**data.long_tail, "halves": halves}
 
 
 def _score_columns(scores: pl.DataFrame) -> list[str]:

@@ -1,0 +1,112 @@
+"""What the report shows of influence and memorization: partners of the worklist's first entries, and the long tail.
+
+High memorization is no fault by itself: a rare and right sample can be learned by heart alone, and so can a wrong
+label. The long tail is told apart by what `label_noise` knows of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from tracesift.catalog.store import Catalog
+
+PARTNERS = 3
+"""Partners of either kind that are shown of an entry."""
+
+MEMORIZED = 0.25
+"""From this on a sample counts as memorized, as in Feldman and Zhang, section 3."""
+
+TAIL = 12
+"""Samples shown of either half of the long tail."""
+
+
+def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the strongest partners of each sample, by the newest edges with standard errors, or else the newest.
+
+    Returns
+    -------
+    dict
+        sample_id -> rows of `kind`, `rank`, `partner_id`, `label`, `value`, `spread`, `method`; samples without edges
+        are absent.
+    """
+    rows = catalog.query(
+        f"""
+        SELECT e.sample_id, e.kind, e.rank, e.partner_id, p.label, e.value, e.spread, e.method
+        FROM influence_edges e JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_id = e.partner_id
+        WHERE e.seq = (
+            SELECT s.seq FROM edge_sets s JOIN edge_rows r USING (edge_key)
+            GROUP BY s.seq ORDER BY count(r.spread) > 0 DESC, s.seq DESC LIMIT 1
+        ) AND e.rank <= {PARTNERS} AND list_contains(?, e.sample_id)
+        ORDER BY e.sample_id, e.kind DESC, e.rank
+        """,
+        (list(sample_ids),),
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.to_dicts():
+        found.setdefault(row.pop("sample_id"), []).append(row)
+    return found
+
+
+def long_tail(scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | None:
+    """Return the memorized samples in two halves, probably clean and probably mislabeled.
+
+    Parameters
+    ----------
+    scores
+        A row per training sample, with `memorization_subset` and `memorization_subset_error` where they were computed.
+    flags
+        Answers, of which `label_noise` tells the halves apart by its confidence: mislabeled where a wrong label is
+        likelier than a right one. Where it has none, its answer decides, and *cannot tell* remains so.
+
+    Returns
+    -------
+    dict or None
+        `memorized`, `samples` (how many of how many have an estimate), `halves` (each `name`, `count` and `rows` of
+        `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first), `untold`. None without
+        the score.
+
+    Examples
+    --------
+    >>> scores = pl.DataFrame({"sample_id": ["a", "b"], "label": "cat", "memorization_subset": [0.9, 0.1]})
+    >>> said = {"flag": ["label_noise"], "sample_id": ["a"], "flagged": [True], "confidence": [0.97]}
+    >>> found = long_tail(scores, pl.DataFrame(said))
+    >>> found["memorized"], [(half["name"], half["count"]) for half in found["halves"]]
+    (1, [('probably clean', 0), ('probably mislabeled', 1)])
+    """
+    if "memorization_subset" not in scores.columns:
+        return None
+    error = "memorization_subset_error" if "memorization_subset_error" in scores.columns else None
+    answers = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "flagged", "confidence")
+    known = scores.select(
+        "sample_id",
+        "label",
+        memorization=pl.col("memorization_subset").cast(pl.Float64).fill_nan(None),
+        error=pl.lit(None, dtype=pl.Float64) if error is None else pl.col(error).cast(pl.Float64),
+    ).drop_nulls("memorization")
+    high = (
+        known.filter(pl.col("memorization") >= MEMORIZED)
+        .join(answers, on="sample_id", how="left", maintain_order="left")
+        .sort(["memorization", "sample_id"], descending=[True, False])
+    )
+    wrong = pl.coalesce(pl.col("confidence") > 0.5, "flagged")
+    parts = {"probably clean": high.filter(~wrong), "probably mislabeled": high.filter(wrong)}
+    halves = [
+        {"name": name, "count": part.height, "rows": part.drop("flagged").head(TAIL).to_dicts()}
+        for name, part in parts.items()
+    ]
+    return {
+        "memorized": high.height, "samples": known.height, "halves": halves,
+        "untold": high.height - sum(part.height for part in parts.values()),
+    }  # fmt: skip
+
+
+def shown_in(
+    partners: Mapping[str, Sequence[Mapping[str, Any]]], tail: Mapping[str, Any] | None
+) -> list[str]:
+    """Return the samples whose content the two views show, each once."""
+    ids = [row["partner_id"] for rows in partners.values() for row in rows]
+    ids += [row["sample_id"] for half in (tail or {"halves": ()})["halves"] for row in half["rows"]]
+    return list(dict.fromkeys(ids))

@@ -686,6 +686,93 @@ def _influence(cells: list[Cell]) -> str:
     return text + markdown(["estimate", *groups], rows)
 
 
+def _subset_models(cells: list[Cell]) -> str:
+    head = [
+        "data", "model", "at once", "stacked, models a minute", "one by one", "ratio", "ratio of processor time",
+        "stacked, test accuracy in %", "one by one", "same model differs by at most",
+    ]  # fmt: skip
+
+    def accuracy(way: Cell) -> str:
+        return f"{100 * way['accuracy']:.2f} ± {100 * way['deviation']:.2f} ({way['models']})"
+
+    rows = [
+        [
+            cell["data"], f"`{cell['model']}`", cell["stack"],
+            cell["stacked"]["a_minute"] if "stacked" in cell else "–", cell["alone"]["a_minute"],
+            cell.get("ratio", "–"), cell.get("ratio_processor", "–"),
+            accuracy(cell["stacked"]) if "stacked" in cell else "–", accuracy(cell["alone"]),
+            f"{100 * cell['same_models_differ']:.2f}" if "same_models_differ" in cell else "–",
+        ]
+        for cell in sorted(cells, key=lambda cell: (cell["data"], cell["model"], -cell["stack"]))
+    ]  # fmt: skip
+    return markdown(head, rows)
+
+
+def _memorization(cells: list[Cell]) -> str:
+    def mean_of(rows: list[Cell], what: str, digits: int) -> str:
+        values = [row[what] for row in rows if row[what] is not None]
+        return spread(values, digits) if values else "–"
+
+    text = ""
+    for setting in sorted({(cell["dataset"], cell["model"]) for cell in cells}):
+        group = [cell for cell in cells if (cell["dataset"], cell["model"]) == setting]
+        error, above, unseen = (
+            mean([cell[key] for cell in group])
+            for key in ("standard_error", "above_quarter", "accuracy_unseen")
+        )
+        text += (
+            f"\n{setting[0]}, `{setting[1]}`, {group[0]['models']} models, {len(group)} "
+            f"seed{'s' if len(group) > 1 else ''}: the standard error of a sample's memorization is {error:.3f} on "
+            f"average, {100 * above:.1f} % of the samples have 0.25 or more, models that did not see a sample are "
+            f"right about {100 * unseen:.1f} %.\n\n"
+        )
+        names = {name for cell in group for name in cell["scores"]}
+        of = {name: [cell["scores"][name] for cell in group if name in cell["scores"]] for name in names}
+        known = [name for name in of if of[name][0]["correlation"] is not None]
+        known.sort(key=lambda name: (-abs(mean([row["correlation"] for row in of[name]])), name))
+        rows = [["the same again", *_again(group)]]
+        rows += [
+            [
+                f"`{name}`",
+                mean_of(of[name], "correlation", 3),
+                mean_of(of[name], "error", 4),
+                mean_of(of[name], "first", 2),
+            ]
+            for name in known
+        ]
+        text += markdown(
+            ["score", "rank correlation", "its standard error", "of the most memorized 5 %"], rows
+        )
+        constant = sorted(name for name in names if name not in known)
+        if constant:
+            text += f"\nThe same for every sample here: {', '.join(f'`{name}`' for name in constant)}.\n"
+    return text.lstrip("\n")
+
+
+def _again(group: list[Cell]) -> list[str]:
+    again = [cell["again"] for cell in group]
+    return [
+        spread([row["correlation"] for row in again]), spread([row["error"] for row in again], 4),
+        spread([row["first"] for row in again], 2),
+    ]  # fmt: skip
+
+
+def _edges(cells: list[Cell]) -> str:
+    head = [
+        "method", "training samples", "validation samples", "k", "seconds", "processor seconds", "peak memory, GB",
+        "of it inputs", "of it results", "the matrix would take, GB",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"`{cell['method']}`", f"{cell['samples']:,}", f"{cell['partners']:,}", cell["k"], cell["seconds"],
+            cell["processor_seconds"], cell["peak_gigabytes"], cell["input_gigabytes"], cell["result_gigabytes"],
+            cell["matrix_gigabytes"],
+        ]
+        for cell in sorted(cells, key=lambda cell: (cell["method"], cell["partners"]))
+    ]  # fmt: skip
+    return markdown(head, rows)
+
+
 def _plain(cells: list[Cell]) -> str:
     rows = [
         [name, json.dumps(value) if isinstance(value, (dict, list)) else value]
@@ -706,6 +793,9 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "selection": _selection,
     "neighbors": _neighbors,
     "gradients_and_graphs": _gradients_and_graphs,
+    "subset_models": _subset_models,
+    "edges": _edges,
+    "memorization": _memorization,
     "catalog": _plain,
     "influence": _influence,
     "unlearnable": _unlearnable,

@@ -18,7 +18,7 @@ from tracesift.flows.compared import compared
 from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
-from tracesift.flows.report_influence import long_tail, partners_of, shown_in
+from tracesift.flows.report_influence import Memorization, long_tail, partners_of, shown_in
 from tracesift.flows.report_tables import empty_reason, stability
 from tracesift.flows.report_unlearnable import residual_examples
 from tracesift.flows.score import diagnostics_of
@@ -35,13 +35,19 @@ LEAST_CONFLICTS = 100
 
 
 @watched("report")
-def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002
+def publish(
+    work: Work,
+    content: bool = True,  # noqa: FBT001, FBT002
+    memorization: Memorization = "measured",
+) -> dict[str, Any]:
     """Write the report, unless it stands there as these data make it, and return the summary of the command line.
 
     Parameters
     ----------
     content
         Whether thumbnails and text stand in the report.
+    memorization
+        What the long tail goes by: the measured estimate, or a proxy that needs no trainings.
     """
     known = work.catalog.newest_dataset()
     assert known is not None
@@ -71,7 +77,7 @@ def publish(work: Work, content: bool = True) -> dict[str, Any]:  # noqa: FBT001
     )
     odd = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
     partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
-    tail = long_tail(scores, flags)
+    tail = long_tail(scores, flags, memorization)
     beside = pl.Series("sample_id", shown_in(partners, tail), dtype=pl.String)
     shown = pl.concat(
         [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN), beside]

@@ -7,17 +7,30 @@ label. The long tail is told apart by what `label_noise` knows of each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
+from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
+
+Memorization = Literal["measured", "proxy"]
 
 PARTNERS = 3
 """Partners of either kind that are shown of an entry."""
 
 MEMORIZED = 0.25
 """From this on a sample counts as memorized, as in Feldman and Zhang, section 3."""
+
+PROXY = "dual"
+"""The score of an ordinary recording that names most of the most memorized samples, where that was measured."""
+
+PROXY_SHARE = 0.05
+"""So many samples with the highest proxy stand for the memorized ones: a proxy has no scale of its own."""
+
+PROXY_FOUND, PROXY_CORRELATION = 0.49, 0.69
+"""How many of the 5 % most memorized are among its first 5 %, and its rank correlation with memorization: the mlp on
+10,000 Fashion-MNIST images, `benchmarks/memorization.py`."""
 
 TAIL = 12
 """Samples shown of either half of the long tail."""
@@ -50,7 +63,9 @@ def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[d
     return found
 
 
-def long_tail(scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | None:
+def long_tail(
+    scores: pl.DataFrame, flags: pl.DataFrame, memorization: Memorization = "measured"
+) -> dict[str, Any] | None:
     """Return the memorized samples in two halves, probably clean and probably mislabeled.
 
     Parameters
@@ -60,13 +75,21 @@ def long_tail(scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | Non
     flags
         Answers, of which `label_noise` tells the halves apart by its confidence: mislabeled where a wrong label is
         likelier than a right one. Where it has none, its answer decides, and *cannot tell* remains so.
+    memorization : {"measured", "proxy"}
+        What counts as memorized: `memorization_subset` from 0.25 on, or the 5 % with the highest `dual`, which an
+        ordinary recording gives and which finds about half of them.
 
     Returns
     -------
     dict or None
-        `memorized`, `samples` (how many of how many have an estimate), `halves` (each `name`, `count` and `rows` of
-        `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first), `untold`. None without
-        the score.
+        `memorized`, `samples` (how many of how many have a value), `halves` (each `name`, `count` and `rows` of
+        `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first), `untold`, `proxy` (its
+        name, `found` and `correlation`, or None). None without the measured score.
+
+    Raises
+    ------
+    BadInput
+        The proxy was asked for, and is not scored.
 
     Examples
     --------
@@ -76,29 +99,37 @@ def long_tail(scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | Non
     >>> found["memorized"], [(half["name"], half["count"]) for half in found["halves"]]
     (1, [('probably clean', 0), ('probably mislabeled', 1)])
     """
-    if "memorization_subset" not in scores.columns:
+    by = PROXY if memorization == "proxy" else "memorization_subset"
+    if by not in scores.columns:
+        if by == PROXY:
+            raise BadInput(
+                f"--memorization proxy reads the score {PROXY}: run `tracesift score {PROXY}` first"
+            )
         return None
-    error = "memorization_subset_error" if "memorization_subset_error" in scores.columns else None
+    error = f"{by}_error" if f"{by}_error" in scores.columns else None
     answers = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "flagged", "confidence")
-    known = scores.select(
-        "sample_id",
-        "label",
-        memorization=pl.col("memorization_subset").cast(pl.Float64).fill_nan(None),
-        error=pl.lit(None, dtype=pl.Float64) if error is None else pl.col(error).cast(pl.Float64),
-    ).drop_nulls("memorization")
-    high = (
-        known.filter(pl.col("memorization") >= MEMORIZED)
-        .join(answers, on="sample_id", how="left", maintain_order="left")
+    known = (
+        scores.select(
+            "sample_id",
+            "label",
+            memorization=pl.col(by).cast(pl.Float64).fill_nan(None),
+            error=pl.lit(None, dtype=pl.Float64) if error is None else pl.col(error).cast(pl.Float64),
+        )
+        .drop_nulls("memorization")
         .sort(["memorization", "sample_id"], descending=[True, False])
     )
+    first = int(PROXY_SHARE * known.height)
+    high = known.head(first) if by == PROXY else known.filter(pl.col("memorization") >= MEMORIZED)
+    high = high.join(answers, on="sample_id", how="left", maintain_order="left")
     wrong = pl.coalesce(pl.col("confidence") > 0.5, "flagged")
     parts = {"probably clean": high.filter(~wrong), "probably mislabeled": high.filter(wrong)}
     halves = [
         {"name": name, "count": part.height, "rows": part.drop("flagged").head(TAIL).to_dicts()}
         for name, part in parts.items()
     ]
+    told = {"name": PROXY, "found": PROXY_FOUND, "correlation": PROXY_CORRELATION} if by == PROXY else None
     return {
-        "memorized": high.height, "samples": known.height, "halves": halves,
+        "memorized": high.height, "samples": known.height, "halves": halves, "proxy": told,
         "untold": high.height - sum(part.height for part in parts.values()),
     }  # fmt: skip
 

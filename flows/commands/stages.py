@@ -214,20 +214,29 @@ def score(
     return 0
 
 
-def report(*, common: Common = Common(), no_content: Annotated[bool, Flag] = False) -> int:
+def report(
+    *,
+    common: Common = Common(),
+    no_content: Annotated[bool, Flag] = False,
+    memorization: Literal["measured", "proxy"] = "measured",
+) -> int:
     """Write report.html from what the catalog holds.
 
     Parameters
     ----------
     no_content
         Leave thumbnails and text out.
+    memorization
+        What the long tail, the samples that are learned by heart, goes by: `measured` shows it where
+        `tracesift record --job subset_training` and `tracesift score` were run; `proxy` takes the 5 % with the highest
+        score `dual`, of an ordinary recording, which are about half of them.
     """
     from tracesift.flows.publish import publish
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
     with work.locked(catalog=False):
-        summary = publish(work, content=not no_content)
+        summary = publish(work, content=not no_content, memorization=memorization)
     if common.json:
         print_json(summary)
     else:

@@ -88,7 +88,9 @@ def test_neighbours_go_up_with_pairs(job, tmp_path, monkeypatch):
 def test_images_cost_a_look_at_their_residuals(job, monkeypatch):
     assert module._residual_seconds(open_source(job.source, job.reading)) == 0.0
     digits = open_source("digits", job.reading)
-    monkeypatch.setattr(module.time, "perf_counter", iter(range(0, 100, 2)).__next__)  # two seconds for anything
+    monkeypatch.setattr(
+        module.time, "perf_counter", iter(range(0, 100, 2)).__next__
+    )  # two seconds for anything
     seconds = module._residual_seconds(digits)
     images, views = len(digits.rows("train")), 5
     each = 2 / module.VIEWED + views * 2 / module.PRODUCTS

@@ -1,12 +1,25 @@
 """Influence and the long tail in the report: what is chosen, what is shown, and that nothing of it is left unescaped."""
 
+import json
+from pathlib import Path
+
+import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
+from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
 from tracesift.flows.report import ReportData, render_report
-from tracesift.flows.report_influence import TAIL, long_tail, partners_of, shown_in
+from tracesift.flows.report_influence import (
+    PROXY,
+    PROXY_CORRELATION,
+    PROXY_FOUND,
+    TAIL,
+    long_tail,
+    partners_of,
+    shown_in,
+)
 from tracesift.flows.worklist import worklist
 
 NASTY = "<script>alert('&\"')</script>"
@@ -60,6 +73,33 @@ def test_without_the_score_there_is_no_long_tail_and_only_the_first_are_shown():
     assert [row["sample_id"] for row in clean["rows"]] == sorted(many)[:TAIL]
 
 
+def test_a_proxy_is_called_one_and_takes_the_first_twentieth():
+    scores = pl.DataFrame(
+        {"sample_id": [f"s{i:02d}" for i in range(60)], "label": "cat", "dual": [i / 60 for i in range(60)]}
+    )
+    found = long_tail(scores, answers(("s59", True, 0.9), ("s58", False, 0.1)), "proxy")
+    assert (found["memorized"], found["untold"]) == (3, 1)
+    assert [half["rows"][0]["sample_id"] for half in found["halves"]] == ["s58", "s59"]
+    assert found["proxy"]["name"] == "dual"
+    with pytest.raises(BadInput, match="tracesift score dual"):
+        long_tail(scores.drop("dual"), answers(), "proxy")
+
+
+def test_the_proxy_is_the_one_that_finds_most_of_the_memorized_and_says_how_many():
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "memorization"
+    cells = [json.loads(path.read_text()) for path in results.glob("*.json")]
+    assert cells
+    found = {
+        name: np.mean(
+            [[cell["scores"][name]["first"], cell["scores"][name]["correlation"]] for cell in cells], axis=0
+        )
+        for name in cells[0]["scores"]
+        if cells[0]["scores"][name]["first"] is not None
+    }
+    assert max(found, key=lambda name: found[name][0]) == PROXY
+    np.testing.assert_allclose(found[PROXY], [PROXY_FOUND, PROXY_CORRELATION], atol=0.006)
+
+
 @pytest.fixture
 def catalog(tmp_path):
     whole = Catalog(tmp_path)
@@ -89,8 +129,8 @@ def test_partners_are_the_strongest_of_the_newest_edges_with_errors(catalog):
     ]
 
 
-def page(catalog, *, content):
-    scores = memorized(t1=0.9, t2=0.5).with_columns(label=pl.lit(NASTY), aum=pl.Series([0.0, 1.0]))
+def page(catalog, *, content, memorization="measured"):
+    scores = memorized(t1=0.9, t2=0.5).with_columns(label=pl.lit(NASTY), aum=pl.Series([0.0, 1.0]), dual=0.1)
     flags = answers(("t1", True, 0.95), ("t2", False, 0.1))
     shown = {name: Image.new("L", (8, 8)) for name in ("t1", "t2", NASTY, "v2")}
     return render_report(
@@ -102,7 +142,7 @@ def page(catalog, *, content):
             },
             runs=[], worklist=worklist(flags, scores), content=shown if content else None, scores=scores, flags=flags,
             diagnostics={}, subsets=[], evaluations=None, scorers=[], truth=None,
-            partners=partners_of(catalog, ["t1"]), long_tail=long_tail(scores, flags),
+            partners=partners_of(catalog, ["t1"]), long_tail=long_tail(scores, flags, memorization),
         )
     )  # fmt: skip
 
@@ -124,6 +164,14 @@ def test_the_page_shows_partners_and_the_long_tail(catalog):
     )
     assert "0.90 ± 0.05" in tail
     assert tail.count("<img") == 2
+
+
+def test_the_page_says_that_a_proxy_is_one(catalog):
+    html = page(catalog, content=False, memorization="proxy")
+    tail = html[html.index('id="tail"') : html.index('id="subsets"')]
+    assert "Not measured" in tail
+    assert "<code>dual</code>, a proxy" in tail
+    assert "are memorized" not in tail
 
 
 def test_without_content_ids_and_numbers_stay(catalog):

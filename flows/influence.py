@@ -14,8 +14,8 @@ from tracesift.flows.parameters import check_types
 from tracesift.flows.progress import say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import ModeSignals, load_signals, read_run
+from tracesift.scorers.influence.edge_search import Edges
 from tracesift.scorers.influence.edges.contract import compute_edges, find, meant, names
-from tracesift.scorers.influence.top_edges import Edges
 
 
 def influence(

@@ -57,7 +57,8 @@ def tracin(
         ``"last"``: the gradient by weights and bias of the last layer, in closed form, as in the paper's larger
         experiments. ``"all"``: by all of them, exact, one backward pass per sample and checkpoint.
     pairs
-        Also keep what the product of any two samples follows from; see `scorers.influence.tracin_edges`.
+        Also keep what the product of any two samples follows from; `tracesift influence tracin`
+        reads it.
     dimension
         For pairs by all parameters: the length to which gradients are projected.
 

@@ -68,7 +68,8 @@ def trak(
     damping
         lambda. At 0 the limit of small ones is meant, which leaves out directions that no training sample has.
     pairs
-        Also keep the features, from which any pair follows: N R P numbers; see `scorers.influence.product_edges`.
+        Also keep the features, from which any pair follows: N R P numbers; `tracesift
+        influence trak` reads them.
 
     Returns
     -------

@@ -8,19 +8,37 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.arrays import Floats, row_blocks
-from tracesift.scorers.influence.top_edges import Edges
+from tracesift.scorers.arrays import Floats, Integers, row_blocks
 
 Sides = tuple[np.ndarray, np.ndarray]
 """Outer vectors (n, C, K) and inner vectors (n, C, D) of the same samples."""
 
 WIDTH = 512
 """Validation samples that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The strongest partners of each training sample, strongest first, ties by the smaller validation row."""
+
+    helped: Integers
+    """(N, k) validation rows whose loss a step on the sample lowers; -1 where there are fewer than k."""
+    help: Floats
+    """(N, k) the products, above 0; NaN where there are fewer."""
+    harmed: Integers
+    """(N, k) validation rows whose loss it raises."""
+    harm: Floats
+    """(N, k) the products, below 0."""
+    help_error: Floats | None = None
+    """(N, k) standard errors of `help`, of a method that estimates; NaN where there is no edge."""
+    harm_error: Floats | None = None
+    """(N, k) those of `harm`."""
 
 
 def strongest(

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracesift.scorers.influence.edge_search import strongest
-from tracesift.scorers.influence.top_edges import Edges
+from tracesift.scorers.influence.edge_search import Edges, strongest
 
 
 def product_edges(

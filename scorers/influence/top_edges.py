@@ -7,34 +7,11 @@ is one checkpoint. Of the N x M products only the few that matter for each train
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
 import numpy as np
 
-from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.arrays import Floats, Integers
-from tracesift.scorers.influence.last_layer import with_gradient
-
-
-@dataclass(frozen=True)
-class Edges:
-    """The strongest partners of each training sample, strongest first, ties by the smaller validation row."""
-
-    helped: Integers
-    """(N, k) validation rows whose loss a step on the sample lowers; -1 where there are fewer than k."""
-    help: Floats
-    """(N, k) the products, above 0; NaN where there are fewer."""
-    harmed: Integers
-    """(N, k) validation rows whose loss it raises."""
-    harm: Floats
-    """(N, k) the products, below 0."""
-    help_error: Floats | None = None
-    """(N, k) standard errors of `help`, of a method that estimates; NaN where there is no edge."""
-    harm_error: Floats | None = None
-    """(N, k) those of `harm`."""
+from tracesift.scorers.influence.edge_search import Edges, strongest
 
 
 def top_edges(
@@ -79,8 +56,8 @@ def top_edges(
 
     Notes
     -----
-    N M (K + D) multiplications in float64, each product summed in one order; memory for 4 N k results, a copy of the
-    validation samples, and `rows` samples for each thread.
+    N M (K + D) multiplications in float64, each product summed in one order; memory for 4 N k results, N K errors, and
+    blocks of both kinds of samples.
 
     References
     ----------
@@ -94,8 +71,6 @@ def top_edges(
     >>> found.helped.tolist(), found.help.tolist(), found.harmed.tolist(), found.harm.tolist()
     ([[1]], [[1.0]], [[0]], [[-1.0]])
     """
-    if k < 1 or rows < 1:
-        raise BadInput(f"top_edges: k and rows are at least 1, got {k} and {rows}")
     for what, ours, theirs in (
         ("classes", probs_last.shape[1], val_probs_last.shape[1]),
         ("dimensions", embedding.shape[1], val_embedding.shape[1]),
@@ -104,84 +79,15 @@ def top_edges(
             raise BadInput(
                 f"top_edges: samples have {ours} {what}, validation samples {theirs}; use one model"
             )
-    there, partners = with_gradient(probs_last, embedding), with_gradient(val_probs_last, val_embedding)
-    error = _errors(val_probs_last[partners], val_labels[partners])
-    hidden = np.ascontiguousarray(val_embedding[partners].T, dtype=np.float64)
-    shape = (len(labels), k)
-    help_, harm = np.zeros(shape), np.zeros(shape)
-    helped, harmed = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
-
-    def work(start: int) -> None:
-        these = there[start : start + rows]
-        ours = np.ascontiguousarray(_errors(probs_last[these], labels[these]).T)
-        vectors = np.ascontiguousarray(embedding[these], dtype=np.float64)
-        _keep(
-            ours, vectors, error, hidden, 1.0 if bias else 0.0, partners, these, helped, help_, harmed, harm
-        )
-
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for _ in pool.map(work, range(0, len(there), rows)):
-            pass
-    help_[helped < 0] = np.nan
-    harm[harmed < 0] = np.nan
-    return Edges(helped, help_, harmed, harm)
+    train = _errors(probs_last, labels), embedding[:, None]
+    val = _errors(val_probs_last, val_labels), val_embedding[:, None]
+    return strongest(
+        train, val, np.ones(len(labels)), bias=1.0 if bias else 0.0, k=k, rows=rows, threads=threads, name="top_edges",
+    )  # fmt: skip
 
 
 def _errors(probs: np.ndarray, labels: Integers) -> Floats:
-    """Return p - onehot(y), one sample beside the other (K, n)."""
-    error = np.array(probs.T, dtype=np.float64, order="C")
-    error[labels, np.arange(len(labels))] -= 1.0
-    return error
-
-
-@loop
-def _keep(
-    ours: np.ndarray,
-    vectors: np.ndarray,
-    error: np.ndarray,
-    hidden: np.ndarray,
-    bias: float,
-    partners: np.ndarray,
-    these: np.ndarray,
-    helped: np.ndarray,
-    help_: np.ndarray,
-    harmed: np.ndarray,
-    harm: np.ndarray,
-) -> None:
-    """Measure all pairs of some samples, and insert the strongest into their rows of the results."""
-    samples, k, width = error.shape[1], help_.shape[1], 512
-    outer, inner = np.empty(width), np.empty(width)
-    for start in range(0, samples, width):
-        count = min(width, samples - start)
-        for i in range(these.size):
-            row = these[i]
-            for at in range(count):
-                inner[at] = bias
-                outer[at] = 0.0
-            for d in range(hidden.shape[0]):
-                h = vectors[i, d]
-                for at in range(count):
-                    inner[at] += h * hidden[d, start + at]
-            for c in range(error.shape[0]):
-                e = ours[i, c]
-                for at in range(count):
-                    outer[at] += e * error[c, start + at]
-            for at in range(count):
-                value = outer[at] * inner[at]
-                # Partners come by ascending row, so one that only equals what is kept stays behind it.
-                if value > help_[row, k - 1]:
-                    place = k - 1
-                    while place > 0 and value > help_[row, place - 1]:
-                        help_[row, place] = help_[row, place - 1]
-                        helped[row, place] = helped[row, place - 1]
-                        place -= 1
-                    help_[row, place] = value
-                    helped[row, place] = partners[start + at]
-                elif value < harm[row, k - 1]:
-                    place = k - 1
-                    while place > 0 and value < harm[row, place - 1]:
-                        harm[row, place] = harm[row, place - 1]
-                        harmed[row, place] = harmed[row, place - 1]
-                        place -= 1
-                    harm[row, place] = value
-                    harmed[row, place] = partners[start + at]
+    """Return p - onehot(y), float64 (n, 1, K)."""
+    error = np.array(probs, dtype=np.float64)
+    error[np.arange(len(labels)), labels] -= 1.0
+    return error[:, None]

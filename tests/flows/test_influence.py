@@ -45,7 +45,26 @@ def test_it_runs_what_can_run_keeps_it_and_makes_nothing_twice(recorded, capsys,
     assert "subset_training" in found["left_out"]["influence_subset"]
     assert run(["record", *JOB, "--workspace", recorded]) == 0
     found = json.loads(told(capsys, "influence", "--k", "3", "--json", "--workspace", recorded))
-    assert found["left_out"] == {}
+    assert set(found["left_out"]) == {"tracin", "tracin_all", "trak"}
+    assert (
+        run(
+            [
+                "record",
+                "--job",
+                "trak",
+                "--param",
+                "pairs=true",
+                "--param",
+                "models=1",
+                "--workspace",
+                recorded,
+            ]
+        )
+        == 0
+    )
+    assert run(["record", "--job", "tracin", "--param", "pairs=true", "--workspace", recorded]) == 0
+    found = json.loads(told(capsys, "influence", "--k", "3", "--json", "--workspace", recorded))
+    assert set(found["left_out"]) == {"tracin_all"}
     assert found["edges"]["influence_subset"]["params"] == {"k": 3, "of": "correct"}
     catalog = Catalog(recorded)
     counts = dict(catalog.query("SELECT method, count(*) FROM influence_edges GROUP BY ALL").rows())
@@ -57,7 +76,7 @@ def test_it_runs_what_can_run_keeps_it_and_makes_nothing_twice(recorded, capsys,
     errors = catalog.query(
         "SELECT count(spread) FROM influence_edges GROUP BY method ORDER BY method"
     ).to_series()
-    assert errors.to_list() == [counts["influence_subset"], 0]
+    assert errors.to_list() == [counts["influence_subset"], 0, 0, 0]
 
     def never(*_words, **_more):
         raise AssertionError("it was made again")

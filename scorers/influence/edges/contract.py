@@ -16,7 +16,7 @@ import numpy as np
 from tracesift.catalog.schema import SIGNALS, MissingSignal, UnknownName, nearest
 from tracesift.scorers.arrays import check_sizes, normalise
 from tracesift.scorers.discovery import Scorer, attach, find_one, names_of
-from tracesift.scorers.influence.top_edges import Edges
+from tracesift.scorers.influence.edge_search import Edges
 
 Function = TypeVar("Function", bound=Callable[..., Edges])
 
@@ -43,6 +43,7 @@ def edges(*, version: int = 1, reference: str) -> Callable[[Function], Function]
         "experimental": False,
         "combine": None,
         "per_sample": True,
+        "tensors": False,
         "once": None,
     }
     return lambda function: attach(function, "edges", version=version, reference=reference, **facts)

@@ -15,8 +15,8 @@ import numpy as np
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.arrays import Floats
+from tracesift.scorers.influence.edge_search import Edges
 from tracesift.scorers.influence.edges.contract import edges
-from tracesift.scorers.influence.top_edges import Edges
 
 WIDTH = 2_048
 """Validation samples that are worked on at a time."""

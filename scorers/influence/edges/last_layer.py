@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tracesift.scorers.influence.edge_search import Edges
 from tracesift.scorers.influence.edges.contract import edges
-from tracesift.scorers.influence.top_edges import Edges, top_edges
+from tracesift.scorers.influence.top_edges import top_edges
 
 
 @edges(reference="Pruthi et al., NeurIPS 2020, section 3, at the last checkpoint and of the last layer alone")

@@ -14,8 +14,8 @@ from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.loop import Learner
 from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import compute
+from tracesift.scorers.influence.edges.tracin import tracin as tracin_edges
 from tracesift.scorers.influence.product_edges import product_edges
-from tracesift.scorers.influence.tracin_edges import tracin_edges
 
 
 def rows_of_gradients(net, bench, rows, parameters):

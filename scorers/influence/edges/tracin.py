@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tracesift.scorers.influence.edge_search import strongest
-from tracesift.scorers.influence.top_edges import Edges
+from tracesift.scorers.influence.edge_search import Edges, strongest
+from tracesift.scorers.influence.edges.contract import edges
 
 
-def tracin_edges(
+@edges(
+    reference="Pruthi et al., Estimating training data influence by tracing gradient descent, NeurIPS 2020"
+)
+def tracin(
     tracin_error: np.ndarray,
     tracin_hidden: np.ndarray,
     val_tracin_error: np.ndarray,
@@ -51,7 +54,7 @@ def tracin_edges(
     Notes
     -----
     C N M (K + D) multiplications in float64; memory for 4 N k results and a block of the validation samples. For
-    gradients by all parameters (``tracin_gradient``) see `product_edges`.
+    gradients by all parameters see `tracin_all`.
 
     References
     ----------
@@ -61,11 +64,11 @@ def tracin_edges(
     --------
     >>> error, hidden = np.array([[[1.0, -1.0], [0.5, -0.5]]]), np.array([[[1.0], [3.0]]])
     >>> others = np.concatenate([error, -error]), np.concatenate([hidden, 0 * hidden])
-    >>> found = tracin_edges(error, hidden, *others, k=1)
+    >>> found = tracin(error, hidden, *others, k=1)
     >>> found.helped.tolist(), found.help.tolist(), found.harmed.tolist(), found.harm.tolist()
     ([[0]], [[9.0]], [[1]], [[-2.5]])
     """
     return strongest(
         (tracin_error, tracin_hidden), (val_tracin_error, val_tracin_hidden), np.ones(len(tracin_error)),
-        bias=1.0, k=k, rows=rows, threads=threads, name="tracin_edges",
+        bias=1.0, k=k, rows=rows, threads=threads, name="tracin",
     )  # fmt: skip

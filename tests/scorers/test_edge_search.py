@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.influence.edges.tracin import tracin
 from tracesift.scorers.influence.product_edges import product_edges
 from tracesift.scorers.influence.top_edges import top_edges
-from tracesift.scorers.influence.tracin_edges import tracin_edges
 
 
 def sides(n, checkpoints=3, classes=3, size=4, seed=0):
@@ -38,7 +38,7 @@ def check(found, matrix, k):
 @pytest.mark.parametrize(("n", "m", "k"), [(60, 45, 4), (3, 1100, 20), (40, 1, 3), (9, 8, 30)])
 def test_against_the_whole_matrix(n, m, k):
     train, val = sides(n), sides(m, seed=1)
-    check(tracin_edges(*train, *val, k=k), dense(train, val), k)
+    check(tracin(*train, *val, k=k), dense(train, val), k)
     residual = np.random.default_rng(2).random((n, 3))
     expected = residual.mean(axis=1)[:, None] * np.einsum("ncd,mcd->nm", *(
         part[1].astype(np.float64) for part in (train, val)
@@ -54,7 +54,7 @@ def test_one_checkpoint_is_top_edges():
     given = []
     for probs, labels, hidden in layers:
         given += [(probs - np.eye(3)[labels])[:, None], hidden[:, None]]
-    found, other = tracin_edges(*given, k=5), top_edges(*layers[0], *layers[1], k=5)
+    found, other = tracin(*given, k=5), top_edges(*layers[0], *layers[1], k=5)
     np.testing.assert_array_equal(found.helped, other.helped)
     np.testing.assert_array_equal(found.harmed, other.harmed)
     np.testing.assert_allclose(found.help, other.help, rtol=1e-12)
@@ -62,11 +62,11 @@ def test_one_checkpoint_is_top_edges():
 
 def test_same_bytes_whatever_the_block_the_threads_and_the_order():
     train, val = sides(333), sides(1300, seed=3)
-    found = tracin_edges(*train, *val, k=7)
+    found = tracin(*train, *val, k=7)
     order = np.random.default_rng(4).permutation(333)
     for rows, threads in ((1, 1), (10, 3), (5000, 2)):
-        again = tracin_edges(*train, *val, k=7, rows=rows, threads=threads)
-        moved = tracin_edges(*(part[order] for part in train), *val, k=7, rows=rows)
+        again = tracin(*train, *val, k=7, rows=rows, threads=threads)
+        moved = tracin(*(part[order] for part in train), *val, k=7, rows=rows)
         for name in ("helped", "help", "harmed", "harm"):
             assert getattr(again, name).tobytes() == getattr(found, name).tobytes()
             assert getattr(moved, name).tobytes() == getattr(found, name)[order].tobytes()
@@ -75,12 +75,12 @@ def test_same_bytes_whatever_the_block_the_threads_and_the_order():
 def test_missing_rows_have_no_edges_and_copies_come_in_order():
     train, val = sides(12), sides(9, seed=5)
     train[0][4, 1, 0], val[1][2, 0, 0] = np.nan, np.inf
-    found = tracin_edges(*train, *val, k=9)
+    found = tracin(*train, *val, k=9)
     assert (found.helped[4] == -1).all()
     assert np.isnan(found.harm[4]).all()
     assert not ((found.helped == 2) | (found.harmed == 2)).any()
     copies = [np.repeat(part[[3]], 6, axis=0) for part in val]
-    found = tracin_edges(*sides(20), *copies, k=3)
+    found = tracin(*sides(20), *copies, k=3)
     assert {tuple(row) for row in np.r_[found.helped, found.harmed]} == {(0, 1, 2), (-1, -1, -1)}
     unknown = product_edges(train[1], val[1], np.where(np.arange(12) == 1, np.nan, 1.0)[:, None], k=2)
     assert (unknown.helped[1] == -1).all()
@@ -90,9 +90,9 @@ def test_refusals():
     train, val = sides(4), sides(3)
     for wrong in ({"k": 0}, {"rows": 0}):
         with pytest.raises(BadInput, match="at least 1"):
-            tracin_edges(*train, *val, **wrong)
+            tracin(*train, *val, **wrong)
     with pytest.raises(BadInput, match="one run of the job"):
-        tracin_edges(*train, *sides(3, size=5))
+        tracin(*train, *sides(3, size=5))
     with pytest.raises(BadInput, match=r"product_edges.*one run of the job"):
         product_edges(train[1], sides(3, checkpoints=2)[1])
 
@@ -100,11 +100,11 @@ def test_refusals():
 def test_memory_does_not_grow_with_the_matrix():
     train, val = sides(10_000, checkpoints=2), sides(2_000, checkpoints=2, seed=1)
     few = tuple(part[:50] for part in val)
-    tracin_edges(*train, *few, k=5, threads=2)
+    tracin(*train, *few, k=5, threads=2)
 
     def peak(val):
         tracemalloc.start()
-        tracin_edges(*train, *val, k=5, threads=2)
+        tracin(*train, *val, k=5, threads=2)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest

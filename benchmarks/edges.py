@@ -2,7 +2,7 @@
 
 Made-up predictions and vectors of 16 dimensions and 10 classes for `last_layer`, made-up answers of 200 models for
 `influence_subset`; 20 partners of either kind for each training sample, one thread. The memory is that of the whole
-process with its inputs. Between 100 and 10,000 validation samples it grows by their own arrays alone.
+process with its inputs, which does not grow with the product of the two numbers of samples.
 
     python benchmarks/edges.py [CELL…]
 """

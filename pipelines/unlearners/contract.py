@@ -35,7 +35,7 @@ RUN = ("seed", "weights")
 SGD: Mapping[str, Any] = MappingProxyType(
     {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "schedule": "constant"}
 )
-"""What the papers on classifiers take, at a constant rate; hashed n-grams keep their sparse Adam."""
+"""What the papers on classifiers take, with Nesterov momentum and a constant rate; n-grams keep their sparse Adam."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from tracesift.pipelines.unlearners.contract import find, names
 SETTINGS = {
     "retrain": {"epochs": 6},
     "fine_tune": {"lr": 0.1, "epochs": 5},
+    "gradient_ascent": {"beta": 0.85, "epochs": 2},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 
@@ -49,7 +50,9 @@ def test_the_stage_is_set(world):
     assert world.accuracy(gold, world.test) > 0.95
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS))
+@pytest.mark.parametrize(
+    "name", sorted(set(SETTINGS) - {"ssd"})
+)  # that one is shown a class, in a file of its own
 def test_it_forgets_and_keeps(world, unlearned, name):
     original, module, gold = world.trained.module, unlearned(name), world.gold
     before = abs(world.accuracy(original, world.forget) - world.accuracy(gold, world.forget))

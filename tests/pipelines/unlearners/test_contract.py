@@ -10,6 +10,7 @@ SETTINGS = {
     "retrain": {"epochs": 6},
     "fine_tune": {"lr": 0.1, "epochs": 5},
     "gradient_ascent": {"beta": 0.85, "epochs": 2},
+    "random_labels": {"lr": 0.03, "epochs": 5},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

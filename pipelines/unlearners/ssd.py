@@ -39,6 +39,7 @@ def ssd(
         Factor of each row's loss (N,); brought to mean 1 over either set. It enters squared.
     alpha
         How many times more a weight must matter for the forget set; 10 in the paper for most tasks. Smaller takes more.
+        As the forget set is part of D, I_f / I_D is at most n / f: a large forget set needs a smaller alpha.
     lambda_
         Strength of the dampening; 1 in the paper. Smaller dampens more.
     batch_size
@@ -53,7 +54,8 @@ def ssd(
     Raises
     ------
     BadInput
-        Sets that share a row, an empty one, weights that are none, or a setting that is not above 0.
+        Sets that share a row, an empty one, weights that are none, a setting that is not above 0, or an `alpha` of
+        n / f or more, with which no weight can be selected.
 
     References
     ----------
@@ -65,6 +67,12 @@ def ssd(
     """
     if not alpha > 0 or not lambda_ > 0 or batch_size < 1:
         raise BadInput(f"ssd: alpha={alpha}, lambda_={lambda_}, batch_size={batch_size}; all are above 0")
+    most = (len(forget) + len(retain)) / len(forget)
+    if batch_size == 1 and alpha >= most:
+        raise BadInput(
+            f"ssd: with alpha={alpha} no weight can be selected: {len(forget)} of {len(forget) + len(retain)} samples "
+            f"are to be forgotten, so I_f is at most {most:.3g} times I_D; take a smaller alpha"
+        )
     learner = trained.learner(len(forget), 1)
     everything = torch.cat([forget, retain]).sort().values
     of_forget, of_all = (

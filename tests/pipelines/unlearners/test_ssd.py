@@ -73,6 +73,18 @@ def test_a_class_is_forgotten_and_the_others_are_kept(world):
     assert world.loss(careful, forget) < world.loss(gone, forget)
 
 
+def test_a_threshold_that_nothing_can_pass(world):
+    """The forget set is a quarter of all: I_D is at least a quarter of I_f."""
+    trained, forget, retain = linear(world), world.forget[:20], world.retain[:60]
+    with pytest.raises(BadInput, match=r"at most 4 times I_D"):
+        ssd(trained, forget, retain, seed=0, alpha=4.0)
+    general, special = (
+        importances(trained, trained.learner(1, 1), rows, None, 1)
+        for rows in (torch.cat([forget, retain]), forget)
+    )
+    assert all((one <= 4.001 * every).all() for one, every in zip(special, general, strict=True))
+
+
 @pytest.mark.parametrize("settings", [{"alpha": 0.0}, {"lambda_": -1.0}, {"batch_size": 0}])
 def test_what_is_refused(world, settings):
     with pytest.raises(BadInput, match="all are above 0"):

@@ -56,7 +56,7 @@ def gradient_ascent(
 
     References
     ----------
-    Kurmanji et al., NeurIPS 2023, section 5, baselines.
+    Kurmanji et al., NeurIPS 2023.
 
     Examples
     --------

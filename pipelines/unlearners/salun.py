@@ -57,7 +57,7 @@ def salun(
 
     References
     ----------
-    Fan et al., ICLR 2024, section 4 (eqs. 3 to 5).
+    Fan et al., ICLR 2024.
 
     Examples
     --------

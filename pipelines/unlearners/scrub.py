@@ -69,7 +69,7 @@ def scrub(
 
     References
     ----------
-    Kurmanji et al., NeurIPS 2023, section 3; defaults of the authors' code for its larger experiments.
+    Kurmanji et al., NeurIPS 2023; defaults of the authors' code for its larger experiments.
 
     Examples
     --------

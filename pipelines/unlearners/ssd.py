@@ -59,7 +59,7 @@ def ssd(
 
     References
     ----------
-    Foster et al., AAAI 2024, section 4 (eqs. 3 to 5).
+    Foster et al., AAAI 2024.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def accuracies(
 
     References
     ----------
-    Jia et al., Model sparsity can simplify machine unlearning, NeurIPS 2023, section 5 (UA, RA, TA).
+    Jia et al., Model sparsity can simplify machine unlearning, NeurIPS 2023 (UA, RA, TA).
 
     Examples
     --------
@@ -80,7 +80,7 @@ def average_gap(unlearned: Mapping[str, float], retrained: Mapping[str, float]) 
 
     References
     ----------
-    Fan et al., SalUn, ICLR 2024, section 6 ("Avg. Gap").
+    Fan et al., SalUn, ICLR 2024 ("Avg. Gap").
 
     Examples
     --------

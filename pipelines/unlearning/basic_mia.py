@@ -43,7 +43,7 @@ def basic_mia(
 
     References
     ----------
-    Kurmanji et al., Towards unbounded machine unlearning, NeurIPS 2023, section 5 (Basic MIA); Yeom et al., CSF 2018
+    Kurmanji et al., Towards unbounded machine unlearning, NeurIPS 2023 (Basic MIA); Yeom et al., CSF 2018
     (threshold on the loss).
 
     Examples

@@ -30,7 +30,7 @@ def logit_margin(logits: np.ndarray, labels: np.ndarray) -> Floats:
 
     References
     ----------
-    Carlini et al., Membership inference attacks from first principles, S&P 2022, section IV (the logit scaling).
+    Carlini et al., Membership inference attacks from first principles, S&P 2022 (the logit scaling).
 
     Examples
     --------

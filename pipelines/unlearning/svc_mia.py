@@ -30,7 +30,7 @@ def modified_entropy(probs: np.ndarray, labels: np.ndarray) -> Floats:
 
     References
     ----------
-    Song, Mittal, Systematic evaluation of privacy risks of machine learning models, USENIX Security 2021, section 3.
+    Song, Mittal, Systematic evaluation of privacy risks of machine learning models, USENIX Security 2021.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def svc_mia(
 
     References
     ----------
-    Jia et al., NeurIPS 2023, section 5 and appendix (MIA-Efficacy); Song, Mittal, USENIX Security 2021 (the features).
+    Jia et al., NeurIPS 2023 (MIA-Efficacy); Song, Mittal, USENIX Security 2021 (the features).
 
     Examples
     --------

@@ -28,7 +28,7 @@ def tow(unlearned: Mapping[str, float], retrained: Mapping[str, float]) -> float
 
     References
     ----------
-    Zhao et al., What makes unlearning hard and what to do about it, NeurIPS 2024, section 3.
+    Zhao et al., What makes unlearning hard and what to do about it, NeurIPS 2024.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def u_lira(
 
     References
     ----------
-    Hayes et al., Inexact unlearning needs more careful evaluations to avoid a false sense of privacy, 2024, section 4
+    Hayes et al., Inexact unlearning needs more careful evaluations to avoid a false sense of privacy, 2024
     (U-LiRA); Carlini et al., S&P 2022.
 
     Examples

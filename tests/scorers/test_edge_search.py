@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.influence.edges.last_layer import last_layer
 from tracesift.scorers.influence.edges.tracin import tracin
 from tracesift.scorers.influence.product_edges import product_edges
-from tracesift.scorers.influence.top_edges import top_edges
 
 
 def sides(n, checkpoints=3, classes=3, size=4, seed=0):
@@ -46,7 +46,7 @@ def test_against_the_whole_matrix(n, m, k):
     check(product_edges(train[1], val[1], residual, k=k), expected, k)
 
 
-def test_one_checkpoint_is_top_edges():
+def test_one_checkpoint_is_the_last_layer():
     rng = np.random.default_rng(3)
     layers = [
         (rng.dirichlet(np.ones(3), n), rng.integers(0, 3, n), rng.normal(size=(n, 4))) for n in (30, 20)
@@ -54,7 +54,7 @@ def test_one_checkpoint_is_top_edges():
     given = []
     for probs, labels, hidden in layers:
         given += [(probs - np.eye(3)[labels])[:, None], hidden[:, None]]
-    found, other = tracin(*given, k=5), top_edges(*layers[0], *layers[1], k=5)
+    found, other = tracin(*given, k=5), last_layer(*layers[0], *layers[1], k=5)
     np.testing.assert_array_equal(found.helped, other.helped)
     np.testing.assert_array_equal(found.harmed, other.harmed)
     np.testing.assert_allclose(found.help, other.help, rtol=1e-12)

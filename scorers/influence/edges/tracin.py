@@ -1,6 +1,6 @@
 """Which validation samples the steps on a training sample helped most, and which they harmed, over the checkpoints.
 
-What `top_edges` says for the last checkpoint, summed over those of the job `tracin` as the paper has it.
+What `last_layer` says for the last checkpoint, summed over those of the job `tracin` as the paper has it.
 """
 
 from __future__ import annotations

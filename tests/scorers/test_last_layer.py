@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.influence.top_edges import top_edges
+from tracesift.scorers.influence.edges.last_layer import last_layer
 
 
 def layer_of(n, classes=3, size=4, seed=0):
@@ -37,12 +37,12 @@ def check(found, matrix, k):
 def test_hand_worked():
     train = np.array([[0.5, 0.5]]), np.array([0]), np.array([[1.0]])
     val = np.full((3, 2), 0.5), np.array([0, 1, 0]), np.array([[1.0], [1.0], [2.0]])
-    found = top_edges(*train, *val, k=2)
+    found = last_layer(*train, *val, k=2)
     assert found.helped.tolist() == [[2, 0]]
     assert found.help.tolist() == [[0.5 * 3, 0.5 * 2]]
     assert found.harmed.tolist() == [[1, -1]]
     assert found.harm[0, 0] == -1.0
-    bare = top_edges(*train, *val, k=2, bias=False)
+    bare = last_layer(*train, *val, k=2, bias=False)
     assert bare.help.tolist() == [[1.0, 0.5]]
 
 
@@ -50,19 +50,19 @@ def test_hand_worked():
 @pytest.mark.parametrize(("n", "m", "k"), [(60, 45, 4), (3, 700, 20), (40, 1, 3), (9, 8, 30)])
 def test_against_the_whole_matrix(n, m, k, bias):
     train, val = layer_of(n), layer_of(m, seed=1)
-    check(top_edges(*train, *val, k=k, bias=bias), dense(train, val, float(bias)), k)
+    check(last_layer(*train, *val, k=k, bias=bias), dense(train, val, float(bias)), k)
 
 
 def test_two_classes_zero_features_and_copies():
     train, val = layer_of(20, classes=2, size=2), layer_of(15, classes=2, size=2, seed=2)
-    check(top_edges(*train, *val, k=5), dense(train, val), 5)
+    check(last_layer(*train, *val, k=5), dense(train, val), 5)
     none = [(probs, labels, np.zeros((len(labels), 0))) for probs, labels, _ in (train, val)]
-    check(top_edges(*none[0], *none[1], k=5), dense(*none), 5)
-    silent = top_edges(*none[0], *none[1], k=5, bias=False)
+    check(last_layer(*none[0], *none[1], k=5), dense(*none), 5)
+    silent = last_layer(*none[0], *none[1], k=5, bias=False)
     assert (silent.helped == -1).all()
     assert (silent.harmed == -1).all()
     copies = [np.repeat(part[[3]], 6, axis=0) for part in val]
-    found = top_edges(*train, *copies, k=3)
+    found = last_layer(*train, *copies, k=3)
     assert {tuple(row) for row in np.r_[found.helped, found.harmed]} == {(0, 1, 2), (-1, -1, -1)}
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_label_harms_its_own_class(clusters):
     logits = 4 * x @ np.linalg.lstsq(x, np.eye(3)[true], rcond=None)[0]
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     train, val = (probs[:200], labels[:200], x[:200]), (probs[200:], true[200:], x[200:])
-    found = top_edges(*train, *val, k=10)
+    found = last_layer(*train, *val, k=10)
     assert (true[200:][found.harmed[7]] == true[7]).all()
     good = int(np.flatnonzero((true[:200] == true[7]) & (np.arange(200) != 7))[0])
     assert (true[200:][found.helped[good]] == true[7]).all()
@@ -81,11 +81,11 @@ def test_a_wrong_label_harms_its_own_class(clusters):
 
 def test_same_bytes_whatever_the_block_the_threads_and_the_order():
     train, val = layer_of(333, size=9), layer_of(600, size=9, seed=3)
-    found = top_edges(*train, *val, k=7)
+    found = last_layer(*train, *val, k=7)
     order = np.random.default_rng(4).permutation(333)
     for rows, threads in ((1, 1), (10, 3), (5000, 2)):
-        again = top_edges(*train, *val, k=7, rows=rows, threads=threads)
-        moved = top_edges(*(part[order] for part in train), *val, k=7, rows=rows)
+        again = last_layer(*train, *val, k=7, rows=rows, threads=threads)
+        moved = last_layer(*(part[order] for part in train), *val, k=7, rows=rows)
         for name in ("helped", "help", "harmed", "harm"):
             assert getattr(again, name).tobytes() == getattr(found, name).tobytes()
             assert getattr(moved, name).tobytes() == getattr(found, name)[order].tobytes()
@@ -94,14 +94,14 @@ def test_same_bytes_whatever_the_block_the_threads_and_the_order():
 def test_missing_rows_have_no_edges():
     train, val = layer_of(12), layer_of(9, seed=5)
     train[0][4], val[2][2, 0] = np.nan, np.inf
-    found = top_edges(*train, *val, k=9)
+    found = last_layer(*train, *val, k=9)
     assert (found.helped[4] == -1).all()
     assert np.isnan(found.harm[4]).all()
     assert not ((found.helped == 2) | (found.harmed == 2)).any()
     rest = np.delete(np.arange(9), 2)
-    less = top_edges(*(np.delete(part, 4, axis=0) for part in train), *(part[rest] for part in val), k=9)
+    less = last_layer(*(np.delete(part, 4, axis=0) for part in train), *(part[rest] for part in val), k=9)
     np.testing.assert_array_equal(np.delete(found.help, 4, axis=0), less.help)
-    empty = top_edges(*(part[:0] for part in train), *val)
+    empty = last_layer(*(part[:0] for part in train), *val)
     assert empty.helped.shape == (0, 10)
 
 
@@ -109,21 +109,21 @@ def test_refusals():
     train, val = layer_of(4), layer_of(3)
     for wrong in ({"k": 0}, {"rows": 0}):
         with pytest.raises(BadInput, match="at least 1"):
-            top_edges(*train, *val, **wrong)
+            last_layer(*train, *val, **wrong)
     with pytest.raises(BadInput, match="dimensions"):
-        top_edges(*train, *layer_of(3, size=5))
+        last_layer(*train, *layer_of(3, size=5))
     with pytest.raises(BadInput, match="classes"):
-        top_edges(*train, *layer_of(3, classes=4))
+        last_layer(*train, *layer_of(3, classes=4))
 
 
 def test_memory_does_not_grow_with_the_matrix():
     train, val = layer_of(20_000, size=8), layer_of(2_000, size=8, seed=1)
     few = tuple(part[:50] for part in val)
-    top_edges(*train, *few, k=5, threads=2)
+    last_layer(*train, *few, k=5, threads=2)
 
     def peak(val):
         tracemalloc.start()
-        top_edges(*train, *val, k=5, threads=2)
+        last_layer(*train, *val, k=5, threads=2)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest

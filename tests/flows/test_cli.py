@@ -40,7 +40,8 @@ def told(capsys):
 
 ONE_OF_EACH = {
     "doctor": [], "scorers": [], "selectors": [],
-    "ingest": ["good.csv"], "record": [*FEW], "embed": [], "score": [], "report": [],
+    "ingest": ["good.csv"], "record": [*FEW], "embed": [], "influence": ["last_layer"], "score": [],
+    "report": [],
     "curate": ["good.csv", *FEW], "import": ["own.npz"], "select": ["ccs", "--keep", "0.3"],
     "forget": ["ids.txt"], "evaluate": ["ccs", "--epochs", "1", "--threads", "1"],
     "review export": [], "review import": ["review.csv"], "sql": ["SELECT * FROM sample_scores LIMIT 3"],

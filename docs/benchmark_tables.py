@@ -538,7 +538,7 @@ def _unlearnable(cells: list[Cell]) -> str:
         groups.setdefault((cell["base"], cell["poison"], cell["share"]), []).append(cell)
     mixtures = {key: group for key, group in groups.items() if key[1] in POISON_NAMES}
     judged = [cell for key, group in mixtures.items() if 25 <= key[2] < 100 for cell in group]
-    unseen = [cell for cell in judged if cell["seed"] > 1 or cell["base"] not in SET_ON]
+    unseen = [cell for cell in judged if cell["seed"] in JUDGES.get(cell["base"], ())]
     clean = [cell for key, group in groups.items() if key not in mixtures for cell in group]
     text = (
         f"Of the mixtures of 25 to 75 %, the verdict is right on {_right(judged, 'poisoned')}, and on "
@@ -576,8 +576,8 @@ def _unlearnable(cells: list[Cell]) -> str:
     return text + markdown(["images", "planted", "share, %", "seeds", "verdict", "false flags"], rows)
 
 
-SET_ON = ("raw", "nf", "digits", "digits-nf")
-"""Bases whose seeds 0 and 1 the conditions of the verdict were set on."""
+JUDGES = {"raw": (2,), "nf": (2,), "classes100": (0, 1, 2), "colour": (0, 1, 2)}
+"""Seeds by base that had no part in setting the conditions of the verdict."""
 
 
 def _right(cells: Sequence[Cell], wanted: str) -> str:

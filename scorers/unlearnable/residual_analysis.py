@@ -11,7 +11,8 @@ they mean the same at every size and number of classes. A run on permuted labels
 gap stays near 0.9 whatever the set.
 
 The conditions were set on two seeds of Fashion-MNIST, as it is, on a sensor noise floor and with uneven classes, and on
-digits: poisoned, clean, with 20 % wrong labels, and with noise that is not tied to the label. There natural classes come to 1.12 times the
+digits: poisoned, clean, with 20 % wrong labels, and with noise that is not tied to the label.
+There natural classes come to 1.12 times the
 separation of clouds (digits, of 17 grey levels, to 1.37) and 1.75 times their gap; label noise and small sets move
 them little. Noise that is not tied to the label reaches 2.3 times the separation on a black background, and, because it
 shows the outline of the object, 2.03 times the gap; so more is asked there.

@@ -41,7 +41,7 @@ def test_clean_digits_are_clean(plain, floored):
     assert residual_verdict(rounded(floored[0]), floored[1])["verdict"] == "clean"
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
 def test_planted_digits_are_found(plain, share):
     found = residual_verdict(planted(*plain, share), plain[1])
     assert found["verdict"] == "poisoned"
@@ -67,6 +67,27 @@ def test_untied_noise_on_a_black_background_is_no_evidence(plain, share):
     found = residual_verdict(planted(*plain, share, tied=False), plain[1])
     assert found["verdict"] != "poisoned"
     assert max(line["blank"] for line in found["views"].values()) > 0.05
+
+
+def test_the_share_of_flat_surroundings_by_hand():
+    flat = np.full((2, 5, 5, 1), 9, dtype=np.uint8)
+    assert residual_analysis._flat_share(flat) == 1.0
+    flat[1, 2, 2] = 10  # in the surroundings of all nine inner pixels
+    assert residual_analysis._flat_share(flat) == 0.5
+
+
+def test_more_is_asked_on_a_flat_background(plain, floored):
+    framed = np.pad(plain[0], ((0, 0), (4, 4), (4, 4), (0, 0)))
+    asked = {}
+    for name, images in (("flat", framed), ("noisy", floored[0])):
+        lines = residual_verdict(planted(images, plain[1], 0.25), plain[1])["views"]
+        asked[name] = [
+            line["gap_needed"] / line["gap_of_clouds"]
+            for view, line in lines.items()
+            if view != "impulse" and line["gap_of_clouds"]
+        ]
+    assert min(asked["flat"]) >= 2.1 - 1e-3
+    assert 1.7 - 1e-3 <= min(asked["noisy"]) < 2.0
 
 
 @pytest.mark.parametrize("seed", [1, 2])

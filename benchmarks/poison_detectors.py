@@ -76,11 +76,13 @@ def measure(base: str, poison: str, share: int, data: Path) -> dict[str, Any]:
             work, [run], ["cartography_confidence", *DETECTORS], {"cartography_confidence": {"burn_out": 2}}
         )
         scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
+        early = work.catalog.query(
+            "SELECT value FROM scores WHERE scorer = 'cartography_confidence' ORDER BY sample_id"
+        )
         said = {name: brief(find_out(work, [run], name, {})) for name in WHOLE}
     rows = scores["sample_id"].cast(pl.Int64).to_numpy()
-    speed = next(column for column in scores.columns if column.startswith("cartography_confidence"))
     values = {name: scores[name].to_numpy() for name in DETECTORS}
-    values["speed"] = above_class_median(scores[speed].to_numpy(), labels[rows])
+    values["speed"] = above_class_median(early["value"].to_numpy(), labels[rows])
     return {
         "base": base, "poison": poison, "share": share, "seed": 0, "samples": len(rows),
         "detectors": {name: against(marked[rows], one) for name, one in values.items()} if marked.any() else {},

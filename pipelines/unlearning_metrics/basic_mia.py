@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import numbers
+from tracesift.pipelines.unlearning_metrics.given import numbers
 
 
 def basic_mia(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import Floats, numbers
+from tracesift.pipelines.unlearning_metrics.given import Floats, numbers
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 

@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import entropy
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.klom import klom
-from tracesift.pipelines.unlearning.logit_margin import logit_margin
-from tracesift.pipelines.unlearning.remind import remind
-from tracesift.pipelines.unlearning.u_lira import u_lira
+from tracesift.pipelines.unlearning_metrics.klom import klom
+from tracesift.pipelines.unlearning_metrics.logit_margin import logit_margin
+from tracesift.pipelines.unlearning_metrics.remind import remind
+from tracesift.pipelines.unlearning_metrics.u_lira import u_lira
 
 
 def test_margin_is_the_logit_of_the_confidence_and_keeps_what_rounding_loses():

@@ -9,7 +9,7 @@ from scipy.special import entr
 from sklearn.svm import SVC
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import Classes, Floats, classes, probabilities
+from tracesift.pipelines.unlearning_metrics.given import Classes, Floats, classes, probabilities
 
 LEAST = 1e-30
 """Stands for a probability of 0 inside a logarithm, as in the code of the papers."""

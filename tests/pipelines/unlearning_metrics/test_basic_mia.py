@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.basic_mia import basic_mia
+from tracesift.pipelines.unlearning_metrics.basic_mia import basic_mia
 
 
 def test_auc_by_hand_with_a_tie():

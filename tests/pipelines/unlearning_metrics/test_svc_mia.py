@@ -7,7 +7,7 @@ import pytest
 from sklearn.svm import SVC
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.svc_mia import FEATURES, modified_entropy, svc_mia
+from tracesift.pipelines.unlearning_metrics.svc_mia import FEATURES, modified_entropy, svc_mia
 
 K = 4
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import Floats, classes, numbers
+from tracesift.pipelines.unlearning_metrics.given import Floats, classes, numbers
 
 
 def logit_margin(logits: np.ndarray, labels: np.ndarray) -> Floats:

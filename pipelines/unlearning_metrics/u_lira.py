@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import norm
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import Floats, numbers
+from tracesift.pipelines.unlearning_metrics.given import Floats, numbers
 
 
 def u_lira(

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.accuracies import accuracies, average_gap
-from tracesift.pipelines.unlearning.tow import tow, tow_mia
+from tracesift.pipelines.unlearning_metrics.accuracies import accuracies, average_gap
+from tracesift.pipelines.unlearning_metrics.tow import tow, tow_mia
 
 RETRAINED = {"ua": 0.25, "ra": 1.0, "ta": 0.75, "mia": 0.5}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tracesift.pipelines.unlearning.accuracies import gaps
+from tracesift.pipelines.unlearning_metrics.accuracies import gaps
 
 
 def tow(unlearned: Mapping[str, float], retrained: Mapping[str, float]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import classes
+from tracesift.pipelines.unlearning_metrics.given import classes
 
 COMPARED = ("ua", "ra", "ta", "mia")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.unlearning.given import Floats, numbers
+from tracesift.pipelines.unlearning_metrics.given import Floats, numbers
 
 
 def remind(loss: np.ndarray, perturbed_loss: np.ndarray, radius: np.ndarray) -> dict[str, Floats]:

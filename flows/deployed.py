@@ -15,7 +15,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,8 @@ def curate(
         source=source, workspace=workspace, reading=reading, training=training, choosing=choosing,
         forget=forget, plant_noise=plant_noise, evaluate=evaluate, content=content,
     )  # fmt: skip
-    heard = listener.set(lambda line: get_run_logger().info("%s", line))
-    try:
+    with heard():
         whole = body.curate(job, run_step=as_task(on_gpu=choose_device(training.device).type == "cuda"))
-    finally:
-        listener.reset(heard)
     if (receive := _whole.get()) is not None:
         receive(whole)
     put_artifacts(whole)
@@ -113,6 +111,16 @@ def curate(
         "suspects": len(whole["worklist"]),
         "report": whole["report"],
     }
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Let the log of the flow run say what the command line would."""
+    before = listener.set(lambda line: get_run_logger().info("%s", line))
+    try:
+        yield
+    finally:
+        listener.reset(before)
 
 
 def curate_whole(job: CurateJob) -> dict[str, Any]:
@@ -142,14 +150,14 @@ def as_task(*, on_gpu: bool) -> body.RunStep:
         task(  # type: ignore[call-overload]
             run, name=title, task_run_name=lambda: f"{title}, {label}" if label else title, description=step.__doc__,
             tags=tags if step.__name__ in TRAINING else (), cache_policy=NO_CACHE, persist_result=False,
-            retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=_may_pass,
+            retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=may_pass,
         )()  # fmt: skip
         return results[-1]
 
     return run_step
 
 
-def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+def may_pass(_task: Any, _run: Any, state: Any) -> bool:
     """Tell whether trying again can help: what the user has to change stays as it is, a busy workspace does not."""
     error = state.data
     return isinstance(error, WorkspaceBusy) or not isinstance(error, BadInput)

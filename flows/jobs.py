@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from tracesift.catalog.schema import BadInput
@@ -10,15 +12,23 @@ from tracesift.flows.options import Training
 from tracesift.flows.parameters import check_types
 from tracesift.flows.progress import watched
 from tracesift.flows.recordings import newest_runs
+from tracesift.flows.side_by_side import Submit, check_workers, elsewhere, processes
 from tracesift.flows.work import Work
 from tracesift.pipelines.jobs.contract import find, run_job
 from tracesift.pipelines.signals import read_run
+from tracesift.pipelines.train import Progress
 
 OF_THE_RECORDING = ("seeds", "seed", "folds")
 
 
 def add_signals(
-    work: Work, training: Training, jobs: Sequence[str], params: Mapping[str, Mapping[str, Any]]
+    work: Work,
+    training: Training,
+    jobs: Sequence[str],
+    params: Mapping[str, Mapping[str, Any]],
+    *,
+    workers: int = 1,
+    submit: Submit | None = None,
 ) -> dict[str, Any]:
     """Run jobs for the newest recording, one seed after the other; nothing is trained where its signals are there.
 
@@ -30,6 +40,10 @@ def add_signals(
         By name.
     params
         Settings by job.
+    workers
+        Processes that train the models of a job side by side.
+    submit
+        How a training is begun elsewhere; by default in processes of our own.
 
     Returns
     -------
@@ -44,25 +58,36 @@ def add_signals(
                 f"--{name} belongs to a recording, and --job adds to the newest one with all its seeds; leave it out, "
                 "or record without --job first"
             )
+    for name in jobs:
+        check_workers(work, name, workers)
     runs = newest_runs(work)
     added: dict[str, Any] = {"runs": runs}
     for name in jobs:
         for run in runs:
             seed = read_run(work.path, run).get("seed")
             with watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report:
-                added[name] = run_job(
-                    name,
-                    work.dataset,
-                    work.path,
-                    run,
-                    settings[name],
-                    model=training.model,
-                    device=training.device,
-                    threads=training.threads,
-                    inputs=work.inputs,
-                    progress=report,
-                )
+                added[name] = _run(work, training, name, run, settings[name], workers, submit, report)
     return {name: list(value) for name, value in added.items()}
+
+
+def _run(
+    work: Work,
+    training: Training,
+    job: str,
+    run_id: str,
+    settings: Mapping[str, Any],
+    workers: int,
+    submit: Submit | None,
+    report: Progress,
+) -> tuple[str, ...]:
+    how = {"model": training.model, "device": training.device, "threads": training.threads}
+    run = partial(run_job, job, work.dataset, work.path, run_id, settings, **how, progress=report)  # type: ignore[arg-type]
+    if workers == 1:
+        return run(inputs=work.inputs)
+    task = {"workspace": str(work.path.resolve()), "job": job, "run_id": run_id, "settings": settings, **how}
+    with processes(workers) if submit is None else nullcontext(submit) as begin:
+        run(elsewhere=elsewhere(task, begin, workers))
+    return run()  # all is there; a job that ended early takes away what its last workers still wrote
 
 
 def _settings(name: str, training: Training, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def record(
     training: Training = Training(),
     job: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    workers: int = 1,
 ) -> int:
     """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped.
 
@@ -65,9 +66,14 @@ def record(
         recorded model is trained unless --model names another, --epochs is the job's; may be given several times.
     param
         A setting of the job, as key=value (job.key=value where several are named); may be given several times.
+    workers
+        Processes that train the models of the job subset_training side by side, each with --threads threads; the
+        results are the same for every number.
     """
     if job:
-        return _run_jobs(job, param, common, training)
+        return _run_jobs(job, param, common, training, workers)
+    if workers != 1:
+        raise BadInput("--workers belongs to a job: name it with --job")
     if param:
         raise BadInput("--param belongs to a job: name it with --job")
     from tracesift.flows.record import check_training, cross_fit_fold, join_folds, record_seed, tell_expected
@@ -86,7 +92,9 @@ def record(
     return 0
 
 
-def _run_jobs(jobs: tuple[str, ...], param: tuple[str, ...], common: Common, training: Training) -> int:
+def _run_jobs(
+    jobs: tuple[str, ...], param: tuple[str, ...], common: Common, training: Training, workers: int
+) -> int:
     from tracesift.flows.jobs import add_signals
     from tracesift.flows.recordings import adopt_recordings
     from tracesift.flows.work import existing
@@ -98,7 +106,7 @@ def _run_jobs(jobs: tuple[str, ...], param: tuple[str, ...], common: Common, tra
     work = existing(common.workspace)
     with work.locked():
         adopt_recordings(work)
-        answer(add_signals(work, training, jobs, given), common)
+        answer(add_signals(work, training, jobs, given, workers=workers), common)
     return 0
 
 

@@ -25,7 +25,7 @@ from tracesift.catalog.schema import SIGNALS, BadInput, FingerprintMismatch, Unk
 from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import recorded_model
 from tracesift.pipelines.encode import Encodings
-from tracesift.pipelines.jobs.workbench import Workbench, clear
+from tracesift.pipelines.jobs.workbench import Elsewhere, Workbench, clear
 from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.models.contract import find as find_model
 from tracesift.pipelines.signals import add_array, forget_broken_arrays, read_run, run_folder
@@ -33,6 +33,7 @@ from tracesift.pipelines.train import Progress
 
 Function = TypeVar("Function", bound=Callable[..., Mapping[str, np.ndarray]])
 Settle = Callable[[Model, str, Mapping[str, Any]], dict[str, Any]]
+Ahead = Callable[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,13 @@ class Job:
     function: Callable[..., Mapping[str, np.ndarray]]
     settle: Settle | None = None
     """Puts in place of None what a setting is for this model and kind of data; the recording then says it."""
+    ahead: Ahead | None = None
+    """Makes some of the parts alone, for the process that runs the job; None where the parts depend on each other."""
 
 
-def job(*, version: int = 1, reference: str, settle: Settle | None = None) -> Callable[[Function], Function]:
+def job(
+    *, version: int = 1, reference: str, settle: Settle | None = None, ahead: Ahead | None = None
+) -> Callable[[Function], Function]:
     """Attach to a job's function what its signature cannot say, and return it unchanged.
 
     Parameters
@@ -64,6 +69,8 @@ def job(*, version: int = 1, reference: str, settle: Settle | None = None) -> Ca
     settle
         Called with the model, the kind of dataset and the settings; returns the settings that are meant, where
         those left open depend on the two.
+    ahead
+        ``ahead(bench, numbers, **settings)`` makes the parts of these numbers and nothing else.
     """
 
     def attach(function: Function) -> Function:
@@ -79,6 +86,7 @@ def job(*, version: int = 1, reference: str, settle: Settle | None = None) -> Ca
             summary=(function.__doc__ or "").strip().split("\n")[0],
             function=function,
             settle=settle,
+            ahead=ahead,
         )
         function.__job__ = record  # type: ignore[attr-defined]
         return function
@@ -123,6 +131,8 @@ def run_job(
     threads: int | None = None,
     inputs: Encodings | None = None,
     progress: Progress | None = None,
+    elsewhere: Elsewhere | None = None,
+    only: range | None = None,
 ) -> tuple[str, ...]:
     """Run a job and add its signals to a recording; return their names. Nothing is trained where they are there.
 
@@ -146,6 +156,10 @@ def run_job(
         The dataset's encodings, where several trainings share them.
     progress
         Called after every batch with the models done, their number, and what is going on.
+    elsewhere
+        Lets other processes train the parts, which this one then only reads.
+    only
+        What such a process is told: make the parts of these numbers, and add nothing to the recording.
 
     Raises
     ------
@@ -191,7 +205,12 @@ def run_job(
         threads=threads or chosen.recipe.threads,
         parts=parts,
         progress=progress,
+        elsewhere=elsewhere,
     )
+    if only is not None:
+        check_apart(name)
+        known.ahead(bench, only, **settings)  # type: ignore[misc]
+        return ()
     signals = known.function(bench, **settings)
     for signal, values in signals.items():
         rows = dataset.rows("val" if SIGNALS[signal].axes.startswith("M") else "train")
@@ -199,6 +218,21 @@ def run_job(
         add_array(workspace, run_id, signal, ids, values, {**made, "signals": sorted(signals)})
     clear(parts)
     return tuple(sorted(signals))
+
+
+def check_apart(name: str) -> None:
+    """Refuse a job whose models several processes cannot train.
+
+    Raises
+    ------
+    BadInput
+        Each of its models depends on the one before, or there is only one.
+    """
+    apart = [one for one in names() if find(one).ahead is not None]
+    if name not in apart:
+        raise BadInput(
+            f"job '{name}' is trained in one process; the models of {', '.join(apart)} can be trained in several"
+        )
 
 
 def _there(record: Mapping[str, Any], known: Job, made: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ influence (Feldman and Zhang) and consistency (Jiang et al.). Linear models and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,10 +45,16 @@ def settle(model: Model, kind: str, settings: Mapping[str, Any]) -> dict[str, An
     return {**settings, "stack": usual if asked is None else asked}
 
 
+def ahead(bench: Workbench, numbers: range, *, models: int, **settings: Any) -> None:
+    """Train the models of these numbers, one stack of the job."""
+    bench.parts(numbers, models, _trainer(bench, **settings))
+
+
 @job(
     version=2,
     reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020",
     settle=settle,
+    ahead=ahead,
 )
 def subset_training(
     bench: Workbench,
@@ -97,20 +103,13 @@ def subset_training(
     ----------
     Feldman, Zhang, NeurIPS 2020, section 2: alpha = 0.7; 2,000 models on MNIST, 4,000 on CIFAR-100.
     """
-    epochs = bench.epochs if epochs is None else epochs
-    stack = 1 if stack is None else stack
-    at_least("subset_training", models=(models, 2), epochs=(epochs, 1), stack=(stack, 1))
-    size = round(share * len(bench.train)) if 0 < share < 1 else 0
-    if not 0 < size < len(bench.train):
-        raise BadInput(
-            f"job 'subset_training': a share of {share:g} of {len(bench.train)} training samples leaves none in or "
-            "none out; give one such as 0.7"
-        )
+    at_least("subset_training", models=(models, 2))
     if standard_error < 0:
         raise BadInput(f"job 'subset_training': standard_error is {standard_error:g}, it must be at least 0")
+    train = _trainer(bench, share=share, epochs=epochs, stack=stack)
+    stack = 1 if stack is None else stack
     made: list[dict[str, np.ndarray]] = []
     sums = _Sums(len(bench.train))
-    train = partial(_one_by_one if stack == 1 else _stack, bench, size, epochs)
     for first in range(0, models, stack):
         numbers = range(first, min(first + stack, models))
         for part in bench.parts(numbers, models, train):
@@ -127,6 +126,22 @@ def subset_training(
         for signal, name in signals.items()
         if len(made[0][name])
     }
+
+
+def _trainer(
+    bench: Workbench, *, share: float, epochs: int | None, stack: int | None, **_rest: Any
+) -> Callable[[Sequence[int]], list[dict[str, np.ndarray]]]:
+    """Return what trains the models of one stack, given their seeds."""
+    epochs = bench.epochs if epochs is None else epochs
+    stack = 1 if stack is None else stack
+    at_least("subset_training", epochs=(epochs, 1), stack=(stack, 1))
+    size = round(share * len(bench.train)) if 0 < share < 1 else 0
+    if not 0 < size < len(bench.train):
+        raise BadInput(
+            f"job 'subset_training': a share of {share:g} of {len(bench.train)} training samples leaves none in or "
+            "none out; give one such as 0.7"
+        )
+    return partial(_one_by_one if stack == 1 else _stack, bench, size, epochs)
 
 
 class _Sums:

@@ -26,6 +26,9 @@ from tracesift.pipelines.scalars import scalars
 from tracesift.pipelines.stacked import Stacked, fit_stack
 from tracesift.pipelines.train import Progress
 
+Elsewhere = Callable[[range, int], None]
+"""Returns when other processes have made the parts ``numbers`` of so many, and may let them begin the next ones."""
+
 
 class Workbench:
     """Data, model and seed of one job.
@@ -55,13 +58,14 @@ class Workbench:
         threads: int | None,
         parts: Path,
         progress: Progress | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.dataset, self.model, self.epochs, self.seed = dataset, model, epochs, seed
         self.device, self.threads = device, threads
         self.inputs = inputs.of(model).to(device)
         self.train = torch.from_numpy(dataset.rows("train"))
         self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
-        self._folder, self._progress = parts, progress
+        self._folder, self._progress, self._elsewhere = parts, progress, elsewhere
         self._numbers, self._of = range(1), 1
 
     def part(
@@ -90,6 +94,8 @@ class Workbench:
         """
         paths = [self._folder / f"{number:03d}.part" for number in numbers]
         self._numbers, self._of = numbers, of
+        if self._elsewhere is not None and not all(path.exists() for path in paths):
+            self._elsewhere(numbers, of)
         if not all(path.exists() for path in paths):
             seeds = [self.seed * 1000 + number for number in numbers]
             with settled(seeds[0], self.threads):

@@ -26,10 +26,12 @@ from prefect.settings import (
 from prefect.testing.utilities import prefect_test_harness
 
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
+from tracesift.catalog.store import Catalog
 from tracesift.flows import curate as body
 from tracesift.flows import deployed, record
 from tracesift.flows.cli import run
 from tracesift.flows.options import Choosing, CurateJob, Training
+from tracesift.flows.subset_models import subset_models
 from tracesift.pipelines.loop import Learner
 
 pytestmark = pytest.mark.prefect
@@ -208,6 +210,25 @@ def test_a_second_run_trains_nothing_in_either_skin(called, flown, server, sourc
         answers.append(capsys.readouterr().out.replace(str(workspace), "WORKSPACE"))
     assert answers[0] == answers[1], "the command line prints the same in both skins"
     assert "Subsets" in answers[0]
+
+
+def test_subset_models_are_tasks_in_processes_of_their_own(flown, called, tmp_path):
+    signals = {}
+    for skin, workspace in (("calls", called[0]), ("flown", flown[0])):
+        shutil.copytree(workspace, tmp_path / skin)
+        Catalog(tmp_path / skin).check_writable()
+    training = Training(epochs=2, threads=1)
+    words = ["--job", "subset_training", "--param", "models=20", "--epochs", "2", "--threads", "1"]
+    assert run(["record", "--workspace", str(tmp_path / "calls"), *words]) == 0
+    state = subset_models(workspace=str(tmp_path / "flown"), training=training, models=20, return_state=True)
+    assert state.is_completed()
+    assert set(task_runs(state, expected=2)) == {"models 0 to 15", "models 16 to 19"}
+    for skin in ("calls", "flown"):
+        signals[skin] = {
+            path.name: path.read_bytes() for path in (tmp_path / skin).rglob("subset_*") if path.is_file()
+        }
+    assert signals["calls"]
+    assert signals["calls"] == signals["flown"]
 
 
 def test_a_deleted_artifact_is_made_again_and_nothing_else(flown, source, tmp_path, monkeypatch):

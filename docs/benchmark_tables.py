@@ -589,6 +589,34 @@ def _spreads(cells: Sequence[Cell], *keys: str) -> list[str]:
     return [spread(values) if values else "–" for values in known]
 
 
+def _cure(cells: list[Cell]) -> str:
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell["poison"], cell["share"]), []).append(cell)
+    arms = ("ceiling", "as it is", "depoison", "as many at random", "truth left out", "projected")
+    rows = []
+    for (poison, share), group in sorted(
+        groups.items(), key=lambda item: (item[0][1], list(POISON_NAMES).index(item[0][0]))
+    ):
+        measured = [
+            spread([100 * cell["accuracy"][arm] for cell in group], 1) if arm in group[0]["accuracy"] else "–"
+            for arm in arms
+        ]
+        rows.append(
+            [POISON_NAMES[poison], share, len(group), *measured, *_spreads(group, "recall", "false_drops")]
+        )
+    head = [
+        "planted",
+        "share, %",
+        "seeds",
+        "never planted",
+        *arms[1:],
+        "left out of the planted",
+        "of the others",
+    ]
+    return "Test accuracy in %, mean ± standard deviation over seeds.\n\n" + markdown(head, rows)
+
+
 def _poison_detectors(cells: list[Cell]) -> str:
     planted = [cell for cell in cells if cell["detectors"]]
     names = sorted({name for cell in planted for name in cell["detectors"]})
@@ -800,4 +828,5 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "influence": _influence,
     "unlearnable": _unlearnable,
     "poison_detectors": _poison_detectors,
+    "cure": _cure,
 }

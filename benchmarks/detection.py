@@ -5,8 +5,9 @@ AUROC, average precision and precision at the true number of wrong labels for ev
 `label_noise` (its confidence plus its suspicion, whose parts were chosen on seed 0 of these cells), and what the flag
 says: precision and recall, the precision that its confidence promised, how often the suggestion is the
 true label, and the rate of wrong labels that `label_noise_rate` sees. cleanlab scores the same out-of-sample
-probabilities. In the cells of RETRAINED a fresh model is then trained on each form of `denoise`, for as many steps,
-and measured on test beside all samples as they are labelled, as many dropped at random, and the true labels.
+probabilities; in some cells self-influence stands beside them, by the last layer, by tracin and by trak. In the cells
+of RETRAINED a fresh model is then trained on each form of `denoise`, for as many steps, and measured on test beside all
+samples as they are labelled, as many dropped at random, and the true labels.
 
 Noise: `symmetric` and `pair` as planted by `--plant-noise`; `class` gives each class a rate of its own between nothing
 and twice the average, and two wrong labels; `instance` hits samples more often the smaller the margin of a model of
@@ -41,9 +42,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tracesift.catalog.files import write_json
 from tracesift.flows.candidates import training_frame
 from tracesift.flows.ingest import ingest
+from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
 from tracesift.flows.publish import newest_flags
-from tracesift.flows.record import cross_fit_fold, join_folds, record_seed, train_config
+from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed, train_config
 from tracesift.flows.score import diagnostics_of, flag, score
 from tracesift.flows.truth import truth_of
 from tracesift.flows.work import Work
@@ -52,6 +54,7 @@ from tracesift.pipelines.planting import plant_label_noise
 from tracesift.pipelines.retrain import retrain
 from tracesift.pipelines.signals import load_signals
 from tracesift.pipelines.train import plan
+from tracesift.scorers.contract import find
 from tracesift.selectors.contract import select
 
 HERE = Path(__file__).parent
@@ -94,6 +97,14 @@ FORMS: dict[str, dict[str, Any]] = {
     "drop": {"mode": "drop", "max_drop": 1.0}, "relabel": {"mode": "relabel"}, "reweight": {"mode": "reweight"},
     "default": {},
 }  # fmt: skip
+INFLUENCE = [
+    (base, "symmetric", 20, seed)
+    for base in ("digits", "trec6", "adult", "fashion_mnist-10000")
+    for seed in range(3)
+]
+"""Cells in which self-influence is measured as well; its jobs train further models, and no flag reads it."""
+
+SELF_INFLUENCE = ("last_layer_self_influence", "tracin_self_influence", "trak_self_influence")
 WEAKLY_LABELLED = {"hausa": "hausa_newsclass", "trec6_rules": "trec6"}
 BINS = (0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 """Edges of the confidences whose promise is compared with the truth."""
@@ -108,11 +119,39 @@ def main() -> None:
     for base, noise, rate, seed in dict.fromkeys([*RETRAINED, *CELLS]):
         if not base.startswith(given.only):
             continue
-        path = RESULTS / f"{base}_{noise.replace(' ', '-')}_{rate}_seed{seed}.json"
+        path = place(base, noise, rate, seed)
         again = (base, noise, rate, seed) in RETRAINED
         if not path.exists() or (again and "retrained" not in json.loads(path.read_text())):
             write_json(path, measure(base, noise, rate, seed, given.data, again=again))
             print(path.stem, flush=True)
+    for base, noise, rate, seed in INFLUENCE:
+        path = place(base, noise, rate, seed)
+        cell = json.loads(path.read_text())
+        if base.startswith(given.only) and SELF_INFLUENCE[0] not in cell["detectors"]:
+            cell["detectors"] |= self_influence(base, noise, rate, seed, given.data)
+            write_json(path, cell)
+            print(path.stem, "self-influence", flush=True)
+
+
+def place(base: str, noise: str, rate: int, seed: int) -> Path:
+    """Return the file of a cell."""
+    return RESULTS / f"{base}_{noise.replace(' ', '-')}_{rate}_seed{seed}.json"
+
+
+def self_influence(base: str, noise: str, rate: int, seed: int, data: Path) -> dict[str, dict[str, float]]:
+    """Return what self-influence reaches on the same recording; texts have no gradient by all parameters for trak."""
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = noisy(base, noise, rate, seed, data, Path(folder))
+        work, run = recorded(dataset, seed, Path(folder) / "work")
+        embed_run(work, run, "cpu")
+        names = [name for name in SELF_INFLUENCE if dataset.kind != "text" or name != "trak_self_influence"]
+        add_signals(work, Training(), [job for name in names for job in find(name).jobs], {})
+        score(work, [run], names)
+        scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
+        found = {name: ranked(dataset, scores[name].to_numpy()) for name in names}
+    return {
+        name: {metric: round(value, 4) for metric, value in values.items()} for name, values in found.items()
+    }
 
 
 def measure(base: str, noise: str, rate: int, seed: int, data: Path, *, again: bool) -> dict[str, Any]:

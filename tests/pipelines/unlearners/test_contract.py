@@ -16,6 +16,7 @@ SETTINGS = {
     "ssd": {"batch_size": 10},
     "boundary_shrink": {"step": 0.1, "lr": 1e-3},
     "boundary_expand": {},
+    "one_point_contraction": {"lr": 0.03, "epochs": 5},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

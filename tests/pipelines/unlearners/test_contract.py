@@ -17,6 +17,7 @@ SETTINGS = {
     "boundary_shrink": {"step": 0.1, "lr": 1e-3},
     "boundary_expand": {},
     "one_point_contraction": {"lr": 0.03, "epochs": 5},
+    "stochastic_teacher": {"lr": 0.03, "erase_epochs": 4, "epochs": 3},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, wraps
+from itertools import chain, count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -77,6 +78,29 @@ def batches(rows: Tensor, size: int, seed: int, epoch: int, stream: int = 0) -> 
     """Yield `rows` in an order drawn from (seed, epoch, stream), in batches that differ in size by one at most."""
     order = rows[torch.randperm(len(rows), generator=generator(seed, epoch, stream))]
     yield from order.tensor_split(math.ceil(len(rows) / size))
+
+
+def paired(
+    forget: Tensor, retain: Tensor, size: int, seed: int, epochs: int
+) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+    """Yield every batch of so many epochs of `retain` with one of `forget`, and the generator for their views.
+
+    The forget set begins anew, in another order, when it is through.
+    """
+    forgotten = chain.from_iterable(batches(forget, size, seed, turn, 2) for turn in count())
+    for epoch in range(epochs):
+        views = generator(seed, epoch, 1)
+        for kept, gone in zip(batches(retain, size, seed, epoch), forgotten, strict=False):
+            yield kept, gone, views
+
+
+def divergences(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return T^2 KL(teacher | student) of each sample (B,), both softmaxes of logits (B, K) / T."""
+    target = (teacher / temperature).log_softmax(1)
+    each = nn.functional.kl_div(
+        (student / temperature).log_softmax(1), target, reduction="none", log_target=True
+    )
+    return temperature**2 * each.sum(1)
 
 
 @dataclass(frozen=True, kw_only=True)

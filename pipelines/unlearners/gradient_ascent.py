@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain, count
-
 from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.determinism import generator
-from tracesift.pipelines.unlearners.contract import SGD, Trained, batches, unlearner
+from tracesift.pipelines.unlearners.contract import SGD, Trained, paired, unlearner
 
 
 @unlearner(reference="Kurmanji et al., Towards unbounded machine unlearning, NeurIPS 2023 (NegGrad+)")
@@ -66,14 +63,10 @@ def gradient_ascent(
         raise BadInput(f"gradient_ascent: beta is the share of the retain loss, in (0, 1], not {beta}")
     learner = trained.learner(len(retain), epochs, lr=lr, **SGD)
     learner.module.train()
-    size = learner.recipe.batch_size
-    forgotten = chain.from_iterable(batches(forget, size, seed, turn, 2) for turn in count())
-    for epoch in range(epochs):
-        views = generator(seed, epoch, 1)
-        for kept, gone in zip(batches(retain, size, seed, epoch), forgotten, strict=False):
-            keeping, going = (
-                trained.losses(learner(trained.inputs.batch(rows, views)), rows, weights).mean()
-                for rows in (kept, gone)
-            )
-            learner.descend(beta * keeping - (1 - beta) * going)
+    for kept, gone, views in paired(forget, retain, learner.recipe.batch_size, seed, epochs):
+        keeping, going = (
+            trained.losses(learner(trained.inputs.batch(rows, views)), rows, weights).mean()
+            for rows in (kept, gone)
+        )
+        learner.descend(beta * keeping - (1 - beta) * going)
     return learner.module

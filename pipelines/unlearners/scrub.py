@@ -5,12 +5,11 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import generator
-from tracesift.pipelines.unlearners.contract import SGD, Trained, batches, unlearner
+from tracesift.pipelines.unlearners.contract import SGD, Trained, batches, divergences, unlearner
 
 
 @unlearner(reference="Kurmanji et al., Towards unbounded machine unlearning, NeurIPS 2023")
@@ -81,11 +80,10 @@ def scrub(
     teacher = deepcopy(learner.module).eval()
     student = learner.module.train()
 
-    def divergences(logits: Tensor, x: Tensor, rows: Tensor) -> Tensor:
+    def distances(logits: Tensor, x: Tensor, rows: Tensor) -> Tensor:
         with torch.no_grad():
-            target = (teacher(x).float() / temperature).log_softmax(1)
-        each = F.kl_div((logits / temperature).log_softmax(1), target, reduction="none", log_target=True)
-        by_row = temperature**2 * each.sum(1)
+            target = teacher(x).float()
+        by_row = divergences(logits, target, temperature)
         return by_row if weights is None else by_row * weights[rows.to(trained.device)]
 
     for epoch in range(epochs):
@@ -93,10 +91,10 @@ def scrub(
         if epoch < max_epochs:
             for rows in batches(forget, forget_batch, seed, epoch, 2):
                 x = trained.inputs.batch(rows, views)
-                learner.descend(-divergences(learner(x), x, rows).mean())
+                learner.descend(-distances(learner(x), x, rows).mean())
         for rows in batches(retain, retain_batch, seed, epoch):
             x = trained.inputs.batch(rows, views)
             logits = learner(x)
             kept = trained.losses(logits, rows, weights).mean()
-            learner.descend(gamma * kept + alpha * divergences(logits, x, rows).mean())
+            learner.descend(gamma * kept + alpha * distances(logits, x, rows).mean())
     return student

@@ -32,6 +32,11 @@ class World:
     def accuracy(self, module, rows):
         return (self.logits(module, rows).argmax(1) == self.trained.labels[rows]).double().mean().item()
 
+    def a_class(self, label):
+        """Return (forget, retain, test of the others) for all of a class, wrong labels and all."""
+        labels, rows = self.trained.labels, torch.cat([self.forget, self.retain]).sort().values
+        return rows[labels[rows] == label], rows[labels[rows] != label], self.test[labels[self.test] != label]
+
     def logits(self, module, rows):
         with torch.inference_mode():
             return module(self.trained.inputs.batch(rows))

@@ -14,8 +14,19 @@ SETTINGS = {
     "scrub": {"lr": 0.01, "epochs": 4, "max_epochs": 2, "forget_batch": 32, "retain_batch": 64},
     "salun": {"lr": 0.03, "epochs": 5},
     "ssd": {"batch_size": 10},
+    "boundary_shrink": {"step": 0.1, "lr": 1e-3},
+    "boundary_expand": {},
+    "one_point_contraction": {"lr": 0.03, "epochs": 5},
+    "stochastic_teacher": {"lr": 0.03, "erase_epochs": 4, "epochs": 3},
+    "single_layer_single_gradient": {"target": 0.3},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
+
+FOR_A_CLASS = {"ssd", "boundary_expand", "single_layer_single_gradient"}
+"""Single samples they do not forget without harm; each is shown a class, in a file of its own."""
+
+NOT_ON_RETAIN = {"boundary_shrink", "boundary_expand", "single_layer_single_gradient"}
+"""They do not train on the retain set, so its weights do not rule what is kept of it."""
 
 
 def bits(module):
@@ -54,9 +65,7 @@ def test_the_stage_is_set(world):
     assert world.accuracy(gold, world.test) > 0.95
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(SETTINGS) - {"ssd"})
-)  # that one is shown a class, in a file of its own
+@pytest.mark.parametrize("name", sorted(set(SETTINGS) - FOR_A_CLASS))
 def test_it_forgets_and_keeps(world, unlearned, name):
     original, module, gold = world.trained.module, unlearned(name), world.gold
     before = abs(world.accuracy(original, world.forget) - world.accuracy(gold, world.forget))
@@ -83,7 +92,10 @@ def test_weights_rule_what_is_retained(world, unlearned, name):
     light = torch.where(world.trained.labels == 3, 1.0, 1e-3)
     module = method(world.trained, world.forget, world.retain, seed=0, weights=light, **SETTINGS[name])
     others = world.test[world.trained.labels[world.test] != 3]
-    assert world.loss(module, others) > world.loss(unlearned(name), others)
+    if name in NOT_ON_RETAIN:
+        assert bits(module) != bits(unlearned(name))  # those of the forget set count all the same
+    else:
+        assert world.loss(module, others) > world.loss(unlearned(name), others)
     same = method(world.trained, world.forget, world.retain, seed=0, weights=light * 8, **SETTINGS[name])
     assert bits(same) == bits(module)  # weights have mean one
 

@@ -10,7 +10,7 @@ from tracesift.pipelines.models.contract import find as find_model
 from tracesift.pipelines.unlearners.contract import Trained, find, names
 
 CPU = torch.device("cpu")
-QUICK = {"epochs": 1, "max_epochs": 1, "alpha": 1.0}
+QUICK = {"epochs": 1, "max_epochs": 1, "alpha": 1.0, "target": 0.5}
 
 
 def trained_on(dataset, epochs):

@@ -14,6 +14,7 @@ SETTINGS = {
     "scrub": {"lr": 0.01, "epochs": 4, "max_epochs": 2, "forget_batch": 32, "retain_batch": 64},
     "salun": {"lr": 0.03, "epochs": 5},
     "ssd": {"batch_size": 10},
+    "npo": {"beta": 1.0, "lr": 0.03},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

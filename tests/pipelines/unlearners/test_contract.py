@@ -15,6 +15,7 @@ SETTINGS = {
     "salun": {"lr": 0.03, "epochs": 5},
     "ssd": {"batch_size": 10},
     "npo": {"beta": 1.0, "lr": 0.03},
+    "influence_approximation": {"optimizer": "sgd", "lr": 0.2, "correction": 10.0},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

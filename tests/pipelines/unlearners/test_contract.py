@@ -16,6 +16,7 @@ SETTINGS = {
     "ssd": {"batch_size": 10},
     "npo": {"beta": 1.0, "lr": 0.03},
     "influence_approximation": {"optimizer": "sgd", "lr": 0.2, "correction": 10.0},
+    "datamodel_matching": {"iterations": 12, "epochs": 15, "lr": 4e-3, "batch_size": 80},
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

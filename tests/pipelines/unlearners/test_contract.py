@@ -19,6 +19,17 @@ SETTINGS = {
     "one_point_contraction": {"lr": 0.03, "epochs": 5},
     "stochastic_teacher": {"lr": 0.03, "erase_epochs": 4, "epochs": 3},
     "single_layer_single_gradient": {"target": 0.3},
+    "npo": {"beta": 1.0, "lr": 0.03},
+    "influence_approximation": {"optimizer": "sgd", "lr": 0.2, "correction": 10.0},
+    "datamodel_matching": {"iterations": 12, "epochs": 15, "lr": 4e-3, "batch_size": 80},
+    "label_agnostic_forgetting": {
+        "epochs": 30,
+        "extractor_lr": 2e-3,
+        "alignment_lr": 8e-3,
+        "temperature": 5.0,
+        "vae_epochs": 2,
+        "batch_size": 80,
+    },
 }
 """What suits a small network on 900 digits, where the papers' rates are for larger ones."""
 

@@ -9,6 +9,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
 from tracesift.flows.parameters import check_types
 from tracesift.flows.progress import watched
+from tracesift.flows.record import check_trainable, recorded_dataset
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.work import Work
 from tracesift.pipelines.jobs.contract import find, run_job
@@ -49,17 +50,19 @@ def add_signals(
     for name in jobs:
         for run in runs:
             seed = read_run(work.path, run).get("seed")
+            dataset = recorded_dataset(work, run)
+            check_trainable(work, dataset, run)
             with watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report:
                 added[name] = run_job(
                     name,
-                    work.dataset,
+                    dataset,
                     work.path,
                     run,
                     settings[name],
                     model=training.model,
                     device=training.device,
                     threads=training.threads,
-                    inputs=work.inputs,
+                    inputs=work.inputs_of(dataset),
                     progress=report,
                 )
     return {name: list(value) for name, value in added.items()}

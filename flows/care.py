@@ -84,7 +84,8 @@ def verify(
     dict
         ``manifest``, ``name``, ``version``, ``matches``, ``checked`` and ``differences`` (sentences), ``note``: why
         the data were not compared, or None; ``forgotten``: how many of its samples were ``deleted``, by how many
-        ``requests``, and those that ``stand`` in it all the same, or None where no workspace knows its data.
+        ``requests``, those that ``stand`` in it all the same, and how many it used because they were to be deleted
+        only afterwards (``used_until``); None where no workspace knows its data.
     """
     differences = verify_manifest(path)
     checked = ["hash of the members", "schema, order, ids and roles", "counts", "fingerprint of the content"]
@@ -98,7 +99,7 @@ def verify(
         note = "the data were not compared, because the manifest itself differs"
     forgotten = None if differences else _forgotten_in(path, manifest, _around(path) or workspace)
     if forgotten is not None and forgotten["deleted"]:
-        checked.append(f"that none of its {forgotten['deleted']} forgotten samples stands in it to be used")
+        checked.append("that no sample forgotten before it was made stands in it to be used")
         differences += _returned(forgotten["stand"])
     return {
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
@@ -145,13 +146,17 @@ def _forgotten_in(path: Path, manifest: Manifest, workspace: Path | None) -> dic
     before = found.filter(pl.col("request_id").is_in(earlier)).unique(
         "sample_id", keep="first", maintain_order=True
     )
-    standing = (
-        members.filter(pl.col("role").is_in(USED)).join(before, on="sample_id", how="inner").sort("position")
-    )
+    used = members.filter(pl.col("role").is_in(USED))
+    standing = used.join(before, on="sample_id", how="inner").sort("position")
     return {
-        "workspace": str(workspace), "deleted": found["sample_id"].n_unique(), "requests": found["request_id"].n_unique(),
+        "workspace": str(workspace),
+        "deleted": found["sample_id"].n_unique(),
+        "requests": found["request_id"].n_unique(),
         "stand": standing.select("sample_id", "position", "role", "request_id").to_dicts(),
-    }  # fmt: skip
+        "used_until": used.join(found, on="sample_id", how="semi")
+        .join(before, on="sample_id", how="anti")
+        .height,
+    }
 
 
 def _came_before(request: Mapping[str, Any], manifest: Manifest, seq: int | None) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracesift.catalog.schema import BadInput
+from tracesift.flows.deletion import Handling, asked_before, handle
 from tracesift.flows.evaluate import cells, check_test, evaluate_cell
 from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_steps, forecast
 from tracesift.flows.ingest import ingest
@@ -28,7 +29,7 @@ from tracesift.flows.record import (
     join_folds,
     record_seed,
 )
-from tracesift.flows.requests import Handling, asked_before, check_file, from_file, handle
+from tracesift.flows.requests import check_file, from_file
 from tracesift.flows.score import flag, score
 from tracesift.flows.situation import AUTO
 from tracesift.flows.work import Work, open_source, tell
@@ -66,12 +67,12 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     with work.locked():
         run_step(ingest, work, dataset)
         tell(dataset)
+        if job.forget is not None:
+            reuse_recordings(work, job)
         if not is_begun(work, job.training):
             expected = forecast(dataset, job)
             say(expected.sentence())
             run_step = revising(run_step, expected)
-        if job.forget is not None:
-            reuse_recordings(work, job)
         runs = [
             run_step(record_seed, work, job.training, seed, label=f"seed {seed}")
             for seed in job.training.each_seed

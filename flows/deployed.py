@@ -142,14 +142,14 @@ def as_task(*, on_gpu: bool) -> body.RunStep:
         task(  # type: ignore[call-overload]
             run, name=title, task_run_name=lambda: f"{title}, {label}" if label else title, description=step.__doc__,
             tags=tags if step.__name__ in TRAINING else (), cache_policy=NO_CACHE, persist_result=False,
-            retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=_may_pass,
+            retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=may_pass,
         )()  # fmt: skip
         return results[-1]
 
     return run_step
 
 
-def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+def may_pass(_task: Any, _run: Any, state: Any) -> bool:
     """Tell whether trying again can help: what the user has to change stays as it is, a busy workspace does not."""
     error = state.data
     return isinstance(error, WorkspaceBusy) or not isinstance(error, BadInput)

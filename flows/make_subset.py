@@ -328,7 +328,7 @@ def corrective(
     params: Mapping[str, Any] | None = None,
     embedding: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Make forget / retain / neighbor / holdout from what is flagged. That is no deletion request, and not kept as one."""
+    """Make forget / retain / neighbor / holdout from what is flagged; that is no deletion request."""
     stage(name)
     # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
     settings = {"indirect_neighbors": 0, **(params or {})}

@@ -51,12 +51,15 @@ def verify(
 
 def _of_forgotten(known: dict[str, Any]) -> str:
     """Say how many samples were deleted, and that none of them is used."""
+    where = f"in {known['workspace']}"
     if not known["deleted"]:
-        return f"none of its samples was asked to be deleted in {known['workspace']}"
-    return (
-        f"{known['deleted']} of its samples were asked to be deleted, by {known['requests']} requests in "
-        f"{known['workspace']}; none of them is used in it after its request"
+        return f"none of its samples was asked to be deleted {where}"
+    told = (
+        f"{known['deleted']} of its samples were asked to be deleted, by {known['requests']} requests {where}"
     )
+    if known["used_until"]:
+        return f"{told}; {known['used_until']} are used in it, because it was made before: make it anew"
+    return f"{told}; none of them is used in it"
 
 
 def diff(first: str, second: str, /, *, common: Common = Common()) -> int:

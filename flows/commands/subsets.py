@@ -65,9 +65,10 @@ def select(
     param
         A parameter of the selector, as key=value; may be given several times.
     """
+    from tracesift.flows.deletion import Handling, handle
     from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.make_subset import BY_FLAG, corrective, divided, pruned
-    from tracesift.flows.requests import Handling, Request, check_known, handle
+    from tracesift.flows.requests import Request, check_known
     from tracesift.flows.situation import AUTO
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
@@ -186,7 +187,8 @@ def forget(
     param
         A parameter of the selector forget_ready, as key=value.
     """
-    from tracesift.flows.requests import Handling, asked_for, handle
+    from tracesift.flows.deletion import Handling, handle
+    from tracesift.flows.requests import asked_for
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -229,7 +231,7 @@ def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = F
         Delete the key and the keyed hashes by which forgotten samples are recognised. Nobody can be told from them any
         more, and nothing keeps these samples from returning: delete them in the source first.
     """
-    from tracesift.flows.requests import told_requests
+    from tracesift.flows.deletion import told_requests
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)

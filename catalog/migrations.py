@@ -62,11 +62,26 @@ def add_edges(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def add_forgotten(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 5: what a deletion request came to, and keyed hashes by which a deleted sample is known again."""
+    for column in (
+        "request_key VARCHAR", "kind VARCHAR", "num_exact BIGINT", "num_near BIGINT", "num_retained BIGINT",
+        "num_holdout BIGINT", "subset_id VARCHAR", "version INTEGER", "after_seq BIGINT", "tool_version VARCHAR",
+        "status VARCHAR", "seq BIGINT",
+    ):  # fmt: skip
+        con.execute(f"ALTER TABLE forget_requests ADD COLUMN {column}")
+    con.execute(
+        "CREATE TABLE forgotten (request_id VARCHAR, subset VARCHAR, id_key VARCHAR, content_key VARCHAR, "
+        "key_name VARCHAR, how VARCHAR, seq BIGINT)"
+    )
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     create_tables,
     add_reviews,
     add_artifacts,
     add_edges,
+    add_forgotten,
 )
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 

@@ -174,9 +174,31 @@ CREATE TABLE forget_requests (           -- key: request_id; holds no sample ids
     subset         VARCHAR,
     source         VARCHAR,
     num_requested  BIGINT,
-    num_found      BIGINT,
+    num_found      BIGINT,               -- samples in role forget, copies that were pulled in included
     created_at     TIMESTAMP,
-    details        VARCHAR               -- JSON
+    details        VARCHAR,              -- JSON
+    request_key    VARCHAR,              -- keyed hash of what was asked: the same request again has the same
+    kind           VARCHAR,              -- ids | where | class | group | owner | csv
+    num_exact      BIGINT,               -- pulled in as exact copies
+    num_near       BIGINT,               -- pulled in as near copies
+    num_retained   BIGINT,               -- retained, neighbours included
+    num_holdout    BIGINT,
+    subset_id      VARCHAR,              -- the version of the subset that it made
+    version        INTEGER,
+    after_seq      BIGINT,               -- subset_records.seq when it was recorded: what is larger came after it
+    tool_version   VARCHAR,
+    status         VARCHAR,              -- begun | done | unlinked; NULL: of an earlier tracesift, which kept no hashes
+    seq            BIGINT
+);
+
+CREATE TABLE forgotten (                 -- key: request_id, id_key; keyed hashes alone, see forgotten.py
+    request_id   VARCHAR,
+    subset       VARCHAR,
+    id_key       VARCHAR,                -- of the sample_id
+    content_key  VARCHAR,                -- of the content_hash, NULL where there is none
+    key_name     VARCHAR,                -- which key
+    how          VARCHAR,                -- requested | copy | untrained
+    seq          BIGINT                  -- that of the request
 );
 
 CREATE TABLE diagnostics (               -- key: dataset_id, run_id, name

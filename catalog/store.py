@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from tracesift.catalog import edges, explain, scores, views
+from tracesift.catalog import edges, explain, forgotten, scores, views
 from tracesift.catalog.connection import CATALOG_FILE, interruptible, literal, reading, rows, writing
 from tracesift.catalog.copying import copied
 from tracesift.catalog.creation import create
@@ -305,12 +305,81 @@ class Catalog:
                 "WHERE samples.sample_id = i.sample_id"
             )
 
-    def put_forget_request(self, record: Mapping[str, Any]) -> None:
-        """Write that a deletion was asked for: request_id and columns of `forget_requests`, no sample ids."""
+    def put_forget_request(
+        self,
+        record: Mapping[str, Any],
+        samples: pl.DataFrame | None = None,
+        asked: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write that a deletion was asked for, and whom it concerns, in one transaction.
+
+        Parameters
+        ----------
+        record : request_id and columns of `forget_requests`, no sample ids; what no column holds goes to `details`.
+        samples : sample_id, how, and content_hash where there is one; only their hashes under the workspace's key
+            are written (`forgotten`).
+        asked : plain JSON, the same for the same request; its keyed hash is written as `request_key`.
+        """
         if not record.get("request_id"):
             raise BadInput("a forget request needs 'request_id'")
+        hashed, record = None, dict(record)
+        if samples is not None:
+            key = forgotten.make_key(self.workspace)
+            record["request_key"] = forgotten.request_key(key, asked or {})
+            hashed = pl.concat(
+                [samples.select("how"), forgotten.keys_of(key, samples)], how="horizontal"
+            ).select(
+                pl.lit(record["request_id"]).alias("request_id"),
+                pl.lit(record.get("subset"), pl.String).alias("subset"),
+                "id_key", "content_key", pl.lit(forgotten.key_name(key)).alias("key_name"), "how",
+            )  # fmt: skip
         with self._write() as con:
-            replace_row(con, "forget_requests", ("request_id",), {"created_at": now()} | dict(record))
+            ((last,),) = rows(con, "SELECT coalesce(max(seq), 0) FROM subset_records")
+            whole = {"created_at": now(), "after_seq": last} | dict(record)
+            replace_row(con, "forget_requests", ("request_id",), whole)
+            if hashed is not None:
+                con.register("incoming", hashed)
+                con.execute("DELETE FROM forgotten WHERE request_id = ?", [record["request_id"]])
+                con.execute(
+                    "INSERT INTO forgotten SELECT i.*, r.seq FROM incoming i JOIN forget_requests r USING (request_id)"
+                )
+
+    def finish_forget_request(self, request_id: str, **details: Any) -> dict[str, Any]:
+        """Set a request to done, add `details` to its own, and return its row."""
+        with self._write() as con:
+            ((known,),) = rows(con, "SELECT details FROM forget_requests WHERE request_id = ?", (request_id,))
+            merged = canonical_json(json.loads(known or "{}") | details).decode()
+            con.execute(
+                "UPDATE forget_requests SET status = 'done', details = ? WHERE request_id = ?",
+                [merged, request_id],
+            )
+        return next(row for row in self.forget_requests() if row["request_id"] == request_id)
+
+    def forget_requests(self) -> list[dict[str, Any]]:
+        """Return the deletion requests, earliest first, JSON columns decoded."""
+        found = self.query("SELECT * FROM forget_requests ORDER BY seq NULLS FIRST, created_at, request_id")
+        return [explain.decoded(row) for row in found.to_dicts()]
+
+    def recognised(self, samples: pl.DataFrame) -> pl.DataFrame:
+        """Return which samples (sample_id, content_hash) were forgotten, by which request; see `forgotten`."""
+        if not self.path.exists():
+            return pl.DataFrame(schema=forgotten.KNOWN)
+        known = self.query("SELECT * FROM forgotten ORDER BY seq, id_key")
+        return forgotten.recognised(forgotten.read_key(self.workspace), known, samples)
+
+    def unlink_forgotten(self) -> int:
+        """Drop the hashes of all that was forgotten, and the key; return how many rows there were.
+
+        The requests stay, as unlinked. From now on nobody can be recognised, and nothing is kept from returning.
+        """
+        with self._write() as con:
+            ((count,),) = rows(con, "SELECT count(*) FROM forgotten")
+            con.execute(
+                "UPDATE forget_requests SET status = 'unlinked', request_key = NULL WHERE status = 'done'"
+            )
+            con.execute("DELETE FROM forgotten")
+        (self.workspace / forgotten.KEY_FILE).unlink(missing_ok=True)
+        return int(count)
 
     def query(
         self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, snapshot: bool = False

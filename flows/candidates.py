@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from tracesift.catalog.conditions import checked_condition
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.work import Work
 
@@ -11,16 +12,25 @@ TRAINED = ("keep", "relabel", "retain", "neighbor")
 """Roles of the samples that a model trained on a subset sees."""
 
 
-def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
+def training_frame(
+    work: Work, where: str | None = None, *, forgotten: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Return a row per training sample: id, label, content hash, scores, flags, suggestion and confidence.
 
-    `eligible` is false for samples that the SQL condition `where`, over `sample_scores` and `sample_flags`,
-    leaves out.
+    What was asked to be deleted is no training sample any more and has no row; `put` says so of each.
+
+    Parameters
+    ----------
+    where
+        An SQL condition over `sample_scores` and `sample_flags`; `eligible` is false for samples that it leaves out.
+    forgotten
+        What counts as deleted, as `Work.forgotten` gives it; by default all of that.
     """
+    gone = (work.forgotten if forgotten is None else forgotten)["sample_id"].unique()
     frame = work.catalog.query(
         "SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) USING (sample_id) "
         "WHERE split = 'train' ORDER BY sample_id"
-    )
+    ).filter(~pl.col("sample_id").is_in(gone.implode()))
     for flag in ("label_noise", "unlearnable"):
         if flag not in frame.columns:
             frame = frame.with_columns(pl.lit(None, dtype=pl.Boolean).alias(flag))
@@ -36,16 +46,35 @@ def training_frame(work: Work, where: str | None = None) -> pl.DataFrame:
     frame = _corrected(frame, work.catalog.query("SELECT sample_id, label AS verified_label FROM reviews"))
     if where is None:
         return frame.with_columns(eligible=pl.lit(value=True))
-    try:
-        ids = work.catalog.query(
-            "SELECT sample_id FROM (SELECT * FROM sample_scores JOIN (SELECT * EXCLUDE (split, label) FROM "
-            f"sample_flags) USING (sample_id)) WHERE split = 'train' AND ({where})"
-        )["sample_id"]
-    except BadInput as error:
-        raise BadInput(f"--where {where}: {error}") from error
+    fits = pl.Series(fitting(work, where), dtype=pl.String)
+    ids = fits.filter(~fits.is_in(gone.implode()))
     if not len(ids):
         raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
     return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
+
+
+def fitting(work: Work, where: str) -> list[str]:
+    """Return the training samples, deleted or not, that fit an SQL condition over what the catalog says of them.
+
+    Columns are those of `sample_scores` and `sample_flags`, and of `samples` `label_true`, `content_hash`, `group_key`
+    and `attributes` (JSON: the source's remaining columns).
+
+    Raises
+    ------
+    BadInput
+        It is not one condition, reads a file, or DuckDB cannot run it.
+    """
+    condition = checked_condition(where)
+    try:
+        found = work.catalog.query(
+            "SELECT sample_id FROM (SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM "
+            "sample_flags) USING (sample_id) LEFT JOIN (SELECT sample_id, label_true, content_hash, group_key, "
+            "attributes FROM samples WHERE dataset_id = (SELECT arg_max(dataset_id, seq) FROM datasets)) "
+            f"USING (sample_id)) WHERE split = 'train' AND (\n{condition}\n) ORDER BY sample_id"
+        )
+    except BadInput as error:
+        raise BadInput(f"--where {where}: {error}") from error
+    return found["sample_id"].to_list()
 
 
 def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:

@@ -6,14 +6,23 @@ import importlib
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from tracesift.catalog.connection import literal
 from tracesift.catalog.files import canonical_json
-from tracesift.catalog.manifest import MANIFEST_FILE, Manifest, diff_manifests, read_manifest, verify_manifest
+from tracesift.catalog.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    diff_manifests,
+    read_manifest,
+    read_members,
+    verify_manifest,
+)
 from tracesift.catalog.schema import BadInput, FingerprintMismatch
 from tracesift.catalog.store import Catalog
 from tracesift.catalog.views import WORKSPACE_VARIABLE
@@ -44,11 +53,20 @@ NEIGHBOURS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
 """Distributions that provide faiss; two of them beside each other break each other."""
 
 
+NAMED = 20
+"""Forgotten samples that are named where they stand in a manifest; --json gives all."""
+
+
 # --- verify
 
 
-def verify(path: Path, source: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def verify(
+    path: Path, source: str | None, options: Mapping[str, Any], workspace: Path | None = None
+) -> dict[str, Any]:
     """Recompute a manifest's hashes, counts and fingerprint, and compare it with its data where these are there.
+
+    With a workspace around it, or with the one that is given, it is also seen that nothing stands in it to be trained
+    on, or as holdout, whose deletion was requested before it was made.
 
     Parameters
     ----------
@@ -58,12 +76,16 @@ def verify(path: Path, source: str | None, options: Mapping[str, Any]) -> dict[s
         The data; the manifest's own source where None.
     options
         How `source` is read, beside what the manifest says.
+    workspace
+        Where deletion requests are kept, for a manifest that lies outside; the workspace around it by default.
 
     Returns
     -------
     dict
         ``manifest``, ``name``, ``version``, ``matches``, ``checked`` and ``differences`` (sentences), ``note``: why
-        the data were not compared, or None.
+        the data were not compared, or None; ``forgotten``: how many of its samples were ``deleted``, by how many
+        ``requests``, those that ``stand`` in it all the same, and how many it used because they were to be deleted
+        only afterwards (``used_until``); None where no workspace knows its data.
     """
     differences = verify_manifest(path)
     checked = ["hash of the members", "schema, order, ids and roles", "counts", "fingerprint of the content"]
@@ -75,10 +97,84 @@ def verify(path: Path, source: str | None, options: Mapping[str, Any]) -> dict[s
         checked.append(f"ids, labels and splits of {where}")
     elif differences:
         note = "the data were not compared, because the manifest itself differs"
+    forgotten = None if differences else _forgotten_in(path, manifest, _around(path) or workspace)
+    if forgotten is not None and forgotten["deleted"]:
+        checked.append("that no sample forgotten before it was made stands in it to be used")
+        differences += _returned(forgotten["stand"])
     return {
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
-        "checked": checked, "differences": differences, "note": note,
+        "checked": checked, "differences": differences, "note": note, "forgotten": forgotten,
     }  # fmt: skip
+
+
+USED = ("keep", "relabel", "retain", "neighbor", "holdout")
+"""Roles that a sample has no more after a request to delete it."""
+
+
+def _around(path: Path) -> Path | None:
+    """Return the workspace that a manifest lies in, None where it was copied elsewhere."""
+    for folder in path.absolute().parents:
+        if (folder / "catalog.duckdb").is_file() and (folder / "manifests") in path.absolute().parents:
+            return folder
+    return None
+
+
+def _forgotten_in(path: Path, manifest: Manifest, workspace: Path | None) -> dict[str, Any] | None:
+    """Return what deletion requests say of a manifest's members; None where no workspace knows its data.
+
+    Members are known again by their ids, and by their content as far as the workspace knows the state of the data.
+    """
+    if workspace is None or not (workspace / "catalog.duckdb").is_file():
+        return None
+    catalog = Catalog(workspace)
+    known = catalog.query(
+        "SELECT sample_id, content_hash FROM samples JOIN datasets USING (dataset_id) WHERE fingerprint = ?",
+        (manifest.dataset.fingerprint,),
+    )
+    if known.is_empty():
+        return None
+    members = read_members(path, manifest).with_row_index("position")
+    found = catalog.recognised(members.select("sample_id").join(known, on="sample_id", how="left"))
+    requests = {row["request_id"]: row for row in catalog.forget_requests()}
+    written = catalog.query("SELECT seq FROM subset_records WHERE subset_id = ?", (manifest.subset_id,))
+    seq = None if written.is_empty() else written.item()
+    earlier = [
+        name
+        for name in found["request_id"].unique(maintain_order=True)
+        if _came_before(requests[name], manifest, seq)
+    ]
+    before = found.filter(pl.col("request_id").is_in(earlier)).unique(
+        "sample_id", keep="first", maintain_order=True
+    )
+    used = members.filter(pl.col("role").is_in(USED))
+    standing = used.join(before, on="sample_id", how="inner").sort("position")
+    return {
+        "workspace": str(workspace),
+        "deleted": found["sample_id"].n_unique(),
+        "requests": found["request_id"].n_unique(),
+        "stand": standing.select("sample_id", "position", "role", "request_id").to_dicts(),
+        "used_until": used.join(found, on="sample_id", how="semi")
+        .join(before, on="sample_id", how="anti")
+        .height,
+    }
+
+
+def _came_before(request: Mapping[str, Any], manifest: Manifest, seq: int | None) -> bool:
+    """Tell whether a request was made before a manifest: by the catalog's order, for a stranger by the clock."""
+    if seq is not None and request["after_seq"] is not None:
+        return bool(seq > request["after_seq"])
+    return str(manifest.created_at)[:19] > str(request["created_at"])[:19]
+
+
+def _returned(stand: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not stand:
+        return []
+    named = [
+        f"'{one['sample_id']}' (row {one['position']}, {one['role']}, forgotten by request {one['request_id']})"
+        for one in stand[:NAMED]
+    ]
+    more = ", …" if len(stand) > NAMED else ""
+    return [f"{len(stand)} forgotten samples stand in it: {', '.join(named)}{more}"]
 
 
 def _own_source(manifest: Manifest) -> tuple[str | None, str | None]:
@@ -210,7 +306,13 @@ def collect(work: Work, keep: int, *, dry_run: bool = False) -> dict[str, Any]:
 def _but_seed(run: Mapping[str, Any]) -> bytes:
     config = {name: value for name, value in run["config"].items() if name != "seed"}
     return canonical_json(
-        [run["dataset"]["dataset_id"], run["dataset"]["transform"], run.get("model"), config]
+        [
+            run["dataset"]["dataset_id"],
+            run["dataset"]["transform"],
+            run.get("model"),
+            config,
+            run["dataset"].get("withheld_by", []),
+        ]
     )
 
 

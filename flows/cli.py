@@ -37,6 +37,7 @@ COMMANDS = {
     "advise": "subsets:advise",
     "evaluate": "subsets:evaluate",
     "forget": "subsets:forget",
+    "requests": "subsets:requests",
     "review": "review:review",
     "sql": "look:sql",
     "why": "look:why",

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracesift.catalog.schema import BadInput
+from tracesift.flows.deletion import Handling, asked_before, handle
 from tracesift.flows.evaluate import cells, check_test, evaluate_cell
 from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_steps, forecast
 from tracesift.flows.ingest import ingest
-from tracesift.flows.make_subset import check_known, make_subsets, read_ids
+from tracesift.flows.make_subset import make_subsets
 from tracesift.flows.options import CurateJob
-from tracesift.flows.progress import LINE_EVERY, duration, say
+from tracesift.flows.progress import LINE_EVERY, duration, say, watched
 from tracesift.flows.publish import publish
 from tracesift.flows.record import (
+    all_recorded,
     check_training,
     cross_fit_fold,
     embed_run,
@@ -27,6 +29,7 @@ from tracesift.flows.record import (
     join_folds,
     record_seed,
 )
+from tracesift.flows.requests import check_file, from_file
 from tracesift.flows.score import flag, score
 from tracesift.flows.situation import AUTO
 from tracesift.flows.work import Work, open_source, tell
@@ -64,6 +67,8 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     with work.locked():
         run_step(ingest, work, dataset)
         tell(dataset)
+        if job.forget is not None:
+            reuse_recordings(work, job)
         if not is_begun(work, job.training):
             expected = forecast(dataset, job)
             say(expected.sentence())
@@ -79,10 +84,31 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
         run_step(embed_run, work, runs[0], job.training.device)
         scored = run_step(score, work, runs)
         run_step(flag, work, scored)
+        if job.forget is not None:
+            run_step(forget, work, job)  # first: what it deletes is in no other subset
         run_step(make_subsets, work, job)
         for cell in cells(work, job.training, CURATED) if job.evaluate else ():
             run_step(evaluate_cell, work, job.training, cell, label=cell.label)
         return run_step(publish, work, job.content)
+
+
+def reuse_recordings(work: Work, job: CurateJob) -> None:
+    """Take the recordings that were made before this job's own requests, where the job was run before and has them all.
+
+    They are what is to be unlearned from. Where one lacks something, new ones are made, without what is to be
+    forgotten.
+    """
+    asked = asked_before(work, Path(str(job.forget)), Handling(seed=job.training.seed))
+    before = work.without([name for name in work.trainable.withheld_by if name not in asked])
+    if asked and all_recorded(work, job.training, before):
+        work.recorded_before = before
+
+
+def forget(work: Work, job: CurateJob) -> list[dict[str, Any]]:
+    """Carry out the deletion requests of a file; done once."""
+    with watched("forget"):
+        requests = from_file(work, Path(str(job.forget)))
+        return handle(work, requests, Handling(seed=job.training.seed))
 
 
 def revising(run_step: RunStep, expected: Forecast) -> RunStep:
@@ -106,7 +132,7 @@ def check(job: CurateJob, dataset: Dataset) -> None:
     if job.choosing.selector != AUTO:
         _check_selector(job)
     if job.forget is not None:
-        check_known(dataset, read_ids(Path(job.forget)))
+        check_file(dataset, Path(job.forget))
     check_training(dataset, job.training)
     if job.evaluate:
         check_test(dataset)

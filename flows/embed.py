@@ -9,6 +9,7 @@ from tracesift.catalog.nearest_rows import Metric
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO
 from tracesift.catalog.schema import SPLITS
 from tracesift.flows.progress import say, watched
+from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding_sources import default_name, made_by, vectors_of
 from tracesift.pipelines.stored_embeddings import (
@@ -50,13 +51,15 @@ def embed_source(
     if is_made(work.path, called, work.dataset, made):
         stored = stored_embedding(work.path, called, work.dataset)
     else:
+        # A recorded model is asked about what it was recorded on; everything else, about what there is now.
+        dataset = work.trainable if source != "model" else recorded_dataset(work, str(run_id))
         with watched(f"embed, {source}"):
             vectors = vectors_of(
-                work.dataset, source, workspace=work.path, run_id=run_id, order=order, device=device,
-                inputs=work.inputs if source == "model" else None,
+                dataset, source, workspace=work.path, run_id=run_id, order=order, device=device,
+                inputs=work.inputs_of(dataset) if source == "model" else None,
             )  # fmt: skip
             work.encodings = None
-            stored = store_vectors(work.path, called, work.dataset, vectors, made)
+            stored = store_vectors(work.path, called, dataset, vectors, made)
     if neighbors:
         with watched("neighbours"):
             stored = store_graph(stored, neighbors, metric=metric, exact_up_to=exact_up_to)

@@ -73,7 +73,7 @@ def cells(
 
 def check_test(dataset: Dataset) -> None:
     """Refuse a dataset on whose test samples nothing can be measured."""
-    test = dataset.samples.filter(pl.col("split") == "test")
+    test = dataset.samples[dataset.rows("test")]
     if not len(test):
         raise BadInput(
             f"{dataset.name} has no test samples to evaluate on; give some with --test SOURCE|SHARE"
@@ -86,7 +86,7 @@ def check_test(dataset: Dataset) -> None:
 
 def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
     """Train one fresh model and measure it on test; done once, the result stays in the workspace."""
-    dataset = work.dataset
+    dataset = work.trainable
     check_test(dataset)
     recipe = {
         "model": training.model,
@@ -94,10 +94,13 @@ def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
         "device": training.device,
         "threads": training.threads,
     }
-    key = digest([dataset.fingerprint, dataset.transform, cell.subset_id, cell.seed, cell.steps, recipe])
+    key = digest(
+        [dataset.fingerprint, dataset.transform, cell.subset_id, cell.seed, cell.steps, recipe]
+        + [list(dataset.withheld_by)] * bool(dataset.withheld_by)
+    )
     measured = work.record("evaluate", key)
     if measured is None:
-        rows, weights, labels = _trained_on(work, cell)
+        rows, weights, labels = _trained_on(work, dataset, cell)
         steps = cell.steps or plan(dataset, train_config(training, cell.seed)).steps
         with watched(f"evaluate {cell.label}") as report:
             metrics = retrain(
@@ -116,15 +119,23 @@ def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
     return {"accuracy": measured["metrics"]["accuracy"], "steps": measured["steps"]}
 
 
-def _trained_on(work: Work, cell: Cell) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return rows, weights and labels that a model of this cell is trained on."""
-    dataset = work.dataset
+def _trained_on(
+    work: Work, dataset: Dataset, cell: Cell
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return rows, weights and labels that a model of this cell is trained on; what was deleted is never among them."""
     if cell.name == EVERYTHING:
         return dataset.rows("train"), None, None
     members = work.catalog.query(
         "SELECT sample_id, role, weight, new_label FROM subset_members WHERE subset_id = ? ORDER BY sample_id",
         (cell.subset_id,),
     ).filter(pl.col("role").is_in(TRAINED))
+    left = dataset.samples["sample_id"].gather(dataset.rows("train"))
+    named = len(members)
+    members = members.filter(pl.col("sample_id").is_in(left.implode()))
+    if len(members) < named:
+        say(
+            f"{cell.label}: {named - len(members)} samples that were to be forgotten since are left out of it"
+        )
     if members.is_empty():
         raise BadInput(f"subset {cell.name} leaves nothing to train on")
     rows = dataset.samples["sample_id"].search_sorted(members["sample_id"]).to_numpy().astype(np.int64)

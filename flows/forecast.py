@@ -21,10 +21,10 @@ from scipy.linalg.blas import ssyrk
 
 from tracesift.catalog.nearest_rows import QUERIES, ROWS, nearest_rows, unit_rows
 from tracesift.flows.evaluate import SEEDS
-from tracesift.flows.make_subset import read_ids
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import duration
 from tracesift.flows.record import train_config
+from tracesift.flows.requests import lines_in
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.estimate import Estimate, estimate
 from tracesift.scorers.unlearnable.residual_analysis import WINDOW
@@ -197,7 +197,7 @@ def _cell_seconds(expected: Estimate) -> float:
 def _neighbour_seconds(dataset: Dataset, job: CurateJob, width: int) -> float:
     """Return the seconds of the searches of the forget-ready subset, which go up with pairs of samples."""
     trained, held = len(dataset.rows("train")), len(dataset.rows("test"))
-    asked = FORGOTTEN * trained if job.forget is None else len(read_ids(Path(job.forget)))
+    asked = FORGOTTEN * trained if job.forget is None else lines_in(Path(job.forget))
     vectors = unit_rows(np.random.default_rng(0).normal(size=(3 * ROWS, width)).astype(np.float32))
     marks = [0.0]
     for blocks in (1, 1, 3):  # the first warms up; what the others differ by is two blocks more

@@ -11,6 +11,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
 from tracesift.flows.parameters import check_types
 from tracesift.flows.progress import watched
+from tracesift.flows.record import check_trainable, recorded_dataset
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.side_by_side import Submit, check_workers, elsewhere, processes
 from tracesift.flows.work import Work
@@ -65,6 +66,7 @@ def add_signals(
     for name in jobs:
         for run in runs:
             seed = read_run(work.path, run).get("seed")
+            check_trainable(work, recorded_dataset(work, run), run)
             with watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report:
                 added[name] = _run(work, training, name, run, settings[name], workers, submit, report)
     return {name: list(value) for name, value in added.items()}
@@ -81,9 +83,10 @@ def _run(
     report: Progress,
 ) -> tuple[str, ...]:
     how = {"model": training.model, "device": training.device, "threads": training.threads}
-    run = partial(run_job, job, work.dataset, work.path, run_id, settings, **how, progress=report)  # type: ignore[arg-type]
+    dataset = recorded_dataset(work, run_id)
+    run = partial(run_job, job, dataset, work.path, run_id, settings, **how, progress=report)  # type: ignore[arg-type]
     if workers == 1:
-        return run(inputs=work.inputs)
+        return run(inputs=work.inputs_of(dataset))
     task = {"workspace": str(work.path.resolve()), "job": job, "run_id": run_id, "settings": settings, **how}
     with processes(workers) if submit is None else nullcontext(submit) as begin:
         run(elsewhere=elsewhere(task, begin, workers))

@@ -19,7 +19,7 @@ from tracesift.catalog.manifest import (
     verify_manifest,
     write_manifest,
 )
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import BadInput
 from tracesift.flows.candidates import among, is_flagged, training_frame
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import say, stage, watched
@@ -29,7 +29,6 @@ from tracesift.flows.situation import AUTO, chosen
 from tracesift.flows.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
-from tracesift.pipelines.dataset import Dataset
 from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
 
@@ -43,13 +42,13 @@ OF_CONTENT = ("semdedup",)
 def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     """Make the three subsets of `curate` with their controls: pruned, denoised, forget-ready; done once per input."""
     seed = job.training.seed
-    requested = None if job.forget is None else read_ids(Path(job.forget))
     # Rows, scores, flags and reviews decide, and nothing else but what was asked for.
     frame = training_frame(work)
     frame = frame.select(sorted(frame.columns))
     choice = decided(work, job.choosing.selector, job.choosing.keep)
     versions = {name: find(name).version for name in (choice.selector, "denoise", "forget_ready")}
-    asked = [vars(job.choosing), asdict(choice), seed, requested]
+    standing = _standing_request(work) if job.forget is None else "forget-ready"
+    asked = [vars(job.choosing), asdict(choice), seed, standing, list(work.trainable.withheld_by)]
     key = digest([VERSION, work.dataset.fingerprint, frame.columns, frame_digest(frame), asked, versions])
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
@@ -66,11 +65,27 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
                 because=choice.because,
             ),
             *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
-            *forget_ready(work, requested, seed=seed),
+            *([] if standing else corrective(work, seed=seed)),
         ]
         _keep_stability(work, job, choice.selector, params)
     work.content_vectors = None  # the report does without
     return work.finish("subsets", key, {"subsets": made})
+
+
+def _standing_request(work: Work) -> str | None:
+    """Return the request that the newest forget-ready subset answers, in this state of the dataset: it stays.
+
+    The corrective set would take its place, and what is still to be unlearned would no longer stand at the top.
+    """
+    newest = {row["name"]: row["subset_id"] for row in recorded_subsets(work)}.get("forget-ready")
+    answered = {row["subset_id"]: row["request_id"] for row in work.catalog.forget_requests()}
+    request = None if newest is None else answered.get(newest)
+    known = (
+        None
+        if request is None
+        else work.catalog.query("SELECT dataset_id FROM subsets WHERE subset_id = ?", (newest,))
+    )
+    return request if known is not None and known.item() == work.dataset.dataset_id else None
 
 
 def decided(work: Work, selector: str, keep: float | int) -> Choice:
@@ -299,109 +314,81 @@ def divided(
     frame = training_frame(work, where)
     members = select(selector, frame.filter("eligible"), budget=None, seed=seed, **settings)
     members = pl.concat([members, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
-    scores = _flag_scores(work) if selector == "denoise" else columns_needed(selector, settings)
+    scores = flag_scores(work) if selector == "denoise" else columns_needed(selector, settings)
     made = [put(work, name, members, _block(selector, settings, seed=seed, where=where), scores)]
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where)
 
 
-def forget_ready(
+def corrective(
     work: Work,
-    requested: list[str] | None,
     *,
     seed: int,
     name: str = "forget-ready",
     params: Mapping[str, Any] | None = None,
-    asked_by: str | None = None,
     embedding: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Make forget / retain / neighbor / holdout from a request, or from what is flagged where there is none.
+    """Make forget / retain / neighbor / holdout from what is flagged; that is no deletion request."""
+    stage(name)
+    # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
+    settings = {"indirect_neighbors": 0, **(params or {})}
+    members, block = forget_members(work, None, seed=seed, params=settings, embedding=embedding)
+    made = [put(work, name, members, block, flag_scores(work))]
+    return made + forget_controls(work, name, members, seed=seed)
+
+
+def forget_members(
+    work: Work,
+    requested: Sequence[str] | None,
+    *,
+    seed: int,
+    params: Mapping[str, Any],
+    asked: str = "",
+    embedding: str | None = None,
+    forgotten: pl.DataFrame | None = None,
+) -> tuple[pl.DataFrame, SelectorBlock]:
+    """Divide the samples by `forget_ready`, and say by which settings; nothing is written.
 
     Copies and neighbours are looked for among the vectors of the content, or of the stored `embedding` that is named.
+
+    Parameters
+    ----------
+    requested
+        Training samples to forget; None for what is flagged.
+    asked
+        Which request it was, for the settings.
+    forgotten
+        What was deleted before and is not asked for here, by default all of that: neither retained nor compared.
     """
-    stage(name)
-    everything = training_frame(work)
-    settings = dict(params or {})
-    if requested is not None:
-        check_known(work.dataset, requested)
-        settings["forget"] = sorted(requested)
-    else:
-        # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
-        settings.setdefault("indirect_neighbors", 0)
+    gone = work.forgotten if forgotten is None else forgotten
+    everything = training_frame(work, forgotten=gone)
+    settings = dict(params) if requested is None else {**params, "forget": sorted(requested)}
+    held = _holdout(work).filter(~pl.col("sample_id").is_in(work.forgotten["sample_id"].implode()))
     # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
-    frame = pl.concat([everything, _holdout(work)], how="diagonal").sort("sample_id")
+    frame = pl.concat([everything, held], how="diagonal").sort("sample_id")
     vectors = _embedding(work, frame) if embedding is None else stored_rows(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
     members = select("forget_ready", frame, budget=None, seed=seed, embedding=vectors, **settings)
-    work.content_vectors = vectors = None  # nothing after the search needs them
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
     if requested is not None:
-        # The ids stand in the members; the parameters only say which request it was.
-        settings["forget"] = f"{len(requested)} requested, digest {digest(sorted(requested))}"
+        settings["forget"] = asked  # the ids stand in the members
     sources = {} if embedding is None else {"embedding": embedding}
-    block = _block("forget_ready", settings, seed=seed, sources=sources)
-    made = [put(work, name, members, block, _flag_scores(work))]
-    forgotten = int((members["role"] == "forget").sum())
-    if requested is not None:
-        work.catalog.put_forget_request(
-            {"request_id": digest([work.dataset.fingerprint, name, sorted(requested)]),
-             "dataset_id": work.dataset.dataset_id, "subset": name, "source": asked_by or "request",
-             "num_requested": len(requested), "num_found": forgotten}
-        )  # fmt: skip
-    return made + controls(
-        work, name, kept=len(everything) - forgotten, seed=seed, roles=("retain", "forget")
-    )
+    return members, _block("forget_ready", settings, seed=seed, sources=sources)
 
 
-def requested_ids(
-    work: Work, *, where: str | None = None, label: str | None = None, group: str | None = None
-) -> list[str]:
-    """Return the training samples that a SQL condition, a class or ``COL=VALUE`` names."""
-    if where is not None:
-        ids = training_frame(work, where).filter("eligible")["sample_id"]
-        return ids.to_list()
-    samples = work.dataset.samples.filter(pl.col("split") == "train")
-    if label is not None:
-        if label not in work.dataset.classes:
-            raise BadInput(
-                f"--class {label}: no such class{nearest(label, work.dataset.classes)}; "
-                f"there are {_some(work.dataset.classes)}"
-            )
-        return samples.filter(pl.col("label") == label)["sample_id"].to_list()
-    column, mark, value = str(group).partition("=")
-    if not mark or column not in samples.columns:
-        raise BadInput(
-            f"--group {group}: write COL=VALUE with a column that is no model input{nearest(column, samples.columns)}; "
-            f"there are {_some(samples.columns)}"
-        )
-    found: list[str] = samples.filter(pl.col(column).cast(pl.String) == value)["sample_id"].to_list()
-    if not found:
-        raise BadInput(f"--group {group}: no training sample has this value")
-    return found
+def forget_controls(work: Work, name: str, members: pl.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+    """Make the controls of a forget set: as many samples to forget, drawn at random from those that may be trained on.
 
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
-
-
-def check_known(dataset: Dataset, wanted: list[str]) -> None:
-    """Refuse a request for samples that are unknown, or that no recorded model was trained on."""
-    splits = dict(dataset.samples.select("sample_id", "split").iter_rows())
-    unknown = [sample_id for sample_id in wanted if sample_id not in splits]
-    if unknown:
-        raise BadInput(
-            f"{len(unknown)} of {len(wanted)} requested ids are not in {dataset.name}, first '{unknown[0]}'; "
-            'tracesift sql "SELECT sample_id FROM samples" lists the ids'
-        )
-    untrained = [sample_id for sample_id in wanted if splits[sample_id] != "train"]
-    if untrained:
-        raise BadInput(
-            f"{len(untrained)} of {len(wanted)} requested ids are not in train, first '{untrained[0]}' "
-            f"({splits[untrained[0]]}); no recorded model was trained on them, so take them out of the request"
-        )
+    After a deletion request, what it deletes is not among these, in no control either.
+    """
+    forgotten, left = int((members["role"] == "forget").sum()), len(training_frame(work))
+    if left <= forgotten:
+        say(f"{name}: {left} samples are left, too few for a control that forgets {forgotten} others")
+        return []
+    return controls(work, name, kept=left - forgotten, seed=seed, roles=("retain", "forget"))
 
 
 def controls(
@@ -453,9 +440,13 @@ def put(
     *,
     control_of: str | None = None,
 ) -> dict[str, Any]:
-    """Write one subset as manifest and catalog entry; return its record for people."""
+    """Write one subset as manifest and catalog entry; return its record for people.
+
+    Whatever was decided, a sample that was asked to be deleted has the role `drop` here, or `forget`.
+    """
     known = work.catalog.newest_dataset()
     assert known is not None
+    members = _without_forgotten(work, members)
     labels = work.dataset.samples.select("sample_id", "label")
     whole = members.join(labels, on="sample_id", how="left")
     block = DatasetBlock(
@@ -476,20 +467,21 @@ def put(
     }  # fmt: skip
 
 
-def read_ids(path: Path) -> list[str]:
-    """Return the ids of a request file, one a line; blank lines are skipped, doubled ids count once."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; give a file with one sample id a line") from None
-    except IsADirectoryError:
-        raise BadInput(f"{path} is a folder; give a file with one sample id a line") from None
-    except UnicodeDecodeError:
-        raise BadInput(f"{path} is not text; write one sample id a line, in UTF-8") from None
-    ids = list(dict.fromkeys(line for line in lines if line))
-    if not ids:
-        raise BadInput(f"{path} holds no ids; write one sample id a line")
-    return ids
+def _without_forgotten(work: Work, members: pl.DataFrame) -> pl.DataFrame:
+    """Drop from any subset what was asked to be deleted, with the earliest request as the reason."""
+    gone = work.forgotten.unique("sample_id", keep="first", maintain_order=True)
+    if gone.is_empty():
+        return members
+    trained = work.dataset.samples.filter(pl.col("split") == "train")["sample_id"]
+    to_forget = members.filter(pl.col("role") == "forget")["sample_id"]
+    dropped = gone.filter(
+        pl.col("sample_id").is_in(trained.implode()) & ~pl.col("sample_id").is_in(to_forget.implode())
+    ).select(
+        "sample_id", role=pl.lit("drop"), weight=pl.lit(0.0),
+        reason=pl.format("forgotten by request {}", pl.col("request_id")),
+    )  # fmt: skip
+    stays = ~pl.col("sample_id").is_in(gone["sample_id"].implode()) | (pl.col("role") == "forget")
+    return pl.concat([members.filter(stays), dropped], how="diagonal")
 
 
 def _holdout(work: Work) -> pl.DataFrame:
@@ -527,7 +519,8 @@ def _outside_val(work: Work) -> pl.Series:
     return (work.dataset.samples["split"] != "val").arg_true()
 
 
-def _flag_scores(work: Work) -> list[str]:
+def flag_scores(work: Work) -> list[str]:
+    """Return the scores that the flags rest on, as far as they are known."""
     return [
         name for name in ("aum", "elr_target_disagreement", "confident_learning") if name in _columns(work)
     ]

@@ -18,7 +18,7 @@ from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
 from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
-from tracesift.pipelines.signals import read_run, run_folder
+from tracesift.pipelines.signals import is_whole, read_run, run_folder
 from tracesift.pipelines.train import TrainConfig, plan, record
 
 
@@ -45,11 +45,15 @@ def check_training(dataset: Dataset, training: Training) -> None:
 def record_seed(work: Work, training: Training, seed: int) -> str:
     """Train with one seed and record every sample at every epoch; a finished recording is returned at once."""
     config = train_config(training, seed)
+    if work.recorded_before is not None:
+        run_id = plan(work.recorded_before, config).run_id
+        remember_run(work, run_id)
+        return run_id
     _tell_resumed(work, config)
     with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
         # What it warns of is told below, once for all epochs.
         warnings.simplefilter("ignore", CoverageWarning)
-        run_id = record(work.dataset, work.path, config, report, inputs=work.inputs)
+        run_id = record(work.trainable, work.path, config, report, inputs=work.inputs)
     remember_run(work, run_id)
     _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
@@ -57,7 +61,7 @@ def record_seed(work: Work, training: Training, seed: int) -> str:
 
 def _tell_resumed(work: Work, config: TrainConfig) -> None:
     """Say where a stopped recording goes on."""
-    planned = plan(work.dataset, config)
+    planned = plan(work.trainable, config)
     folder = run_folder(work.path, planned.run_id)
     if (folder / "run.json").exists():
         return
@@ -84,14 +88,31 @@ def _tell_nonfinite(run: Mapping[str, Any], what: str) -> None:
     )
 
 
+def recorded_dataset(work: Work, run_id: str) -> Dataset:
+    """Return the dataset as this run was recorded: with what was deleted since, without what was deleted before."""
+    return work.as_recorded(read_run(work.path, run_id)["dataset"])
+
+
+def check_trainable(work: Work, dataset: Dataset, run_id: str) -> None:
+    """Refuse to train for a recording that holds samples whose deletion was asked for since."""
+    since = [name for name in work.trainable.withheld_by if name not in dataset.withheld_by]
+    if since:
+        raise BadInput(
+            f"run {run_id} was recorded before deletion request {', '.join(since)} and holds what is to be forgotten, "
+            "so nothing more is trained for it; `tracesift record` makes a recording without that"
+        )
+
+
 def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> str:
     """Train the models that never see one fold, and write their probabilities for it; done once per fold."""
     config = train_config(training, training.seed)
+    dataset = recorded_dataset(work, run_id)
     with watched(f"cross-fit, fold {fold + 1} of {training.folds}") as report:
-        for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(work.dataset, config)}.items():
-            if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
+        for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(dataset, config)}.items():
+            if not has_folds(dataset, work.path, run_id, job, name=name, folds=training.folds):
+                check_trainable(work, dataset, run_id)
                 fit_fold(
-                    work.dataset,
+                    dataset,
                     work.path,
                     run_id,
                     job,
@@ -106,32 +127,47 @@ def cross_fit_fold(work: Work, training: Training, run_id: str, fold: int) -> st
 
 def join_folds(work: Work, training: Training, run_id: str) -> str:
     """Put the folds together and add them to the recording; nothing happens where they are there."""
-    config = train_config(training, training.seed)
-    for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(work.dataset, config)}.items():
-        if not has_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds):
-            merge_folds(work.dataset, work.path, run_id, job, name=name, folds=training.folds)
+    config, dataset = train_config(training, training.seed), recorded_dataset(work, run_id)
+    for name, job in {"probs_oos": config, "probs_oos_weak": weak_config(dataset, config)}.items():
+        if not has_folds(dataset, work.path, run_id, job, name=name, folds=training.folds):
+            merge_folds(dataset, work.path, run_id, job, name=name, folds=training.folds)
     remember_run(work, run_id)
     return run_id
 
 
 def embed_run(work: Work, run_id: str, device: str = "auto") -> dict[str, Any]:
     """Add the penultimate features of the recorded model to the recording."""
-    embed(work.dataset, work.path, run_id, device=device, inputs=work.inputs)
+    dataset = recorded_dataset(work, run_id)
+    embed(dataset, work.path, run_id, device=device, inputs=work.inputs_of(dataset))
     work.encodings = None
     remember_run(work, run_id)
     return {"run_id": run_id, "embedding": read_run(work.path, run_id)["arrays"]["embedding"]}
 
 
+def all_recorded(work: Work, training: Training, dataset: Dataset) -> bool:
+    """Tell whether every seed is recorded on this state of the dataset, and the first one cross-fitted as asked."""
+    runs = [plan(dataset, train_config(training, seed)).run_id for seed in training.each_seed]
+    if not all(is_whole(work.path, run) for run in runs):
+        return False
+    config = train_config(training, training.seed)
+    jobs = {"probs_oos": config, "probs_oos_weak": weak_config(dataset, config)} if training.folds else {}
+    return all(
+        has_folds(dataset, work.path, runs[0], job, name=name, folds=training.folds)
+        for name, job in jobs.items()
+    )
+
+
 def is_begun(work: Work, training: Training) -> bool:
     """Tell whether the first recording is there or was begun: then what is left to do is another question."""
-    return run_folder(work.path, plan(work.dataset, train_config(training, training.seed)).run_id).exists()
+    dataset = work.recorded_before or work.trainable
+    return run_folder(work.path, plan(dataset, train_config(training, training.seed)).run_id).exists()
 
 
 def tell_expected(work: Work, training: Training) -> None:
     """Say how long the training will take, from a few batches timed here and now, before it starts."""
     if is_begun(work, training):
         return
-    expected = estimate(work.dataset, train_config(training, training.seed), folds=training.folds)
+    expected = estimate(work.trainable, train_config(training, training.seed), folds=training.folds)
     recording = expected.encode_seconds + training.seeds * expected.recording_seconds
     folds = (
         f" and {duration(expected.busy * expected.crossfit_seconds)} to cross-fit" if training.folds else ""

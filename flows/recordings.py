@@ -49,8 +49,8 @@ def adopt_recordings(work: Work) -> None:
 def newest_runs(work: Work) -> list[str]:
     """Return the newest recording together with those that differ from it by their seed alone."""
     newest = work.catalog.query(
-        "SELECT run_id, model, config FROM runs WHERE dataset_id = ? AND kind NOT IN ('combined', 'import-scores') "
-        "AND status != 'collected' ORDER BY seq DESC",
+        "SELECT run_id, model, config, details FROM runs WHERE dataset_id = ? "
+        "AND kind NOT IN ('combined', 'import-scores') AND status != 'collected' ORDER BY seq DESC",
         (work.dataset.dataset_id,),
     ).to_dicts()
     if not newest:
@@ -58,9 +58,10 @@ def newest_runs(work: Work) -> list[str]:
             f"{work.path} holds no recording; run `tracesift record --workspace {work.path}` first"
         )
 
-    def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
         config = json.loads(row["config"] or "{}")
         config.pop("seed", None)
-        return row["model"], config
+        recorded = json.loads(row["details"] or "{}").get("dataset") or {}
+        return row["model"], config, recorded.get("withheld_by", [])
 
     return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))

@@ -14,8 +14,10 @@ import polars as pl
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.selector_arrays import EMBEDDED, part, rows_among, stored_ids
 from tracesift.flows.stability import held_by, rank_correlations, scores_of
 from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.signals import Signals, load_signals, read_run
 from tracesift.pipelines.stored_embeddings import content_digest, stored_embedding
 from tracesift.scorers.contract import (
@@ -99,7 +101,7 @@ def score(
     for name in params or {}:
         if name not in listed:
             raise BadInput(f"settings were given for {find(name).name}, which is not scored; name it as well")
-    stored, vectors = _stored(work, listed, embedding)
+    stored = _stored(work, listed, embedding)
     key = digest(
         [files, {name: [find(name).version, effective_params(name, _of(params, name))] for name in listed}]
         + ([stored] if stored else [])
@@ -107,12 +109,11 @@ def score(
     done = work.record("score", key)
     if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
         return done
-    content = _content(work)
     frames: list[pl.DataFrame] = []
     left_out: dict[str, str] = {}
     with watched("score") as report:
         for number, run in enumerate(runs):
-            signals = WithContent(load_signals(work.path, run), content, vectors)
+            signals = _with_content(work, run, embedding)
             report(number, len(runs), "")
             available, missing = _available(listed, signals, strict=chosen is not None)
             values, refused = _values(available, signals, params, strict=chosen is not None)
@@ -140,12 +141,10 @@ def score(
     )
 
 
-def _stored(
-    work: Work, listed: Sequence[str], embedding: str | None
-) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Return what the scores' parameters say of a stored embedding, and its vectors; nothing where none is named."""
+def _stored(work: Work, listed: Sequence[str], embedding: str | None) -> dict[str, str]:
+    """Return what the scores' parameters say of a stored embedding; nothing where none is named."""
     if embedding is None:
-        return {}, {}
+        return {}
     for name in listed:
         known = find_diagnostic(name) if name in diagnostics() else find(name)
         if not {"embedding", "val_embedding"} & {*known.inputs, *known.optional}:
@@ -153,8 +152,7 @@ def _stored(
                 f"--embedding {embedding}: {name} reads no embedding; name those that do, without it"
             )
     there = stored_embedding(work.path, embedding, work.dataset)
-    named = {"embedding": f"{there.name}@{content_digest(there.record)[:16]}"}
-    return named, {"embedding": there.vectors("train"), "val_embedding": there.vectors("val")}
+    return {"embedding": f"{there.name}@{content_digest(there.record)[:16]}"}
 
 
 def _by_reason(left_out: Mapping[str, str]) -> list[tuple[str, list[str]]]:
@@ -271,12 +269,25 @@ def _keep_combined(
     return run_id
 
 
-def _content(work: Work) -> dict[str, np.ndarray]:
-    """Return the training samples as the signal of their kind, rows as in the recordings; empty for tables."""
-    rows, inputs = work.dataset.rows("train"), work.dataset.inputs
-    if work.dataset.kind == "image":
+def _with_content(work: Work, run: str, embedding: str | None) -> WithContent:
+    """Return a recording with the samples and vectors that belong to its rows: those that it was recorded on."""
+    dataset = work.as_recorded(read_run(work.path, run)["dataset"])
+    vectors = {}
+    if embedding is not None:
+        there = stored_embedding(work.path, embedding, work.dataset)
+        for name, split in EMBEDDED.items():
+            ids = pl.DataFrame(dataset.samples["sample_id"].gather(dataset.rows(split)))
+            rows = rows_among(stored_ids(work, there, split), ids, f"embedding '{there.name}'")
+            vectors[name] = part(there.vectors(split), rows, 0)
+    return WithContent(load_signals(work.path, run), _content(dataset), vectors)
+
+
+def _content(dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return the training samples as the signal of their kind, rows as in the recording; empty for tables."""
+    rows, inputs = dataset.rows("train"), dataset.inputs
+    if dataset.kind == "image":
         return {"images": np.asarray(inputs[rows])}
-    if work.dataset.kind == "text":
+    if dataset.kind == "text":
         return {"texts": np.array([inputs[row] for row in rows], dtype=object)}
     return {}
 
@@ -297,10 +308,10 @@ def find_out(
     work: Work, runs: Sequence[str], name: str, params: Mapping[str, Any], embedding: str | None = None
 ) -> dict[str, Any]:
     """Run one diagnostic on the first recording that has its signals, remember what it found, and return it."""
-    content, known = _content(work), find_diagnostic(name)
-    stored, vectors = _stored(work, [name], embedding)
+    known = find_diagnostic(name)
+    stored = _stored(work, [name], embedding)
     for run in runs:
-        signals = WithContent(load_signals(work.path, run), content, vectors)
+        signals = _with_content(work, run, embedding)
         if _missing(known, signals) is None:
             found = {**diagnose(name, signals, params=params), **stored}
             work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)

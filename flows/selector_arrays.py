@@ -62,10 +62,10 @@ def arrays_for(
     given: dict[str, Any] = {}
     sources: dict[str, Any] = {}
     if stored is not None:
-        rows = _rows(_train_ids(work), pool, f"embedding '{stored.name}'")
+        rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
         for name in [name for name in EMBEDDED if name in wanted]:
             vectors = stored.vectors(EMBEDDED[name])
-            given[name] = _part(vectors, rows, 0) if name == "embedding" else vectors
+            given[name] = part(vectors, rows, 0) if name == "embedding" else vectors
         sources["embedding"] = f"{stored.name}@{content_digest(stored.record)[:16]}"
     recorded = [name for name in wanted if name not in given and name != "graph"]
     if recorded:
@@ -74,7 +74,7 @@ def arrays_for(
         sources |= {"arrays_of_run": run_id} if arrays else {}
         stored = _same_vectors(work, run_id) if stored is None and "embedding" in arrays else stored
     if "graph" in wanted and stored is not None and _fits(stored, {**facts.defaults, **params}, len(pool)):
-        rows = _rows(_train_ids(work), pool, f"embedding '{stored.name}'")
+        rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
         graph = stored.graph_among(rows)
         given |= {} if graph is None else {"graph": graph}
     return given, sources
@@ -89,16 +89,18 @@ def stored_rows(work: Work, name: str, frame: pl.DataFrame) -> np.ndarray:
     )  # fmt: skip
     for split in splits["split"].unique().sort():
         here = (splits["split"] == split).arg_true().to_numpy()
-        ids = work.dataset.samples["sample_id"].gather(work.dataset.rows(split))
-        values[here] = stored.vectors(split)[ids.search_sorted(splits["sample_id"].gather(here)).to_numpy()]
+        rows = rows_among(stored_ids(work, stored, split), splits[here], f"embedding '{name}'")
+        values[here] = stored.vectors(split)[rows]
     return values
 
 
-def _train_ids(work: Work) -> pl.Series:
-    return work.dataset.samples["sample_id"].gather(work.dataset.rows("train"))
+def stored_ids(work: Work, stored: StoredEmbedding, split: str) -> pl.Series:
+    """Return the ids of the samples that a stored embedding has vectors of, in the order of its rows."""
+    dataset = work.as_recorded(stored.record["dataset"])
+    return dataset.samples["sample_id"].gather(dataset.rows(split))
 
 
-def _rows(ids: pl.Series, pool: pl.DataFrame, what: str) -> np.ndarray:
+def rows_among(ids: pl.Series, pool: pl.DataFrame, what: str) -> np.ndarray:
     """Return where the samples of the pool stand among sorted `ids`, all of which have to be there."""
     rows = ids.search_sorted(pool["sample_id"]).to_numpy()
     there = ids.gather(np.minimum(rows, max(len(ids) - 1, 0))) == pool["sample_id"] if len(ids) else None
@@ -111,7 +113,7 @@ def _rows(ids: pl.Series, pool: pl.DataFrame, what: str) -> np.ndarray:
     return rows
 
 
-def _part(values: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+def part(values: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
     """Return these rows, without a copy where they are all there is."""
     whole = len(rows) == values.shape[axis] and bool((np.diff(rows) == 1).all())
     return values if whole else np.take(values, rows, axis=axis)
@@ -134,12 +136,12 @@ def _recorded(
     absent = [name for name in needed if name not in signals]
     if absent:
         raise MissingSignal(f"{facts.name} needs {absent[0]}: {_how_to_get(work, absent[0])}")
-    rows = _rows(pl.Series(signals.signals.sample_ids, dtype=pl.String), pool, f"recording {run_id}")
+    rows = rows_among(pl.Series(signals.signals.sample_ids, dtype=pl.String), pool, f"recording {run_id}")
     arrays = {}
     for name in wanted:
         if name in signals:
             axes = SIGNALS[name].axes
-            arrays[name] = _part(signals[name], rows, axes.index("N")) if "N" in axes else signals[name]
+            arrays[name] = part(signals[name], rows, axes.index("N")) if "N" in axes else signals[name]
     return run_id, arrays
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracesift.catalog.schema import BadInput
+from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.pipelines.bare import KIND
 from tracesift.pipelines.jobs.contract import check_apart, run_job
@@ -46,9 +47,10 @@ def train_parts(task: Mapping[str, Any], numbers: range) -> None:
         Of the models, one stack.
     """
     work = _opened(task["workspace"])
+    dataset = recorded_dataset(work, task["run_id"])
     run_job(
-        task["job"], work.dataset, work.path, task["run_id"], task["settings"], model=task["model"],
-        device=task["device"], threads=task["threads"], inputs=work.inputs, only=numbers,
+        task["job"], dataset, work.path, task["run_id"], task["settings"], model=task["model"],
+        device=task["device"], threads=task["threads"], inputs=work.inputs_of(dataset), only=numbers,
     )  # fmt: skip
 
 

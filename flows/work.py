@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import psutil
 from filelock import FileLock, Timeout
 
@@ -43,6 +44,12 @@ class Work:
     encodings: Encodings | None = field(default=None, repr=False)
     """Its inputs as the models take them, made once; `embed_run`, the last to need them, lets them go."""
 
+    recorded_before: Dataset | None = field(default=None, repr=False)
+    """The dataset as it was recorded before the requests of this very command, where it is run again: nothing is
+    trained on it, its recordings are there."""
+    _without: tuple[Dataset, tuple[str, ...], Dataset] | None = field(default=None, repr=False)
+    """The dataset, requests, and the dataset without what they deleted."""
+
     @property
     def catalog(self) -> Catalog:
         """The catalog; it connects for each transaction and holds no connection in between."""
@@ -56,12 +63,49 @@ class Work:
         return self.opened
 
     @property
+    def forgotten(self) -> pl.DataFrame:
+        """Which samples of the dataset were asked to be deleted: sample_id, request_id, subset, how; earliest first.
+
+        Asked anew each time, because a request may have been recorded since; where there is none that costs one query.
+        """
+        columns = [name for name in ("sample_id", "content_hash") if name in self.dataset.samples.columns]
+        return self.catalog.recognised(self.dataset.samples.select(columns))
+
+    @property
+    def trainable(self) -> Dataset:
+        """The dataset without what was asked to be deleted: the one that everything trains, fits and tests on."""
+        return self.without(self.forgotten["request_id"].unique(maintain_order=True).to_list())
+
+    def without(self, requests: Sequence[str]) -> Dataset:
+        """Return the dataset without what these requests deleted; the same object for the same requests."""
+        key = tuple(requests)
+        if self._without is None or self._without[0] is not self.dataset or self._without[1] != key:
+            gone = self.forgotten.filter(pl.col("request_id").is_in(list(key)))["sample_id"] if key else ()
+            left = self.dataset.without(gone, key) if key else self.dataset
+            self._without = (self.dataset, key, left)
+        return self._without[2]
+
+    def as_recorded(self, facts: Mapping[str, Any]) -> Dataset:
+        """Return the dataset as a recording or a stored embedding saw it.
+
+        Parameters
+        ----------
+        facts
+            What its record says under ``dataset``.
+        """
+        return self.without(facts.get("withheld_by", ()))
+
+    @property
     def inputs(self) -> Encodings:
-        """The encodings of the dataset, shared by the steps that train."""
+        """The encodings of `trainable`, shared by the steps that train."""
+        return self.inputs_of(self.trainable)
+
+    def inputs_of(self, dataset: Dataset) -> Encodings:
+        """Return the encodings of the dataset in one of its states, the last one kept."""
         from tracesift.pipelines.encode import Encodings  # torch, which `sql` and `why` do without
 
-        if self.encodings is None or self.encodings.dataset is not self.dataset:
-            self.encodings = Encodings(self.dataset)
+        if self.encodings is None or self.encodings.dataset is not dataset:
+            self.encodings = Encodings(dataset)
         return self.encodings
 
     def record(self, step: str, key: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ kept is keyed by `sample_id`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -86,6 +86,10 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     originals: ImageFiles | None = field(default=None, repr=False)
     positions: np.ndarray | None = field(default=None, repr=False)
+    withheld: np.ndarray | None = field(default=None, repr=False)
+    """Rows that belong to no split any more (n,), because somebody asked for their deletion; see `without`."""
+    withheld_by: tuple[str, ...] = ()
+    """The deletion requests that they were withheld for."""
 
     def __len__(self) -> int:
         return self.samples.height
@@ -111,7 +115,23 @@ class Dataset:
         """Return the rows of a split, ascending int64."""
         if split not in SPLITS:
             raise BadInput(f"no split '{split}'; there are {', '.join(SPLITS)}")
-        return np.flatnonzero((self.samples["split"] == split).to_numpy())
+        inside = (self.samples["split"] == split).to_numpy()
+        if self.withheld is not None:
+            inside = inside.copy()
+            inside[self.withheld] = False
+        return np.flatnonzero(inside)
+
+    def without(self, sample_ids: Iterable[str], requests: Iterable[str]) -> Dataset:
+        """Return this dataset with samples that were asked to be deleted left out of every split.
+
+        They keep their rows, so that positions mean the same; but nothing that asks for the rows of a split trains
+        on them, validates with them or tests on them, and a recording made of it has an id of its own.
+        """
+        wanted = pl.Series(sorted(set(sample_ids)), dtype=pl.String)
+        rows = self.samples["sample_id"].is_in(wanted.implode()).arg_true().to_numpy().astype(np.int64)
+        return replace(
+            self, withheld=rows if len(rows) else None, withheld_by=tuple(requests) if len(rows) else ()
+        )
 
     def content(self, rows: Iterable[int]) -> list[Image.Image] | list[str] | list[dict[str, Any]]:
         """Return samples as a person reads them: images as in their files, texts, or a dict per table row."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from tracesift.pipelines.signals import withheld_from
+
 
 def dataset_facts(dataset: Any) -> dict[str, Any]:
     """Return the identity of a dataset as plain JSON."""
@@ -20,6 +22,7 @@ def dataset_facts(dataset: Any) -> dict[str, Any]:
         "transform": dataset.transform,
         "classes": list(dataset.classes),
         "counts": {split: len(dataset.rows(split)) for split in ("train", "val", "test")},
+        **withheld_from(dataset),
     }
 
 

@@ -51,12 +51,19 @@ def run_id_of(dataset: Any, *, modes: Sequence[str], fields: Sequence[str], conf
                 "modes": sorted(modes),
                 "fields": sorted(fields),
                 "config": dict(config),
+                **withheld_from(dataset),
             }
         )
     except (TypeError, ValueError) as error:
         raise BadInput(
             f"config= names the run and must be plain JSON values ({error}); write numbers, strings, lists"
         ) from None
+
+
+def withheld_from(dataset: Any) -> dict[str, list[str]]:
+    """Return what tells a dataset without deleted samples from one with them: the requests, by their ids."""
+    requests = list(getattr(dataset, "withheld_by", ()))
+    return {"withheld_by": requests} if requests else {}
 
 
 def run_folder(workspace: Path | str, run_id: str) -> Path:

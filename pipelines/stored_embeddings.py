@@ -26,6 +26,7 @@ from tracesift.catalog.files import digest, replacing, sha256, write_json
 from tracesift.catalog.nearest_rows import Metric
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, graph_among, neighbor_graph
 from tracesift.catalog.schema import SPLITS, BadInput, FingerprintMismatch, IncompleteRecording, nearest
+from tracesift.pipelines.signals import withheld_from
 
 SCHEMA = 1
 """Version of the record and of how the files lie."""
@@ -197,6 +198,7 @@ def store_vectors(
         _check_finite(name, values, ids, split)
         kept[split] = _write(folder, split, values, np.float32)
     known = {"name": dataset.name, "dataset_id": dataset.dataset_id, "fingerprint": dataset.fingerprint}
+    known |= withheld_from(dataset)
     record = {
         "schema": SCHEMA, "name": name, "dataset": known, "made": dict(made), "width": width, "splits": kept,
         "graph": None,

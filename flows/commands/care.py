@@ -21,6 +21,9 @@ def verify(
 ) -> int:
     """Recompute a manifest's hashes, ids and fingerprint; exit code 1 and the differences where they do not match.
 
+    Its workspace also says whether a sample is used in it whose deletion was requested before; for a manifest that was
+    copied elsewhere, --workspace names it.
+
     Parameters
     ----------
     manifest
@@ -30,11 +33,13 @@ def verify(
     """
     from tracesift.flows.care import verify as check
 
-    result = check(manifest, source, reading.arguments())
+    result = check(manifest, source, reading.arguments(), common.workspace)
     if common.json:
         print_json(result)
     elif result["matches"]:
         print(f"{result['name']} version {result['version']} matches: {'; '.join(result['checked'])}")
+        if result["forgotten"] is not None:
+            print(_of_forgotten(result["forgotten"]))
     else:
         print(f"{result['name']} version {result['version']} does not match:")
         for difference in result["differences"]:
@@ -42,6 +47,19 @@ def verify(
     if result["note"]:
         say(result["note"])
     return 0 if result["matches"] else 1
+
+
+def _of_forgotten(known: dict[str, Any]) -> str:
+    """Say how many samples were deleted, and that none of them is used."""
+    where = f"in {known['workspace']}"
+    if not known["deleted"]:
+        return f"none of its samples was asked to be deleted {where}"
+    told = (
+        f"{known['deleted']} of its samples were asked to be deleted, by {known['requests']} requests {where}"
+    )
+    if known["used_until"]:
+        return f"{told}; {known['used_until']} are used in it, because it was made before: make it anew"
+    return f"{told}; none of them is used in it"
 
 
 def diff(first: str, second: str, /, *, common: Common = Common()) -> int:

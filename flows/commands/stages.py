@@ -80,7 +80,7 @@ def record(
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
-    check_training(work.dataset, training)
+    check_training(work.trainable, training)
     with work.locked():
         tell_expected(work, training)
         runs = [record_seed(work, training, seed) for seed in training.each_seed]

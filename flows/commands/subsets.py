@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 Repeated = Parameter(negative="")
 
+SHOWN_OF_REQUESTS = (
+    "request_id", "created_at", "kind", "source", "num_requested", "num_exact", "num_near", "num_found", "subset",
+    "version", "status",
+)  # fmt: skip
+"""Columns of the table of requests; --json gives all."""
+
 
 def select(
     selector: str,
@@ -59,8 +65,10 @@ def select(
     param
         A parameter of the selector, as key=value; may be given several times.
     """
+    from tracesift.flows.deletion import Handling, handle
     from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
-    from tracesift.flows.make_subset import BY_FLAG, divided, forget_ready, pruned
+    from tracesift.flows.make_subset import BY_FLAG, corrective, divided, pruned
+    from tracesift.flows.requests import Request, check_known
     from tracesift.flows.situation import AUTO
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
@@ -99,9 +107,14 @@ def select(
         if selector in BY_FLAG:
             made = divided(work, selector, seed=seed, name=called, where=where, params=chosen)
         elif selector == "forget_ready":
-            made = forget_ready(
-                work, chosen.pop("forget", None), seed=seed, name=called, params=chosen, embedding=embedding
-            )
+            if (ids := chosen.pop("forget", None)) is None:
+                made = corrective(work, seed=seed, name=called, params=chosen, embedding=embedding)
+            else:
+                check_known(work.dataset, ids)
+                asked = Request(ids=tuple(sorted(set(ids))), kind="ids", source="--param forget")
+                how = Handling(name=called, seed=seed, params=chosen, embedding=embedding)
+                (answer,) = handle(work, [asked], how)
+                made = [answer, *answer["controls"]]
         else:
             budget = keep if count is None else count
             vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None
@@ -123,50 +136,117 @@ def forget(
     where: str | None = None,
     class_: Annotated[str | None, Parameter(name="--class")] = None,
     group: str | None = None,
+    owner: str | None = None,
+    owner_column: str | None = None,
     name: str = "forget-ready",
+    append: Annotated[bool, Repeated] = False,
+    allow_empty_class: Annotated[bool, Repeated] = False,
+    yes: Annotated[bool, Repeated] = False,
+    trial: Annotated[bool, Repeated] = False,
+    embedding: str | None = None,
     seed: int = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
 ) -> int:
     """Turn a deletion request into a forget-ready subset: what to forget, what must survive, and a holdout.
 
-    Exact and near duplicates of the requested samples are pulled in, each with the pair that pulled it.
+    Exact and near duplicates of the requested samples are pulled in, each with the pair that pulled it. What was
+    forgotten is dropped from every later subset and left out of every later training, also when the data are ingested
+    again or the same content comes back under another id; `tracesift requests` lists the requests. The same request
+    again changes nothing.
 
     Parameters
     ----------
     file
-        A file with one sample id a line.
+        A file with one sample id a line, or a .csv of requests with a column sample_id, owner, class, group or where,
+        and request_id and requested_by where you like; rows of one request_id are one request.
     where
-        Forget what fits this SQL condition over scores and flags.
+        Forget what fits this SQL condition over scores, flags and attributes.
     class_
         Forget a whole class.
     group
         Forget the samples with this value in a column of the source, as COL=VALUE.
+    owner
+        Forget all records of this owner.
+    owner_column
+        Where owners stand; the column owner, subject, contributor or user by default.
     name
         Name of the subset.
+    append
+        Join the requests before it under the same name: the new version forgets what they all ask for. Without it the
+        request stands alone, and what was forgotten before is dropped.
+    allow_empty_class
+        Forget the last of a class or group, which is not asked for by its name.
+    yes
+        Forget more than half of the training samples.
+    trial
+        Make the subset for an experiment, and keep no deletion.
+    embedding
+        The stored embedding to look for copies and neighbours in; the content by default.
     seed
         Seed of random choices.
     param
         A parameter of the selector forget_ready, as key=value.
     """
-    from tracesift.flows.make_subset import forget_ready, read_ids, requested_ids
+    from tracesift.flows.deletion import Handling, handle
+    from tracesift.flows.requests import asked_for
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
-    if sum(given is not None for given in (file, where, class_, group)) != 1:
-        raise BadInput("say what to forget in one way: FILE, --where SQL, --class LABEL or --group COL=VALUE")
+    if sum(given is not None for given in (file, where, class_, group, owner)) != 1:
+        raise BadInput(
+            "say what to forget in one way: FILE, --where SQL, --class LABEL, --group COL=VALUE or --owner VALUE"
+        )
+    if trial and append:
+        raise BadInput("--trial keeps no deletion, so --append has nothing to join it to; give one of them")
     work = existing(common.workspace)
     checked_seed(seed)
     _check_name(name)
     chosen = settings(param)
     check_types(find("forget_ready").function, chosen)
-    ids = read_ids(file) if file is not None else requested_ids(work, where=where, label=class_, group=group)
-    source = str(file or where or class_ or group)
+    if "forget" in chosen:
+        raise BadInput("--param forget: the request says what to forget; leave it out")
+    how = Handling(
+        name=name, seed=seed, params=chosen, embedding=embedding, append=append,
+        allow_empty_class=allow_empty_class, yes=yes, trial=trial,
+    )  # fmt: skip
     with work.locked(), watched("forget"):
-        made = forget_ready(work, ids, seed=seed, name=name, params=chosen, asked_by=source)
+        requests = asked_for(
+            work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column
+        )
+        answers = handle(work, requests, how)
     if common.json:
-        print_json({**made[0], "controls": made[1:]})
+        print_json({**answers[-1], "requests": [answer["request"] for answer in answers]})
     else:
-        _answer(made, common)
+        for answer in answers:
+            _answer([answer, *answer["controls"]], common)
+    return 0
+
+
+def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = False) -> int:
+    """List the deletion requests of the workspace: when, of what kind, how many samples, and which subset answers them.
+
+    Parameters
+    ----------
+    unlink
+        Delete the key and the keyed hashes by which forgotten samples are recognised. Nobody can be told from them any
+        more, and nothing keeps these samples from returning: delete them in the source first.
+    """
+    from tracesift.flows.deletion import told_requests
+    from tracesift.flows.work import existing
+
+    work = existing(common.workspace)
+    if unlink:
+        with work.locked():
+            work.catalog.unlink_forgotten()
+    rows = told_requests(work)
+    if common.json:
+        print_json(rows)
+    elif rows:
+        print_table(
+            [{name: row[name] for name in SHOWN_OF_REQUESTS} for row in rows], title="Deletion requests"
+        )
+    else:
+        print("no deletion was requested")
     return 0
 
 
@@ -278,7 +358,7 @@ def evaluate(
     work = existing(common.workspace)
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps}: at least 1")
-    check_test(work.dataset)
+    check_test(work.trainable)
     with work.locked():
         for cell in cells(work, training, list(names) or None, steps=steps):
             evaluate_cell(work, training, cell)

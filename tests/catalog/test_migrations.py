@@ -24,7 +24,7 @@ def a_run(catalog):
     catalog.put_run({"run_id": "r", "dataset_id": "old", "kind": "record"})
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [1, 3, 4])
 def test_an_old_catalog_becomes_what_a_fresh_one_is(tmp_path, version):
     old, fresh = old_catalog(tmp_path / "old", version), Catalog(tmp_path / "fresh")
     a_run(old)

@@ -43,7 +43,7 @@ ONE_OF_EACH = {
     "ingest": ["good.csv"], "record": [*FEW], "embed": [], "influence": ["last_layer"], "score": [],
     "report": [],
     "curate": ["good.csv", *FEW], "import": ["own.npz"], "select": ["ccs", "--keep", "0.3"],
-    "forget": ["ids.txt"], "evaluate": ["ccs", "--epochs", "1", "--threads", "1"],
+    "forget": ["ids.txt"], "requests": [], "evaluate": ["ccs", "--epochs", "1", "--threads", "1"],
     "review export": [], "review import": ["review.csv"], "sql": ["SELECT * FROM sample_scores LIMIT 3"],
     "advise": ["--keep", "0.5"],
     "protect": ["digits", "--method", "class_patches", "--share", "0.1", "--out", "protected"],

@@ -378,7 +378,7 @@ def test_parameters_are_a_form_with_help():
 
 def test_the_deployment_in_the_file_fits_the_flow():
     plan = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    (nightly,) = plan["deployments"]
+    nightly = plan["deployments"][0]
     flow = load_flow_from_entrypoint(nightly["entrypoint"])
     flow.validate_parameters(nightly["parameters"])
     assert Path(nightly["parameters"]["workspace"]).is_absolute()

@@ -1,0 +1,81 @@
+"""The Prefect skin of `inbox`: a scheduled run works off the deletion requests that have come, a task per file.
+
+What is done stands in the workspace, so that nothing is cached here and a run that was killed is simply run again. The
+server is told file names and counts, and never an id.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+# Prefect looks once, when it is imported. A run on a worker has it imported already: see `env` in prefect.yaml.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.deletion import Handling
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, may_pass
+from tracesift.flows.inbox import DONE, carry_out, waiting
+from tracesift.flows.progress import listener
+from tracesift.flows.work import existing
+
+
+@flow(name="forget-requests", flow_run_name="forget requests in {inbox}", persist_result=False)
+def forget_requests(
+    inbox: str,
+    workspace: str,
+    *,
+    name: str = "forget-ready",
+    append: bool = True,
+    seed: int = 0,
+    allow_empty_class: bool = False,
+) -> dict[str, Any]:
+    """Carry out the deletion requests that wait in a folder; files that were worked off are moved.
+
+    Args:
+        inbox: Folder of requests (.csv, .txt), or one such file, which stays. A worker needs an absolute path.
+        workspace: Folder of the results. A worker needs an absolute path.
+        name: Name of the subset.
+        append: Join each request to those before it, so that the newest version forgets all of them.
+        seed: Seed of random choices.
+        allow_empty_class: Whether the last of a class or group may be forgotten.
+    """
+    for what, given in (("inbox", inbox), ("workspace", workspace)):
+        if runtime.deployment.id is not None and not Path(given).is_absolute():
+            raise BadInput(
+                f"{what} '{given}' is relative to a folder that the worker deletes; give an absolute path"
+            )
+    how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class)
+    heard = listener.set(lambda line: get_run_logger().info("%s", line))
+    told: list[dict[str, Any]] = []
+    try:
+        work = existing(Path(workspace))
+        with work.locked():
+            for path in waiting(Path(inbox)):
+                told.append(_as_task(work, path, how, moved=Path(inbox).is_dir()))
+    finally:
+        listener.reset(heard)
+    return {"done": sum(one["status"] == DONE for one in told), "refused": [
+        {"file": one["file"], "reason": one["reason"]} for one in told if one["status"] != DONE
+    ]}  # fmt: skip
+
+
+def _as_task(work: Any, path: Path, how: Handling, *, moved: bool) -> dict[str, Any]:
+    """Carry out one file as a task of its own, with retries where trying again can help."""
+    found: list[dict[str, Any]] = []
+
+    def run() -> Any:
+        found.append(carry_out(work, path, how, moved=moved))
+        return Completed(message=f"{path.name}: {found[-1]['status']}")
+
+    task(  # type: ignore[call-overload]
+        run, name="forget", task_run_name=lambda: f"forget, {path.name}", cache_policy=NO_CACHE, persist_result=False,
+        retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=may_pass,
+    )()  # fmt: skip
+    return found[-1]

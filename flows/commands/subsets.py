@@ -40,9 +40,9 @@ def select(
     selector
         How to choose; `tracesift selectors` lists them, and auto takes one by what is known (`tracesift advise`).
     keep
-        Share of the training samples to keep.
+        Share of the training samples to keep; with mu_coreset, of the forget set.
     count
-        Number of samples to keep.
+        Number of samples to keep; with a chooser of forget sets, to forget.
     name
         Name of the subset; the selector's by default.
     where
@@ -60,6 +60,7 @@ def select(
         A parameter of the selector, as key=value; may be given several times.
     """
     from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
+    from tracesift.flows.forget_sets import make_forget_set
     from tracesift.flows.make_subset import BY_FLAG, divided, forget_ready, pruned
     from tracesift.flows.situation import AUTO
     from tracesift.flows.work import existing
@@ -102,6 +103,11 @@ def select(
             made = forget_ready(
                 work, chosen.pop("forget", None), seed=seed, name=called, params=chosen, embedding=embedding
             )
+        elif facts.chooses == "forget":
+            made = make_forget_set(
+                work, selector, keep=keep, count=count, seed=seed, name=called, where=where, params=chosen,
+                embedding=embedding, source=from_,
+            )  # fmt: skip
         else:
             budget = keep if count is None else count
             vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None

@@ -2,7 +2,7 @@
 
 Two things are called hard, and they can be opposites. A sample that the rest of the data predicts is still answered
 right after any unlearning, retraining included (the worst case of Fan et al.). A memorized one is where an unlearned
-model differs most from a retrained one (RUM). So an axis says whose difficulty it means, and no mean is taken over axes.
+model differs most from a retrained one (RUM). So an axis says which it means, and no mean is taken over axes.
 """
 
 from __future__ import annotations

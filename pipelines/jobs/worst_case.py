@@ -209,7 +209,9 @@ def _unlearned(
     seed: int,
 ) -> nn.Module:
     """Run the lower level, given each training sample's weight (N,) and whether it is among the highest (N,)."""
-    asked = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+    asked: dict[str, Any] = {
+        name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None
+    }
     whole = torch.zeros(len(bench.labels), dtype=torch.float64)
     if method == PUBLISHED:
         whole[bench.train] = torch.from_numpy(1 - weight)

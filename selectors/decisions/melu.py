@@ -82,7 +82,8 @@ def neighbor_sets(
     place = {int(at): number for number, at in enumerate(middles)}
     far = []
     for row, found in zip(forgotten, index, strict=True):
-        direct_ones, best = set(found.tolist()), {}
+        direct_ones = set(found.tolist())
+        best: dict[int, float] = {}
         for at in found.tolist():
             others = [
                 (other, float(cosine))

@@ -67,7 +67,7 @@ def entanglement_strata(
             f"entanglement_strata: begin is a share of the order in [0, 1), for one part and not for mix; got {begin}"
         )
     column, values, known = scored(frame, score, size, "entanglement_strata", nulls)
-    parts = {part: size}
+    parts: dict[str, int] = {part: size}
     if part == "mix":
         parts = {one: (size + 2 - at) // 3 for at, one in enumerate(BEGINS)}
     places = places_of(values)

@@ -200,6 +200,16 @@ SIGNALS: dict[str, Signal] = {
         "NE", "float32", "change of the loss's gradient by the input a step along its signs away, after each epoch",
         "loss_curvature",
     ),
+    "worst_case_weight": _of_job(
+        "N", "float64", "share of the sample in the forget set that unlearning is worst at, 0 to 1", "worst_case"
+    ),
+    "unlearn_loss": _of_job(
+        "N", "float32", "loss after the last unlearning of the search for that set", "worst_case"
+    ),
+    "easiest_weight": _of_job(
+        "N", "float64", "share of the sample in the forget set that unlearning is best at, 0 to 1", "worst_case",
+        "easiest=true",
+    ),
     "less_cosine": Signal(
         "NES", "float32", "share of the learning rate times the cosine of Adam's direction with a subtask's gradients",
         "make it of a language model with tracesift.pipelines.less.less_cosine",

@@ -140,6 +140,11 @@ def check(job: CurateJob, dataset: Dataset) -> None:
 
 def _check_selector(job: CurateJob) -> None:
     selector = selectors.find(job.choosing.selector)
+    if selector.chooses == "forget":
+        raise BadInput(
+            f"--selector {selector.name} chooses what to forget, and curate prunes; run it afterwards: "
+            f"tracesift select {selector.name}"
+        )
     if any(column.startswith("<") for column in selector.needs):
         raise BadInput(
             f"--selector {selector.name} must be told which score to use, which curate does not; run it afterwards: "

@@ -210,6 +210,10 @@ def pruned(
     if because:
         sources |= {"chosen_by": AUTO, "because": because}
     facts = find(selector)
+    if facts.chooses == "forget":
+        raise BadInput(
+            f"{selector} chooses what to forget, not what to train on; `tracesift select {selector}` makes its subset"
+        )
     flagged = is_flagged() if source is None else pl.lit(value=False)
     out = frame.filter(flagged | ~pl.col("eligible"))
     pool = frame.filter(~flagged & pl.col("eligible"))

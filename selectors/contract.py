@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -63,6 +63,8 @@ class Selector:
     reference: str
     experimental: bool
     """True: the definition rests on an unverified source; no default uses it."""
+    chooses: str
+    """Role of the samples that the budget counts: `keep`, or `forget` of a chooser of forget sets."""
     summary: str
     function: Callable[..., pl.DataFrame]
 
@@ -76,6 +78,7 @@ def selector(
     random: bool = False,
     columns: tuple[str, ...] = (),
     experimental: bool = False,
+    chooses: Literal["keep", "forget"] = "keep",
 ) -> Callable[[F], F]:
     """Attach the facts of a selector to its function, which is returned unchanged.
 
@@ -95,11 +98,14 @@ def selector(
         Parameters whose values name columns of the frame.
     experimental : bool
         True where the definition rests on an unverified source.
+    chooses : {"keep", "forget"}
+        Role of the samples that the budget counts. What a chooser of forget sets does not choose is retained.
     """
 
     def attach(function: F) -> F:
         facts = {"version": version, "reference": reference, "budget": budget, "random": random}
         facts |= {"name": name or function.__name__, "columns": columns, "experimental": experimental}
+        facts |= {"chooses": chooses}
         function.selector = facts  # type: ignore[attr-defined]
         return function
 
@@ -161,8 +167,8 @@ def select(
         One row per sample: `sample_id` (text, unique), `label`, and the score columns. Row order is
         irrelevant.
     budget : int, float or None
-        How many samples are kept: a count, or a share in (0, 1] of the rows. None for selectors that decide
-        by themselves (`find(name).budget` is False).
+        How many samples are kept (by a chooser of forget sets, forgotten): a count, or a share in (0, 1] of the
+        rows. None for selectors that decide by themselves (`find(name).budget` is False).
     seed : int
         For random draws; the draw of a sample depends on the seed, the selector and its id alone.
     embedding : ndarray (N, D), optional
@@ -332,5 +338,5 @@ def _checked_result(
     result = result.select([pl.col(column).cast(dtype) for column, dtype in schema.items()])
     assert result["sample_id"].equals(frame["sample_id"]), facts.name
     assert result["role"].is_in(ROLES).all(), facts.name
-    assert size is None or int((result["role"] == "keep").sum()) == size, facts.name
+    assert size is None or int((result["role"] == facts.chooses).sum()) == size, facts.name
     return result

@@ -46,9 +46,9 @@ def select(
     selector
         How to choose; `tracesift selectors` lists them, and auto takes one by what is known (`tracesift advise`).
     keep
-        Share of the training samples to keep.
+        Share of the training samples to keep; with mu_coreset, of the forget set.
     count
-        Number of samples to keep.
+        Number of samples to keep; with a chooser of forget sets, to forget.
     name
         Name of the subset; the selector's by default.
     where
@@ -67,6 +67,7 @@ def select(
     """
     from tracesift.flows.deletion import Handling, handle
     from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
+    from tracesift.flows.forget_sets import make_forget_set
     from tracesift.flows.make_subset import BY_FLAG, corrective, divided, pruned
     from tracesift.flows.requests import Request, check_known
     from tracesift.flows.situation import AUTO
@@ -115,6 +116,11 @@ def select(
                 how = Handling(name=called, seed=seed, params=chosen, embedding=embedding)
                 (answer,) = handle(work, [asked], how)
                 made = [answer, *answer["controls"]]
+        elif facts.chooses == "forget":
+            made = make_forget_set(
+                work, selector, keep=keep, count=count, seed=seed, name=called, where=where, params=chosen,
+                embedding=embedding, source=from_,
+            )  # fmt: skip
         else:
             budget = keep if count is None else count
             vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None

@@ -14,6 +14,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ import numpy as np
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import SIGNALS, BadInput, FingerprintMismatch, UnknownName, nearest
 from tracesift.pipelines.determinism import choose_device
-from tracesift.pipelines.embeddings import recorded_model
+from tracesift.pipelines.embeddings import load_module, recorded_model
 from tracesift.pipelines.encode import Encodings
 from tracesift.pipelines.jobs.workbench import Elsewhere, Workbench, clear
 from tracesift.pipelines.models.contract import Model
@@ -206,6 +207,9 @@ def run_job(
         parts=parts,
         progress=progress,
         elsewhere=elsewhere,
+        load=partial(load_module, dataset, workspace, run_id, chosen)
+        if trained and model == "auto"
+        else None,
     )
     if only is not None:
         check_apart(name)

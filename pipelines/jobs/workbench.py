@@ -59,8 +59,10 @@ class Workbench:
         parts: Path,
         progress: Progress | None = None,
         elsewhere: Elsewhere | None = None,
+        load: Callable[[Encoded], nn.Module] | None = None,
     ) -> None:
         self.dataset, self.model, self.epochs, self.seed = dataset, model, epochs, seed
+        self._load = load
         self.device, self.threads = device, threads
         self.inputs = inputs.of(model).to(device)
         self.train = torch.from_numpy(dataset.rows("train"))
@@ -107,6 +109,22 @@ class Workbench:
         if self._progress is not None:
             self._progress(numbers.stop, of, "")
         return [_stored(path) for path in paths]
+
+    def recorded(self, job: str) -> nn.Module:
+        """Return the recording's own network with its last weights, in eval mode, for jobs that go on from it.
+
+        Raises
+        ------
+        BadInput
+            The recording has no network of its own, or another model was asked for.
+        """
+        if self._load is None:
+            raise BadInput(
+                f"job '{job}' goes on from the recorded network, and this recording has none of model "
+                f"{self.model.name}; `tracesift record` makes one, and --model is left out here"
+            )
+        with settled(0, self.threads):  # building it draws initial weights
+            return self._load(self.inputs).to(self.device)
 
     def learner(
         self,

@@ -70,6 +70,9 @@ def signals_of_jobs(rng, samples, classes):
         "trak_val": rng.normal(size=(samples, 3)),
         "trak_residual": rng.random((samples, 3)),
         "input_curvature": rng.random((samples, 9)),
+        "worst_case_weight": rng.random(samples),
+        "unlearn_loss": rng.exponential(size=samples),
+        "easiest_weight": rng.random(samples),
         "less_cosine": rng.normal(size=(samples, 4, 2)),
     }
 

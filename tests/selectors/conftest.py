@@ -35,6 +35,11 @@ def frame():
             "class_centroid_distance": rng.integers(0, 30, 60) / 7,
             "least_confidence": rng.integers(0, 20, 60) / 24,
             "ssl_prototypes": rng.integers(0, 30, 60) / 40,
+            "worst_case_weight": rng.integers(0, 9, 60) / 8,
+            "easiest_weight": rng.integers(0, 9, 60) / 8,
+            "memorization_subset": rng.integers(-2, 11, 60) / 10,
+            "entanglement_distance": rng.integers(0, 30, 60) / 3,
+            "sharpness": rng.integers(0, 40, 60) / 50,
         }
     )
 

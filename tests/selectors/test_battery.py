@@ -15,6 +15,7 @@ CALLS = {
     "bottom_k": {"score": "el2n"},
     "cal": {},
     "ccs": {},
+    "class_forget_set": {"label": "b"},
     "cld_per_class": {},
     "craig": {},
     "d2_pruning": {},
@@ -22,30 +23,41 @@ CALLS = {
     "denoise": {},
     "depoison": {},
     "dual": {},
+    "easiest_forget_set": {},
+    "entanglement_strata": {},
     "facility_location": {},
     "forget_ready": {"forget": ["s03", "s17", "s40"]},
     "glister": {},
     "gm_matching": {},
     "grad_match": {},
     "graph_cut": {},
+    "group_forget_set": {"column": "split", "value": "val"},
     "herding": {},
     "infomax": {},
     "inverse": {"score": "el2n"},
     "k_center_greedy": {},
     "log_det": {},
+    "memorization_strata": {},
     "moderate_ds": {},
+    "mu_coreset": {},
     "offset_window": {"score": "el2n", "offset": 0.1},
     "random": {},
     "random_balanced": {},
+    "random_forget_set": {},
     "removal_protocol": {"keep_lowest_n": 5, "remove_n": 20},
     "semdedup": {},
+    "sharpness_partition": {},
     "snp_prune": {},
     "snp_search": {"clusters": 6},
     "ssl_prototypes": {},
     "top_k": {"score": "el2n"},
     "uncertainty": {},
+    "worst_case_forget_set": {},
 }
 BUDGETED = [name for name in names() if find(name).budget]
+SCORED = [
+    name for name in BUDGETED if columns_needed(name, CALLS.get(name, {})) and "score" in find(name).defaults
+]
 
 
 def takes_embedding(name):
@@ -96,7 +108,8 @@ def call(name, frame, *, budget=0.3, seed=0, embedding=None, **params):
 
 
 def kept(result):
-    return set(result.filter(pl.col("role") == "keep")["sample_id"])
+    """Return what was chosen: to be kept, or by a chooser of forget sets to be forgotten."""
+    return set(result.filter(pl.col("role").is_in(["keep", "forget"]))["sample_id"])
 
 
 def test_every_selector_is_found_by_its_file():
@@ -133,6 +146,10 @@ def test_one_row_per_sample_sorted_with_role_weight_and_reason(name, frame, embe
 def test_size_is_exact(name, frame, budget):
     room = {"offset": 0} if name == "offset_window" else {}
     wanted = budget if isinstance(budget, int) else math.floor(budget * 60 + 0.5)
+    if name == "sharpness_partition" and wanted > 30:
+        with pytest.raises(BadInput, match="flat half has 30"):
+            call(name, frame, budget=budget)
+        return
     assert len(kept(call(name, frame, budget=budget, **room))) == wanted
 
 
@@ -160,7 +177,19 @@ def test_the_seed_matters_exactly_where_declared(name, frame):
     assert (len(sets) > 1) == find(name).random
 
 
-@pytest.mark.parametrize("name", ["top_k", "bottom_k", "offset_window", "inverse", "cld_per_class"])
+SIGNED = [
+    "top_k",
+    "bottom_k",
+    "offset_window",
+    "inverse",
+    "cld_per_class",
+    "worst_case_forget_set",
+    "easiest_forget_set",
+]
+SIGNED += ["memorization_strata", "entanglement_strata", "sharpness_partition"]
+
+
+@pytest.mark.parametrize("name", SIGNED)
 def test_the_sign_of_the_score_matters(name, frame):
     column = columns_needed(name, CALLS.get(name, {}))[0]
     negated = frame.with_columns(-pl.col(column))
@@ -221,7 +250,7 @@ def test_broken_frames_are_refused(name, frame, change, message):
         call(name, change(frame))
 
 
-@pytest.mark.parametrize("name", [n for n in BUDGETED if "score" in find(n).defaults])
+@pytest.mark.parametrize("name", SCORED)
 @pytest.mark.parametrize("missing", [None, math.nan])
 def test_missing_scores_are_never_taken_as_numbers(name, frame, missing):
     column = columns_needed(name, CALLS.get(name, {}))[0]
@@ -231,6 +260,12 @@ def test_missing_scores_are_never_taken_as_numbers(name, frame, missing):
     broken = frame.with_columns(holes.alias(column))
     with pytest.raises(BadInput, match=f"2 of 60 values of '{column}'"):
         call(name, broken)
+    if find(name).chooses == "forget":
+        assert not {"s01", "s02"} & kept(call(name, broken, nulls="retain"))
+        assert len(kept(call(name, broken, nulls="retain"))) == 18
+        with pytest.raises(BadInput, match=r"58|29"):
+            call(name, broken, budget=60, nulls="retain")
+        return
     assert not {"s01", "s02"} & kept(call(name, broken, nulls="drop"))
     assert len(kept(call(name, broken, nulls="drop"))) == 18
     if name != "offset_window":
@@ -240,7 +275,7 @@ def test_missing_scores_are_never_taken_as_numbers(name, frame, missing):
         call(name, broken, budget=60, nulls="drop")
 
 
-@pytest.mark.parametrize("name", [n for n in BUDGETED if "score" in find(n).defaults])
+@pytest.mark.parametrize("name", SCORED)
 def test_an_absent_score_is_named(name, frame):
     with pytest.raises(BadInput, match="el2m"):
         call(name, frame, score="el2m")

@@ -33,7 +33,16 @@ _OWNED = {
 }  # fmt: skip
 """Tables with one row per dataset and these columns: where two states become one, the newer row stays."""
 
-_OF_OTHERS = ("sample_id", "split", "label", "label_true", "content_hash", "group_key", "suggestion", "new_label")
+_OF_OTHERS = (
+    "sample_id",
+    "split",
+    "label",
+    "label_true",
+    "content_hash",
+    "group_key",
+    "suggestion",
+    "new_label",
+)
 """Columns that hold what a remaining sample is, and no sentence of ours."""
 
 
@@ -109,7 +118,9 @@ def _copy(source: Path, target: Path) -> None:
 
 def _register(con: duckdb.DuckDBPyConnection, what: Rebuilding) -> None:
     """Make temporary tables: the ids that go, the states, and where each remaining row will stand."""
-    con.register("given_ids", pl.DataFrame({"sample_id": pl.Series(sorted(what.redaction.ids), dtype=pl.String)}))
+    con.register(
+        "given_ids", pl.DataFrame({"sample_id": pl.Series(sorted(what.redaction.ids), dtype=pl.String)})
+    )
     con.execute("CREATE TEMP TABLE gone AS FROM given_ids")
     given = {
         name: pl.Series([getattr(state, name) for state in what.states], dtype=pl.String)
@@ -148,16 +159,18 @@ def _remove(con: duckdb.DuckDBPyConnection, what: Rebuilding) -> dict[str, int]:
         removed[table] = _renumber(con, table, owner, key, columns)
     for schema, name in _tables(con):
         table = f'{schema}."{name}"'
-        columns = _columns(con, table)
+        named = _columns(con, table)
         if schema == "wide":
             owner_id = owners.get(int(name.removeprefix("run_")))
             if owner_id in touched:
                 removed["scores"] = removed.get("scores", 0) + _renumber_wide(con, table, str(owner_id))
-        elif name == "samples" or (name not in _ROWS and "sample_id" in columns):
+        elif name == "samples" or (name not in _ROWS and "sample_id" in named):
             removed[name] = _count(con, f"FROM {table} WHERE sample_id IN (FROM gone)")
             con.execute(f"DELETE FROM {table} WHERE sample_id IN (FROM gone)")
-        elif name not in _ROWS and any(column.endswith("_row") for column in columns):
-            raise BadInput(f"the catalog's table {name} names samples by row, and purge does not know of whom")
+        elif name not in _ROWS and any(column.endswith("_row") for column in named):
+            raise BadInput(
+                f"the catalog's table {name} names samples by row, and purge does not know of whom"
+            )
     con.execute(
         "UPDATE samples SET sample_row = p.new_row FROM placed p "
         "WHERE p.dataset_id = samples.dataset_id AND p.old_row = samples.sample_row"
@@ -182,7 +195,8 @@ def _renumber(
     moved = ", ".join(f"coalesce(p{at}.new_row, t.{column}) AS {column}" for at, column in enumerate(columns))
     rank = ""
     if table == "edge_rows":  # the next strongest takes the place of a purged partner
-        rank = ", (row_number() OVER (PARTITION BY t.edge_key, t.sample_row, t.value > 0 ORDER BY t.rank))::SMALLINT AS rank"
+        each = "PARTITION BY t.edge_key, t.sample_row, t.value > 0 ORDER BY t.rank"
+        rank = f", (row_number() OVER ({each}))::SMALLINT AS rank"
     con.execute(
         f"CREATE OR REPLACE TABLE {table} AS SELECT t.* REPLACE ({moved}{rank}) FROM {table} t "
         f"LEFT JOIN {owner} o USING ({key}){joins} "
@@ -215,11 +229,11 @@ def _rename(con: duckdb.DuckDBPyConnection, what: Rebuilding) -> None:
         _describe(con, state)
     for (name, version), columns in what.subsets.items():
         _update(con, "subset_records", {"name": name, "version": version}, columns)
-    for (kind, name), columns in what.artifacts.items():
-        if columns is None:
+    for (kind, name), changed in what.artifacts.items():
+        if changed is None:
             con.execute("DELETE FROM artifacts WHERE kind = ? AND name = ?", [kind, name])
         else:
-            _update(con, "artifacts", {"kind": kind, "name": name}, columns)
+            _update(con, "artifacts", {"kind": kind, "name": name}, changed)
 
 
 def _merge(con: duckdb.DuckDBPyConnection, state: State, states: Sequence[State]) -> None:
@@ -237,7 +251,10 @@ def _merge(con: duckdb.DuckDBPyConnection, state: State, states: Sequence[State]
     for table, key in _OWNED.items():
         order = "run_key" if table == "score_runs" else "seq"
         kept: set[tuple[Any, ...]] = set()
-        listed = f"SELECT {', '.join(key)}, dataset_id FROM {table} WHERE list_contains(?, dataset_id) ORDER BY {order} DESC"
+        listed = (
+            f"SELECT {', '.join(key)}, dataset_id FROM {table} WHERE list_contains(?, dataset_id) "
+            f"ORDER BY {order} DESC"
+        )
         for row in rows(con, listed, (ids,)):
             if row[:-1] in kept:
                 where = " AND ".join(f"{one} IS NOT DISTINCT FROM ?" for one in (*key, "dataset_id"))
@@ -263,7 +280,9 @@ def _describe(con: duckdb.DuckDBPyConnection, state: State) -> None:
     found = records(con, "SELECT * FROM datasets WHERE dataset_id = ?", (state.new_id,))
     if not found:
         return
-    whole = con.sql("SELECT * FROM samples WHERE dataset_id = $id ORDER BY sample_row", params={"id": state.new_id}).pl()
+    whole = con.sql(
+        "SELECT * FROM samples WHERE dataset_id = $id ORDER BY sample_row", params={"id": state.new_id}
+    ).pl()
     details = json.loads(found[0]["details"] or "{}")
     lost = found[0]["num_samples"] - whole.height
     details["purged"] = details.get("purged", 0) + lost
@@ -290,13 +309,17 @@ def _redact(con: duckdb.DuckDBPyConnection, redaction: Redaction) -> None:
         for column, kind in _columns(con, table).items():
             if kind != "VARCHAR" or column in _OF_OTHERS:
                 continue
-            values = con.sql(f'SELECT DISTINCT "{column}" AS value FROM {table} WHERE "{column}" IS NOT NULL').pl()["value"]
+            values = con.sql(
+                f'SELECT DISTINCT "{column}" AS value FROM {table} WHERE "{column}" IS NOT NULL'
+            ).pl()["value"]
             asked = values.str.contains_any(wanted) | values.str.contains(", digest ", literal=True)
             hits = values.filter(asked).to_list()
             ours = (name, column) != ("samples", "attributes")
             changed = [(old, new) for old in hits if (new := redaction.text(old, sentence=ours)) != old]
             if not changed:
                 continue
-            con.register("incoming", pl.DataFrame(changed, schema={"old": pl.String, "new": pl.String}, orient="row"))
+            con.register(
+                "incoming", pl.DataFrame(changed, schema={"old": pl.String, "new": pl.String}, orient="row")
+            )
             con.execute(f'UPDATE {table} SET "{column}" = i.new FROM incoming i WHERE "{column}" = i.old')
             con.unregister("incoming")

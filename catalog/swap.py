@@ -29,9 +29,7 @@ def staged(workspace: Path) -> Path:
     return folder
 
 
-def swap(
-    workspace: Path, removed: Collection[str], *, at: Callable[[str], None] = lambda _: None
-) -> None:
+def swap(workspace: Path, removed: Collection[str], *, at: Callable[[str], None] = lambda _: None) -> None:
     """Put what was staged in place and remove the files or folders of these paths; `at` hears of each step."""
     folder = workspace / STAGE
     put = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -62,8 +62,8 @@ def verify(path: Path, source: str | None, options: Mapping[str, Any]) -> dict[s
     Returns
     -------
     dict
-        ``manifest``, ``name``, ``version``, ``matches``, ``checked`` and ``differences`` (sentences), ``note``: why
-        the data were not compared, or None.
+        ``manifest``, ``name``, ``version``, ``matches``, ``purged`` members, ``checked`` and ``differences``
+        (sentences), ``note``: that members were purged, or why the data were not compared, or None.
     """
     differences = verify_manifest(path)
     checked = ["hash of the members", "schema, order, ids and roles", "counts", "fingerprint of the content"]
@@ -75,9 +75,12 @@ def verify(path: Path, source: str | None, options: Mapping[str, Any]) -> dict[s
         checked.append(f"ids, labels and splits of {where}")
     elif differences:
         note = "the data were not compared, because the manifest itself differs"
+    if manifest.purged:
+        told = f"{manifest.purged} members were purged since it was made; what is checked are the other ones"
+        note = told if note is None else f"{told}; {note}"
     return {
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
-        "checked": checked, "differences": differences, "note": note,
+        "purged": manifest.purged, "checked": checked, "differences": differences, "note": note,
     }  # fmt: skip
 
 
@@ -103,7 +106,8 @@ def _compare_data(path: Path, manifest: Manifest, source: str, options: Mapping[
             raise
         return [f"{source} cannot be read as the data of this manifest: {error}"]
     try:
-        load_manifest(path).verify(dataset)
+        # A source may hold yet what was purged here; the members that stay must be there as they were.
+        load_manifest(path).verify(dataset, allow_superset=manifest.purged > 0)
     except FingerprintMismatch as error:
         return [str(error)]
     return []

@@ -211,17 +211,32 @@ def requested(work: Work, request: str | None = None) -> tuple[str, ...]:
     BadInput
         There is no such request.
     """
-    known = work.catalog.query("SELECT request_id, subset FROM forget_requests ORDER BY request_id")
+    known = work.catalog.query("SELECT * FROM forget_requests ORDER BY request_id")
     if request is not None and request not in known["request_id"].to_list():
         there = ", ".join(known["request_id"]) or "none"
         raise BadInput(f"--request {request}: no such deletion request in {work.path}; there are: {there}")
     meant = known if request is None else known.filter(pl.col("request_id") == request)
-    found = work.catalog.query(
-        "SELECT DISTINCT m.sample_id FROM subset_members m JOIN subsets s USING (subset_id) "
-        "WHERE m.role = 'forget' AND list_contains(?, s.name) ORDER BY 1",
-        (meant["subset"].unique().sort().to_list(),),
+    subsets = [found for row in meant.to_dicts() if (found := _subset_of(work, row)) is not None]
+    forgotten = work.catalog.query(
+        "SELECT DISTINCT sample_id FROM subset_members WHERE role = 'forget' AND list_contains(?, subset_id) "
+        "ORDER BY 1",
+        (subsets,),
     )
-    return tuple(found["sample_id"])
+    return tuple(forgotten["sample_id"])
+
+
+def _subset_of(work: Work, request: dict[str, Any]) -> str | None:
+    """Return the subset that a request made: of its name, as many ids asked for, the last one before it was noted.
+
+    Other versions of the name are no part of it. `curate` writes one under the same name that nobody asked for: what
+    is flagged, whose samples are put right and not purged.
+    """
+    made = work.catalog.query(
+        "SELECT subset_id FROM subset_records WHERE name = ? AND created_at <= ? "
+        "AND starts_with(json_extract_string(params, '$.forget'), ?) ORDER BY seq DESC LIMIT 1",
+        (request["subset"], request["created_at"], f"{request['num_requested']} requested"),
+    )
+    return made["subset_id"][0] if len(made) else None
 
 
 def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -27,6 +27,7 @@ import polars as pl
 
 from tracesift.catalog.files import canonical_json, digest, replacing, sha256, write_json, write_parquet
 from tracesift.catalog.frames import conform, distinct_ids
+from tracesift.catalog.redaction import Redaction
 from tracesift.catalog.schema import ID_RULE, MANIFEST_SCHEMA, ROLES, BadInput
 
 MANIFEST_FILE = "manifest.json"
@@ -118,6 +119,8 @@ class Manifest:
     members: MembersBlock
     fingerprint: str
     schema_version: int = MANIFEST_SCHEMA
+    purged: int = 0
+    """Members whose content and ids were removed since it was made; it then lists and counts the others."""
 
     @property
     def subset_id(self) -> str:
@@ -126,7 +129,8 @@ class Manifest:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON holds it."""
-        return asdict(self) | {"scores": [score.as_dict() for score in self.scores]}
+        whole = asdict(self) | {"scores": [score.as_dict() for score in self.scores]}
+        return whole if self.purged else {name: one for name, one in whole.items() if name != "purged"}
 
 
 def manifest_from(value: Mapping[str, Any], *, where: str) -> Manifest:
@@ -493,6 +497,50 @@ def _content_differences(manifest: Manifest, members: pl.DataFrame) -> list[str]
             f"manifest.json says {manifest.fingerprint[:16]}…"
         )
     return differences
+
+
+def without_members(
+    manifest: Manifest,
+    members: pl.DataFrame,
+    ids: Collection[str],
+    redaction: Redaction,
+    states: Mapping[str, int],
+) -> tuple[Manifest, pl.DataFrame]:
+    """Return a manifest and its members without some samples, named nowhere any more.
+
+    Its content is another one now, and so is its fingerprint: the old one went over what is gone.
+
+    Parameters
+    ----------
+    redaction
+        Also renames what the manifest refers to.
+    states
+        Fingerprint of each state of a dataset that loses samples -> how many it has left.
+    """
+    left = members.filter(~pl.col("sample_id").is_in(pl.Series(sorted(ids), dtype=pl.String).implode()))
+    reasons = left["reason"].unique().drop_nulls().to_list()
+    changed = {old: new for old in reasons if (new := redaction.text(old)) != old}
+    left = canonical_members(left.with_columns(pl.col("reason").replace(changed)) if changed else left)
+    count = states.get(manifest.dataset.fingerprint, manifest.dataset.num_samples)
+    where = redaction.value(asdict(manifest.dataset)) | {"num_samples": count}
+    dataset = DatasetBlock(**where)
+    selector = SelectorBlock(**redaction.value(asdict(manifest.selector)))
+    scores = tuple(ScoreBlock(**redaction.value(score.as_dict())) for score in manifest.scores)
+    rest = replace(
+        manifest, dataset=dataset, selector=selector, scores=scores, counts=counts_of(left),
+        purged=manifest.purged + members.height - left.height,
+        fingerprint=fingerprint_of(left, dataset=dataset, selector=selector, scores=scores),
+    )  # fmt: skip
+    return rest, left
+
+
+def write_copy(folder: Path, manifest: Manifest, members: pl.DataFrame) -> Manifest:
+    """Write both files of a manifest to a folder that nobody reads yet, and return the record as written."""
+    write_parquet(members, folder / MEMBERS_FILE)
+    block = MembersBlock(file=MEMBERS_FILE, sha256=sha256(folder / MEMBERS_FILE), rows=members.height)
+    written = replace(manifest, members=block)
+    write_json(folder / MANIFEST_FILE, written.as_dict())
+    return written
 
 
 def diff_manifests(first: str | Path, second: str | Path) -> dict[str, Any]:

@@ -82,10 +82,11 @@ def verify(
     Returns
     -------
     dict
-        ``manifest``, ``name``, ``version``, ``matches``, ``checked`` and ``differences`` (sentences), ``note``: why
-        the data were not compared, or None; ``forgotten``: how many of its samples were ``deleted``, by how many
-        ``requests``, those that ``stand`` in it all the same, and how many it used because they were to be deleted
-        only afterwards (``used_until``); None where no workspace knows its data.
+        ``manifest``, ``name``, ``version``, ``matches``, ``purged`` members, ``checked`` and ``differences``
+        (sentences), ``note``: that members were purged, or why the data were not compared, or None; ``forgotten``: how
+        many of its samples were ``deleted``, by how many ``requests``, those that ``stand`` in it all the same, and how
+        many it used because they were to be deleted only afterwards (``used_until``); None where no workspace knows
+        its data.
     """
     differences = verify_manifest(path)
     checked = ["hash of the members", "schema, order, ids and roles", "counts", "fingerprint of the content"]
@@ -101,9 +102,12 @@ def verify(
     if forgotten is not None and forgotten["deleted"]:
         checked.append("that no sample forgotten before it was made stands in it to be used")
         differences += _returned(forgotten["stand"])
+    if manifest.purged:
+        told = f"{manifest.purged} members were purged since it was made; what is checked are the other ones"
+        note = told if note is None else f"{told}; {note}"
     return {
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
-        "checked": checked, "differences": differences, "note": note, "forgotten": forgotten,
+        "purged": manifest.purged, "checked": checked, "differences": differences, "note": note, "forgotten": forgotten,
     }  # fmt: skip
 
 
@@ -199,7 +203,8 @@ def _compare_data(path: Path, manifest: Manifest, source: str, options: Mapping[
             raise
         return [f"{source} cannot be read as the data of this manifest: {error}"]
     try:
-        load_manifest(path).verify(dataset)
+        # A source may hold yet what was purged here; the members that stay must be there as they were.
+        load_manifest(path).verify(dataset, allow_superset=manifest.purged > 0)
     except FingerprintMismatch as error:
         return [str(error)]
     return []

@@ -38,6 +38,7 @@ COMMANDS = {
     "evaluate": "subsets:evaluate",
     "forget": "subsets:forget",
     "requests": "subsets:requests",
+    "purge": "purge:purge",
     "review": "review:review",
     "sql": "look:sql",
     "why": "look:why",

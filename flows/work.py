@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,13 @@ from filelock import FileLock, Timeout
 from tracesift.catalog.files import write_json
 from tracesift.catalog.schema import BadInput, FingerprintMismatch, WorkspaceBusy
 from tracesift.catalog.store import Catalog
+from tracesift.catalog.swap import finish_swap
 from tracesift.flows.options import Reading
 from tracesift.flows.progress import say
 from tracesift.pipelines.bare import KIND, bare_dataset
 from tracesift.pipelines.dataset import Dataset, Source, open_dataset
 from tracesift.pipelines.planting import plant_label_noise
+from tracesift.pipelines.restricted import restricted
 
 if TYPE_CHECKING:
     from tracesift.pipelines.encode import Encodings
@@ -141,6 +143,7 @@ class Work:
                 f"{self.path} is in use by {_describe(holder)}; wait for it or stop it"
             ) from None
         try:
+            finish_swap(self.path)  # a purge that was killed when all was made
             _sweep(self.path)
             write_json(holder, {"pid": os.getpid(), "command": " ".join(psutil.Process().cmdline())})
             if catalog and self.catalog.path.exists():
@@ -246,13 +249,40 @@ def reopen(work: Work) -> Dataset:
         )
         return bare_dataset(known["name"], known["source"], rows, known["classes"], known["fingerprint"])
     dataset = open_dataset(where["source"], name=known["name"], **where["options"])
+    if known["details"].get("purged"):
+        return _what_is_left(work, known, dataset)
     if dataset.fingerprint != known["fingerprint"]:
-        raise FingerprintMismatch(
-            f"{known['source']} has changed since it was ingested into {work.path}; "
-            f"run `tracesift ingest {known['source']} --workspace {work.path}` to take the new state"
-        )
+        raise _changed(work, known)
     planted = (known["transform"] or {}).get("plant_label_noise")
     return plant_label_noise(dataset, **planted) if planted else dataset
+
+
+def _changed(work: Work, known: Mapping[str, Any]) -> FingerprintMismatch:
+    return FingerprintMismatch(
+        f"{known['source']} has changed since it was ingested into {work.path}; "
+        f"run `tracesift ingest {known['source']} --workspace {work.path}` to take the new state"
+    )
+
+
+def _what_is_left(work: Work, known: Mapping[str, Any], dataset: Dataset) -> Dataset:
+    """Return the samples of a source that the catalog still knows, after a purge; the source may hold the others yet.
+
+    Labels that were planted are those of the catalog: which labels are hit depends on how many samples there are.
+    """
+    rows = work.catalog.query(
+        "SELECT sample_id, label, label_true FROM samples WHERE dataset_id = ? ORDER BY sample_row",
+        (known["dataset_id"],),
+    )
+    keep = dataset.samples["sample_id"].is_in(rows["sample_id"].implode())
+    if keep.any():
+        dataset = restricted(dataset, keep.to_numpy())
+    if dataset.fingerprint != known["fingerprint"]:
+        raise _changed(work, known)
+    dataset = replace(dataset, classes=tuple(known["classes"]))
+    if not known["transform"]:
+        return dataset
+    samples = dataset.samples.with_columns(rows["label"], rows["label_true"])
+    return replace(dataset, samples=samples, transform=known["transform"])
 
 
 def was_handed_over(known: dict[str, Any]) -> bool:

@@ -295,3 +295,37 @@ def _finish(folder: Path, record: dict[str, Any]) -> StoredEmbedding:
         if path.name not in named:
             path.unlink()
     return StoredEmbedding(folder, record)
+
+
+def store_without(
+    stored: StoredEmbedding,
+    folder: Path,
+    keep: Mapping[str, np.ndarray],
+    dataset: Mapping[str, str],
+    made: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write an embedding of the rows that `keep` (split -> (n,) bool) has, with its graph, and return its record.
+
+    Parameters
+    ----------
+    folder
+        Where it is written; the embedding itself stays.
+    dataset
+        `dataset_id` and `fingerprint` of the remaining samples.
+    made
+        What made it.
+    """
+    splits = {
+        split: _write(folder, split, stored.vectors(split)[keep[split]], np.float32) for split in SPLITS
+    }
+    known = {**stored.record["dataset"], **dataset}
+    record = {**stored.record, "dataset": known, "made": dict(made), "splits": splits, "graph": None}
+    graph = stored.graph_among(np.flatnonzero(keep["train"]))
+    if graph is not None:
+        record["graph"] = {
+            **stored.record["graph"], "k": graph.index.shape[1], "recall": graph.recall,
+            "index": _write(folder, "neighbors", graph.index, np.int32),
+            "distance": _write(folder, "distances", graph.distance, np.float64),
+        }  # fmt: skip
+    write_json(folder / "record.json", record)
+    return record

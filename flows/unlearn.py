@@ -182,6 +182,7 @@ def unlearn(work: Work, training: Training, subset: Mapping[str, Any], methods: 
             study.keep(seed, one.name, study.unlearned(seed, one), gold[seed])
     if len(seeds) >= KLOM_SEEDS:
         study.compare_distributions(seeds, [AGAIN, ORIGINAL, *(one.name for one in methods)])
+    work.catalog.put_evaluations(pl.concat(study.frames))
 
 
 @dataclass
@@ -194,6 +195,8 @@ class _Study:
     of: str
     """Names recipe, data and subset: only what has this in common is compared."""
     keys: dict[tuple[str, int], str] = field(default_factory=dict)
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    """Rows for the catalog, written together: every transaction makes the views anew."""
 
     def retrained(self, seed: int, turn: int) -> dict[str, Any]:
         """Return what was measured on the `turn`-th model of a seed that never saw the forget set."""
@@ -238,7 +241,7 @@ class _Study:
     def keep(
         self, seed: int, name: str, measured: Mapping[str, Any], gold: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Put a cell into the catalog, with its distances to retraining."""
+        """Take a cell for the catalog, with its distances to retraining."""
         values = dict(measured["metrics"])
         if measured["failed"]:
             values = {FAILED: 1.0}
@@ -248,7 +251,7 @@ class _Study:
 
     def _put(self, seed: int, values: Mapping[str, float], said: str = "", models: int = 1) -> None:
         details = {"study": self.of, "models": models, "failed": said}
-        self.work.catalog.put_evaluations(
+        self.frames.append(
             pl.DataFrame(
                 {
                     "subset_id": self.subset["subset_id"], "dataset_id": self.work.dataset.dataset_id,
@@ -260,7 +263,7 @@ class _Study:
         )  # fmt: skip
 
     def compare_distributions(self, seeds: range, called: Sequence[str]) -> None:
-        """Put the quantiles over points of `klom` against retraining into the catalog, under the first seed."""
+        """Take the quantiles over points of `klom` against retraining for the catalog, under the first seed."""
         sizes = [len(getattr(self.trial.sets, name)) for name in COMPARED]
         oracle = self._over_models(GOLD, seeds)
         assert oracle is not None  # a broken one is refused

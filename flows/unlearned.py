@@ -29,7 +29,7 @@ RETRAINING = "retraining"
 COLUMNS = {
     "ua": "UA", "ra": "RA", "ta": "TA", "neighbor": "neighbours", "worst_group": "worst group", "mia": "MIA",
     "auc": "AUC", "average_gap": "gap", "tow": "ToW", "tow_mia": "ToW-MIA", "steps_ratio": "steps",
-    "seconds_ratio": "seconds",
+    "seconds_ratio": "time",
 }  # fmt: skip
 """Measures that a table shows, and what it calls them."""
 

@@ -14,19 +14,21 @@ from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.catalog.store import Catalog
 from tracesift.flows.charts import unlearning_dots
 from tracesift.flows.cli import run
-from tracesift.flows.unlearn import tried
+from tracesift.flows.compared import compared
+from tracesift.flows.unlearn import KLOM_SEEDS, tried
 from tracesift.flows.unlearned import COLUMNS, distances, told, verdict
+from tracesift.flows.work import existing
 from tracesift.pipelines.unlearning_trial import Trial
 
-FEW = ("--epochs", "25", "--threads", "1", "--workspace", "w")
+FEW = ("--epochs", "80", "--threads", "1", "--workspace", "w")
 ASKED = ("evaluate", "--unlearn", "retrain", "--unlearn", "fine_tune", "--param", "fine_tune.epochs=1", *FEW)
 
 
-def noisy_table(rows=400, features=40):
-    """Three classes in 40 columns; the table, and 30 training samples whose label is wrong."""
+def noisy_table(rows=400, features=60):
+    """Three classes in 60 columns; the table, and 30 training samples whose label is wrong."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, rows)
-    values = rng.normal(size=(rows, features)) + 2.0 * np.eye(3)[truth][:, rng.integers(0, 3, features)]
+    values = rng.normal(size=(rows, features)) + 1.5 * np.eye(3)[truth][:, rng.integers(0, 3, features)]
     split = np.where(np.arange(rows) < 300, "train", "test")
     wrong = rng.choice(300, 30, replace=False)
     given = truth.copy()
@@ -120,13 +122,13 @@ def test_a_second_run_trains_nothing_and_says_what_can_be_trusted(place, capsys,
     assert rows["original"]["measures"]["ua"]["difference"] < -0.5
     assert not rows["original"]["within"]
     assert rows["original"]["measures"]["mia"]["difference"] < -0.3
-    assert rows["original"]["measures"]["auc"]["mean"] > rows["retraining"]["measures"]["auc"]["mean"] + 0.3
+    assert rows["original"]["measures"]["auc"]["mean"] > rows["retraining"]["measures"]["auc"]["mean"] + 0.15
     # The exact method is as near to retraining as retraining is to itself.
     assert rows["retrain"]["within"]
     assert rows["retrain"]["measures"]["tow"]["mean"] > 0.9
     assert gap["retrain"] < gap["original"] / 4
     assert rows["retrain"]["measures"]["steps_ratio"]["mean"] == 1.0
-    assert rows["fine_tune(epochs=1)"]["measures"]["steps_ratio"]["mean"] == pytest.approx(1 / 25)
+    assert rows["fine_tune(epochs=1)"]["measures"]["steps_ratio"]["mean"] == pytest.approx(1 / 80)
     assert "steps_ratio" not in rows["original"]["measures"]
     assert "exact" not in verdict(study)
     assert "cannot show" not in verdict(study)
@@ -156,7 +158,6 @@ def test_differences_are_paired_by_seed_and_every_seed_counts(place, capsys):
         for seed in range(3)
     ]  # fmt: skip
     assert rows["retrain"]["measures"]["average_gap"]["mean"] == pytest.approx(np.mean(gaps))
-    assert len({by["retrain.ra", s] == by["retrain_gold.ra", s] for s in range(3)}) >= 1
     assert (
         len(
             {by["retrain_gold.remind", s] for s in range(3)}
@@ -189,38 +190,34 @@ def test_stopped_in_the_middle_it_goes_on_there(place, capsys, counted, monkeypa
 
 
 def test_another_recipe_is_not_mixed_in(place, capsys):
-    words = (
-        "evaluate",
-        "--unlearn",
-        "ssd",
-        "--param",
-        "ssd.alpha=1.5",
-        "--epochs",
-        "2",
-        "--threads",
-        "1",
-        "--workspace",
-        "w",
+    """What stands in the catalog of a method that was tried under other epochs is not beside this retraining."""
+    known = Catalog("w").query("SELECT * FROM evaluations WHERE starts_with(metric, 'retrain.')")
+    other = known.with_columns(
+        metric=pl.col("metric").str.replace("retrain", "ssd"),
+        details=pl.lit('{"study": "other", "models": 1}'),
     )
-    _, rows = study_of(capsys, *words)
-    assert set(rows) == {"original", "retraining", "ssd(alpha=1.5)"}
-    assert rows["ssd(alpha=1.5)"]["measures"]["steps"]["mean"] == 0
-    _, rows = study_of(capsys, *ASKED)  # from the records
-    assert set(rows) == {"original", "retraining", "retrain", "fine_tune(epochs=1)"}
+    Catalog("w").put_evaluations(other)
+    assert set(study_of(capsys, *ASKED)[1]) == {"original", "retraining", "retrain", "fine_tune(epochs=1)"}
+    same = known.with_columns(metric=pl.col("metric").str.replace("retrain", "ssd"))
+    Catalog("w").put_evaluations(same)
+    assert "ssd" in study_of(capsys, *ASKED)[1]
 
 
-def test_over_eight_seeds_distributions_are_compared(place, capsys):
-    words = (
-        "evaluate", "--unlearn", "retrain", "--epochs", "6", "--threads", "1", "--seeds", "8", "--workspace", "w",
-    )  # fmt: skip
-    study, rows = study_of(capsys, *words)
-    assert study["klom_models"] == 8
+def test_over_many_seeds_distributions_are_compared(place, capsys, monkeypatch, counted):
+    assert KLOM_SEEDS == 8
+    study, rows = study_of(capsys, *ASKED)
+    assert all(row["klom"] == {} for row in study["rows"])
+    monkeypatch.setattr("tracesift.flows.unlearn.KLOM_SEEDS", 3)
+    study, rows = study_of(capsys, *ASKED)
+    assert counted == []  # the margins were kept
+    assert study["klom_models"] == 3
     for row in study["rows"]:
         assert set(row["klom"]) == {"forget", "retain", "test"}
         assert [*row["klom"]["forget"]] == ["p5", "p25", "p50", "p75", "p95", "p99"]
-    middle = {name: row["klom"]["forget"]["p50"] for name, row in rows.items()}
-    assert middle["original"] > 1.3 * max(middle["retrain"], middle["retraining"])
-    assert all("klom" not in name for row in study["rows"] for name in row["measures"])
+        assert not any("klom" in name for name in row["measures"])
+        assert row["seeds"] == 3
+    # No bin of 20 holds both a model that knows the label and one that never saw it: log((1/3) / 1e-5) or more.
+    assert rows["original"]["klom"]["forget"]["p5"] > 10.4
 
 
 def test_weights_of_the_manifest_and_loreun_reach_the_method(place, capsys, monkeypatch):
@@ -245,7 +242,7 @@ def test_weights_of_the_manifest_and_loreun_reach_the_method(place, capsys, monk
     assert weighed.mean() == pytest.approx(1, abs=1e-5)
     assert weighed.std() > 0.01
     assert [one.name for one in tried(["ssd"], "loreun", ("loreun.tau=0.5",))] == [
-        "ssd(tau=0.5,weights=loreun)"
+        "ssd(weights=loreun,tau=0.5)"
     ]
 
 
@@ -271,15 +268,8 @@ def test_the_table_says_what_to_look_for(place, capsys):
     assert "itself: retrain" in out
 
 
-def test_the_plain_table_holds_nothing_of_it(place, capsys):
-    code, out, _ = call(
-        capsys, "evaluate", "forget-ready", "--epochs", "1", "--threads", "1", "--workspace", "w", "--json"
-    )
-    assert code == 0
-    assert {row["subset"] for row in json.loads(out)} == {
-        "all", "forget-ready", "forget-ready-random", "forget-ready-random-balanced"
-    }  # fmt: skip
-    assert all(row["seeds"] == 3 for row in json.loads(out))
+def test_the_plain_table_holds_nothing_of_it(place):
+    assert compared(existing(place / "w")) == []
 
 
 def test_the_report_is_given_it(place, capsys, monkeypatch):
@@ -297,10 +287,10 @@ def test_the_report_is_given_it(place, capsys, monkeypatch):
 
 
 REFUSED = {
-    "--unlearn finetune": "no unlearning method 'finetune'; did you mean 'fine_tune'",
+    "--unlearn finetune": "no unlearning method 'finetune' (did you mean 'fine_tune'?); there are fine_tune, ",
     "nope --unlearn ssd": "there is no subset 'nope'",
     "--unlearn ssd --steps 3": "change it with --epochs",
-    "--unlearn ssd --param ssd.alpa=1": "ssd has no 'alpa'; did you mean 'alpha'",
+    "--unlearn ssd --param ssd.alpa=1": "ssd has no 'alpa' (did you mean 'alpha'?); it has alpha, ",
     "--unlearn ssd --param alpha=1": "write METHOD.key=value, such as ssd.alpha",
     "--unlearn ssd --param scrub.alpha=1": "scrub is not tried",
     '--unlearn ssd --param ssd.alpha="x"': "is str, it takes float",
@@ -346,6 +336,7 @@ def test_without_a_holdout_privacy_has_no_number(place, capsys):
         assert not {"mia", "auc", "average_gap", "tow_mia"} & set(row["measures"])
         assert "tow" in row["measures"]
         assert row["within"] is None
+    assert rows["ssd(alpha=2)"]["measures"]["steps"]["mean"] == 0
     code, out, _ = call(capsys, *words)
     assert code == 0
     assert "no holdout" in out

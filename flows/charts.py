@@ -9,7 +9,7 @@ by people who do not see red and green.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +27,9 @@ GAP = 0.016
 """Between two points of a curve that keep the same share of the samples."""
 
 WRONG, MIDDLE, RIGHT = "#d9622b", "#9a9a9a", "#3585c6"
+
+FOUR = (WRONG, RIGHT, "#8a63b8", "#b58a1b")
+"""Colours of four things in one figure."""
 
 CONFIG: dict[str, Any] = {
     "background": "transparent",
@@ -385,3 +388,65 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
     ).properties(**_FLUID, height=280, description=f"{metric} by share kept")
     note = "Mean over seeds, with one standard deviation; what keeps the same share is drawn side by side."
     return Figure(name=f"curve-{metric}", spec=chart.to_dict(), note=note)
+
+
+COMPARED = {"ua": "UA", "ra": "RA", "ta": "TA", "mia": "MIA"}
+"""What the average gap is the mean of, in the order in which it is drawn."""
+
+
+def unlearning_dots(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Return how far each model is from retraining in UA, RA, TA and MIA, in points, one row per model.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        `name` and `measures`, each with `difference` and `difference_std`, in [-1, 1]; rows without measures are left
+        out.
+    """
+    points = [
+        {
+            "name": row["name"], "measure": title, "mean": round(100 * known["difference"], 3),
+            "lo": round(100 * (known["difference"] - (known["difference_std"] or 0.0)), 3),
+            "hi": round(100 * (known["difference"] + (known["difference_std"] or 0.0)), 3),
+        }
+        for row in rows
+        for measure, title in COMPARED.items()
+        for known in [row["measures"].get(measure)]
+        if known is not None and known["difference"] is not None
+    ]  # fmt: skip
+    if not points:
+        return Figure(name="unlearning", spec=None, note="Not drawn: nothing was measured beside retraining.")
+    names = list(dict.fromkeys(point["name"] for point in points))
+    drawn = [title for title in COMPARED.values() if any(point["measure"] == title for point in points)]
+    tooltip = [
+        alt.Tooltip("name:N", title="model"), alt.Tooltip("measure:N"), alt.Tooltip("mean:Q", format="+.2f"),
+        alt.Tooltip("lo:Q", title="mean - std", format="+.2f"), alt.Tooltip("hi:Q", title="mean + std", format="+.2f"),
+    ]  # fmt: skip
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        y=alt.Y(
+            "name:N", sort=names, title=None, axis=alt.Axis(labelLimit=220, grid=True, tickBand="extent")
+        ),
+        yOffset=alt.YOffset("measure:N", sort=drawn),
+        color=alt.Color(
+            "measure:N", title=None, sort=drawn, scale=alt.Scale(domain=drawn, range=FOUR[: len(drawn)])
+        ),
+        tooltip=tooltip,
+    )
+    x: dict[str, Any] = {"title": "points above or below retraining", "axis": alt.Axis(tickCount=8)}
+    zero = (
+        alt.Chart(alt.InlineData(values=[{"x": 0}]))
+        .mark_rule(color=MIDDLE, strokeDash=[4, 3])
+        .encode(x="x:Q")
+    )
+    chart = alt.layer(
+        zero,
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("lo:Q", **x), x2="hi:Q"),
+        base.mark_point(filled=True, size=55, opacity=1).encode(x=alt.X("mean:Q", **x)),
+    ).properties(
+        **_FLUID, height=(14 * len(drawn) + 8) * len(names), description="Distance to retraining by model"
+    )
+    note = (
+        "Dot: mean difference to retraining at the same seed; bar: one standard deviation to either side. The row "
+        "retraining is its second model less its first: what lies as near the dashed line as that is as good as exact."
+    )
+    return Figure(name="unlearning", spec=chart.to_dict(), note=note)

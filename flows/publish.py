@@ -23,6 +23,7 @@ from tracesift.flows.report_tables import empty_reason, stability
 from tracesift.flows.report_unlearnable import residual_examples
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import protection_truth, truth_of
+from tracesift.flows.unlearned import studies
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.flows.worklist import excerpt, worklist
 from tracesift.pipelines.bare import KIND
@@ -72,7 +73,8 @@ def publish(
     evaluations = work.catalog.query(
         "SELECT e.subset, s.control_of, e.seed, e.metric, e.value, e.num_train, "
         "CAST(json_extract(e.details, '$.steps') AS INTEGER) AS steps FROM evaluations e "
-        "LEFT JOIN (SELECT subset_id, control_of FROM subsets) s USING (subset_id) WHERE e.dataset_id = ? ORDER BY ALL",
+        "LEFT JOIN (SELECT subset_id, control_of FROM subsets) s USING (subset_id) WHERE e.dataset_id = ? "
+        "AND NOT contains(e.metric, '.') ORDER BY ALL",
         (known["dataset_id"],),
     )
     odd = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
@@ -108,6 +110,7 @@ def publish(
         protection=protected,
         partners=partners,
         long_tail=tail,
+        unlearning=studies(work),
         residuals=residual_examples(work.dataset, flags, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"

@@ -25,7 +25,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from tracesift.catalog.files import frame_digest
-from tracesift.flows import charts, report_tables, report_unlearnable
+from tracesift.flows import charts, report_tables, report_unlearnable, unlearned
 from tracesift.flows.agreement import LABEL_DETECTORS, agreement
 from tracesift.flows.report_influence import MEMORIZED
 from tracesift.flows.report_previews import preview
@@ -42,6 +42,9 @@ TOLD_ELSEWHERE = (
     "residual_verdict", "seed_correlation", "subset_stability", "confident_joint_rate", "loss_mixture_rate",
 )  # fmt: skip
 """Diagnostics that have a table of their own."""
+
+BESIDE_THE_TABLE = ("tow_mia",)
+"""Measures of unlearning that stand among the further ones: with them the table is wider than the page."""
 
 MAX_PREVIEWS = 24
 MAX_COPIED = 5_000
@@ -89,6 +92,8 @@ class ReportData:
     """What `partners_of` returned: whom the first of the worklist help and harm"""
     long_tail: Mapping[str, Any] | None = None
     """What `long_tail` returned: the memorized samples in two halves"""
+    unlearning: Sequence[Mapping[str, Any]] = ()
+    """What `studies` returned: original, retraining and unlearning methods on each forget-ready subset"""
 
 
 def render_report(data: ReportData) -> str:
@@ -138,9 +143,12 @@ def render_report(data: ReportData) -> str:
         "agreement": _agreement(data),
         "stability": report_tables.stability(data.diagnostics),
         "evaluations": _evaluations(data, figures),
+        "unlearning": _unlearning(data, figures),
         "planted": _planted_precision(listed),
         "figures": figures.specs,
         "direction_words": report_tables.DIRECTION_WORDS,
+        "measured": unlearned.COLUMNS,
+        "look": unlearned.LOOK,
     }
     return _environment().get_template("report.html.j2").render(context)
 
@@ -151,7 +159,7 @@ def page_digest(data: ReportData) -> str:
     Where it is the same, `render_report` would give the same page but for the date.
     """
     code = hashlib.sha256()
-    for path in sorted((*_HERE.glob("report*"), _HERE / "charts.py")):
+    for path in sorted((*_HERE.glob("report*"), _HERE / "charts.py", _HERE / "unlearned.py")):
         code.update(path.read_bytes())
     parts = {field.name: getattr(data, field.name) for field in fields(data) if field.name != "created"}
     content = {sample_id: _shown(what) for sample_id, what in sorted((data.content or {}).items())}
@@ -244,6 +252,7 @@ def _environment() -> Environment:
         number=number,
         prose=prose,
         readable=readable,
+        told=lambda known, name: unlearned.told(name, known),
     )
     return environment
 
@@ -469,6 +478,32 @@ def _evaluations(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
                 "pairs": report_tables.paired_differences(evaluations, metric),
                 "dots": figures.add(charts.evaluation_dots(summary, metric)),
                 "curve": figures.add(curve) if curve else None,
+            }
+        )
+    return sections
+
+
+def _unlearning(data: ReportData, figures: _Figures) -> list[dict[str, Any]]:
+    """Return each study with its table as families of columns, its figure and its verdict."""
+    sections = []
+    for study in data.unlearning:
+        if not study["rows"]:
+            continue
+        known = {name for row in study["rows"] for name in row["measures"]}
+        families = {
+            title: [name for name in names if name in known and name not in BESIDE_THE_TABLE]
+            for title, names in unlearned.FAMILIES.items()
+        }
+        shown = {name for names in families.values() for name in names}
+        further = sorted(known - shown - {"steps", "seconds"})
+        sections.append(
+            {
+                **study,
+                "families": {title: names for title, names in families.items() if names},
+                "columns": [name for names in families.values() for name in names],
+                "further": further,
+                "verdict": unlearned.verdict(study),
+                "dots": figures.add(charts.unlearning_dots(study["rows"])),
             }
         )
     return sections

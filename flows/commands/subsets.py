@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -345,25 +345,46 @@ def evaluate(
     common: Common = Common(),
     training: Training = Training(),
     steps: int | None = None,
+    unlearn: Annotated[tuple[str, ...], Repeated] = (),
+    weights: Literal["manifest", "loreun"] = "manifest",
+    param: Annotated[tuple[str, ...], Repeated] = (),
 ) -> int:
     """Retrain a fresh model on subsets and their controls, with the same number of steps and at least three seeds.
 
     Three seeds from --seed on are trained, more with --seeds above 3: fewer say nothing of the spread.
 
+    With --unlearn, instead, the trust in unlearning is measured on forget-ready subsets: for each seed a model is
+    trained on everything, two are retrained without the forget set, and each method makes the first forget; all are
+    measured by what they know of the forgotten, the retained, the neighbours and the unseen, beside retraining.
+
     Parameters
     ----------
     names
-        Subsets; by default all that were made, with their controls.
+        Subsets; by default all that were made, with their controls; with --unlearn all that forget something.
     steps
         Optimiser steps of each training; by default as many as the recipe takes on all training samples.
+    unlearn
+        An unlearning method, or all; may be given several times. list shows them.
+    weights
+        How forgotten samples are weighed: as in the manifest, or loreun, more where the original's loss is smaller.
+    param
+        A setting of a method as METHOD.key=value, or loreun.tau=value; may be given several times.
     """
     from tracesift.flows.compared import compared
     from tracesift.flows.evaluate import cells, check_test, evaluate_cell
     from tracesift.flows.work import existing
 
+    if "list" in unlearn:
+        return _list_methods(common)
     work = existing(common.workspace)
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps}: at least 1")
+    if unlearn:
+        if steps is not None:
+            raise BadInput(f"--steps {steps}: with --unlearn the recipe decides; change it with --epochs")
+        return _unlearn(work, names, training, unlearn, weights, param, common)
+    if param or weights != "manifest":
+        raise BadInput("--param and --weights are of unlearning methods; name one with --unlearn METHOD")
     check_test(work.trainable)
     with work.locked():
         for cell in cells(work, training, list(names) or None, steps=steps):
@@ -373,6 +394,81 @@ def evaluate(
         print_json(rows)
     else:
         print_table(rows, title="Retrained on each subset (test accuracy, the same number of steps)")
+    return 0
+
+
+def _unlearn(
+    work: Work,
+    names: tuple[str, ...],
+    training: Training,
+    wanted: tuple[str, ...],
+    weights: Literal["manifest", "loreun"],
+    param: tuple[str, ...],
+    common: Common,
+) -> int:
+    """Measure unlearning methods on subsets, and answer with a table for each."""
+    from tracesift.flows.unlearn import trials, tried, unlearn
+    from tracesift.flows.unlearned import studies
+
+    methods = tried(wanted, weights, param)
+    with work.locked():
+        subsets = trials(work, names)
+        for subset in subsets:
+            unlearn(work, training, subset, methods)
+        found = studies(work, [subset["name"] for subset in subsets])
+    if common.json:
+        print_json(found)
+    else:
+        for study in found:
+            _tell_study(study)
+    return 0
+
+
+def _tell_study(study: dict[str, Any]) -> None:
+    """Print one study: its table, what failed, and what to look for."""
+    from tracesift.flows.unlearned import COLUMNS, LOOK, shown, verdict
+
+    out, counts = console(), study["counts"]
+    print_table(
+        shown(study),
+        title=f"Unlearning {study['subset']}: {counts['forget']:,} forgotten, model {study['model']}, "
+        f"{len(study['seeds'])} seeds, mean ± standard deviation; shares in %",
+    )
+    for row in study["rows"]:
+        if row["failed"]:
+            out.print(f"{row['name']}: {row['failed']}", soft_wrap=True)
+    if not counts.get("holdout"):
+        out.print("MIA, AUC, gap and ToW-MIA: no holdout, so nothing to tell members from", soft_wrap=True)
+    used = {name for row in study["rows"] for name in row["measures"]}
+    for name, title in COLUMNS.items():
+        if name in used:
+            out.print(f"{title}: {LOOK[name]}", soft_wrap=True)
+    if said := verdict(study):
+        out.print(said, soft_wrap=True)
+
+
+def _list_methods(common: Common) -> int:
+    """Print the unlearning methods with their settings."""
+    from tracesift.pipelines.unlearners.contract import find, names
+
+    facts = [find(name) for name in names()]
+    if common.json:
+        print_json(
+            [
+                {"name": one.name, "version": one.version, "settings": dict(one.defaults),
+                 "reference": one.reference, "summary": one.summary}
+                for one in facts
+            ]
+        )  # fmt: skip
+    else:
+        print_table(
+            [
+                {"method": one.name, "settings": ", ".join(f"{key}={value}" for key, value in one.defaults.items()),
+                 "what it does": one.summary}
+                for one in facts
+            ],
+            widest=300,
+        )  # fmt: skip
     return 0
 
 

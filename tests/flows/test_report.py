@@ -478,3 +478,58 @@ def test_readable():
     assert readable({"a": 0.1, "b": [1, None]}) == "a=0.1, b=1, –"
     assert readable({}) == "–"
     assert readable(value=False) == "no"
+
+
+def unlearning():
+    """A study of three models: one that forgot nothing, retraining, and one that failed."""
+
+    def of(name, kind, difference, **more):
+        known = {"mean": 0.9, "std": 0.01, "difference": difference, "difference_std": 0.02}
+        names = (
+            "ua",
+            "ra",
+            "ta",
+            "worst_group",
+            "mia",
+            "auc",
+            "average_gap",
+            "tow",
+            "steps_ratio",
+            "mia_entropy",
+        )
+        row = {"name": name, "kind": kind, "seeds": 3, "failed": "", "within": None, "klom": {}}
+        return {**row, "measures": dict.fromkeys(names, known), **more}
+
+    rows = [
+        of("original", "original", -0.8, within=False),
+        of("retraining", "retraining", 0.0, klom={"forget": {"p5": 0.25, "p50": 1.5}}),
+        of(f"ssd({NASTY})", "method", 0.1, measures={}, failed=f"broke {NASTY}"),
+    ]
+    return {
+        "subset": NASTY, "version": 1, "model": "mlp", "study": "s", "counts": {"forget": 12, "retain": 30}, "seeds": [0, 1, 2],
+        "rows": rows, "klom_models": 8,
+    }  # fmt: skip
+
+
+def test_unlearning_stands_beside_retraining():
+    html = render_report(replace(build(), unlearning=[unlearning()]))
+    page = Page(html)
+    section = html[html.index('<section id="unlearning">') : html.index('<section id="truth">')]
+    for said in (
+        "forget quality",
+        "utility",
+        "privacy",
+        "cost",
+        "near retraining's, not high",
+        "KLoM over 8 models",
+    ):
+        assert said.replace("'", "&#39;") in section, said
+    assert "90.0 ± 1.0" in section  # a share, in per cent
+    assert "12 forgotten" in section
+    assert "No holdout" in section
+    assert "itself: none." in section
+    assert "cannot show" not in section  # the original is told from retraining
+    assert NASTY not in html
+    assert len(page.all("section", id="unlearning")) == 1
+    assert page.all("a", href="#unlearning")
+    assert "#unlearning" not in render_report(build())

@@ -31,6 +31,17 @@ SWITCHES = (
 NASTY = "<script>document.title='owned'</script>"
 
 
+_KNOWN = {"mean": 0.9, "std": 0.01, "difference": -0.5, "difference_std": 0.02}
+UNLEARNED = {
+    "subset": NASTY, "version": 1, "model": "mlp", "study": "s", "counts": {"forget": 12}, "seeds": [0, 1, 2], "klom_models": 1,
+    "rows": [
+        {"name": name, "kind": "method", "seeds": 3, "failed": "", "within": None, "klom": {},
+         "measures": dict.fromkeys(("ua", "ra", "ta", "mia"), _KNOWN)}
+        for name in ("original", "retraining", NASTY)
+    ],
+}  # fmt: skip
+
+
 def small(n=90):
     rng = np.random.default_rng(0)
     ids = [f"a b/{i:03d}\"'é%20" for i in range(n)]
@@ -65,7 +76,7 @@ def small(n=90):
         diagnostics={}, subsets=[{"name": name, "version": 1, "selector": "ccs", "params": {}, "budget": 0.5,
                                   "counts": {"total": 5, "by_role": {"keep": 5}, "by_label": {"cat": 5}}, "control_of": None,
                                   "manifest_path": "m"} for name in ("p5", "p3")],
-        evaluations=evaluations, scorers=[], truth=None,
+        evaluations=evaluations, scorers=[], truth=None, unlearning=[UNLEARNED],
     )  # fmt: skip
 
 
@@ -93,7 +104,7 @@ def test_no_error_and_every_figure_is_drawn(html, tmp_path):
     assert 'data-ready="true"' in root
     assert "<title>owned</title>" not in dom
     places = re.split(r"<div class=\"plot ", dom)[1:]
-    assert len(places) == html.count("data-spec=") == 1 + 4 + 2
+    assert len(places) == html.count("data-spec=") == 1 + 4 + 2 + 1
     for place in places:
         drawing = place[: place.index("</svg>")]
         assert drawing.count("<path") > 3, place[:300]

@@ -7,9 +7,11 @@ and what each method makes of it.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +30,8 @@ from tracesift.flows.work import Work
 from tracesift.pipelines.unlearners.contract import Unlearner, find, names
 from tracesift.pipelines.unlearning_metrics.klom import klom
 from tracesift.pipelines.unlearning_outcome import COMPARED, Outcome, Rows, Sets
-from tracesift.pipelines.unlearning_trial import TAU, Trial
+from tracesift.pipelines.unlearning_trial import Trial
+from tracesift.scorers.forgetting.loreun_weights import loreun_weights, weights_of
 from tracesift.selectors.decisions.group_weights import group_names
 
 VERSION = 1
@@ -36,6 +39,9 @@ VERSION = 1
 
 KLOM_SEEDS = 8
 """From so many seeds on whole distributions over models are compared."""
+
+TAU = inspect.signature(loreun_weights).parameters["tau"].default
+"""Temperature of `--weights loreun`, in nats; the paper's was not at hand."""
 
 ALL, LOREUN = "all", "loreun"
 
@@ -216,7 +222,8 @@ class _Study:
         made_by = [one.method.version, dict(one.method.defaults) | dict(one.settings), one.tau]
 
         def run(report: Report) -> Outcome:
-            return self.trial.unlearned(one.method, seed, settings=one.settings, tau=one.tau, progress=report)
+            weigh = None if one.tau is None else partial(weights_of, tau=one.tau)
+            return self.trial.unlearned(one.method, seed, settings=one.settings, weigh=weigh, progress=report)
 
         return self._cell(seed, one.name, made_by, run)
 

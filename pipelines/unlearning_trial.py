@@ -7,7 +7,7 @@ remember them, so they are never written anywhere: whoever needs the original ag
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -28,8 +28,8 @@ from tracesift.pipelines.unlearning_outcome import Outcome, Rows, Sets, measure
 Cost = dict[str, float]
 """``seconds`` by the clock and optimiser ``steps``."""
 
-TAU = 1.0
-"""Temperature of `loreun_weights`, in nats; the paper's was not at hand."""
+Weigh = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""A weight of each forgotten sample (n,) from its loss under the original (n,), in nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ class Trial:
         seed: int,
         *,
         settings: Mapping[str, Any],
-        tau: float | None = None,
+        weigh: Weigh | None = None,
         progress: Progress | None = None,
     ) -> Outcome:
         """Let a method forget, from the original of this seed, and measure what it made.
@@ -127,8 +127,8 @@ class Trial:
         ----------
         settings
             Of the method.
-        tau
-            Weigh the forgotten samples by `loreun_weights` of the original's losses; None: all the same.
+        weigh
+            Weights of the forgotten samples from their losses under the original; None: the manifest's.
 
         Returns
         -------
@@ -137,11 +137,15 @@ class Trial:
         """
         trained, _ = self._trained(seed, progress)
         weights = torch.from_numpy(self.weights).float()
-        if tau is not None:
+        if weigh is not None:
             losses = _losses(trained, self.sets.forget)
-            weights[torch.from_numpy(self.sets.forget)] = torch.from_numpy(
-                loreun_weights(losses, tau)
-            ).float()
+            if not np.isfinite(losses).all():
+                return Outcome(
+                    metrics={},
+                    margins=np.empty(0, np.float32),
+                    failed="the original has losses that are not finite",
+                )
+            weights[torch.from_numpy(self.sets.forget)] = torch.from_numpy(weigh(losses)).float()
         counted = _counted(trained, method.name, progress)
         began = time.perf_counter()
         try:
@@ -195,43 +199,6 @@ class Trial:
         with settled(draws, self.threads):
             outcome = measure(stage, module, self.sets, seed=draws)
         return outcome if outcome.failed else replace(outcome, metrics=outcome.metrics | cost)
-
-
-def loreun_weights(losses: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
-    """Return a weight per forgotten sample that is larger the smaller its loss, and so the harder to forget.
-
-    Parameters
-    ----------
-    losses : array of shape (n,)
-        Cross-entropy under the original model, in nats.
-    tau
-        Above 0: the difference in loss that makes a factor of e.
-
-    Returns
-    -------
-    array of shape (n,)
-        exp(-loss / tau), brought to mean 1.
-
-    Raises
-    ------
-    BadInput
-        A `tau` that is not above 0, or losses that are not finite.
-
-    References
-    ----------
-    Li et al., LoReUn, 2025 (the static form); temperature and normalisation as far as they were to be had.
-
-    Examples
-    --------
-    >>> loreun_weights(np.array([0.0, np.log(3.0)]), 1.0).round(6).tolist()  # 1 to 1/3
-    [1.5, 0.5]
-    """
-    if not tau > 0:
-        raise BadInput(f"loreun: tau={tau}; it is above 0")
-    if not np.isfinite(losses).all():
-        raise BadInput("loreun: the original has losses that are not finite; lower its learning rate")
-    raw = np.exp(-(losses - losses.min()) / tau)
-    return np.asarray(raw / raw.mean())
 
 
 def _losses(trained: Trained, rows: Rows) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from tracesift.pipelines.encode import Rows
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.unlearners.contract import Trained
 from tracesift.pipelines.unlearning_outcome import Sets, measure
-from tracesift.pipelines.unlearning_trial import Trial, loreun_weights
+from tracesift.pipelines.unlearning_trial import Trial
 
 
 def stage(values, labels):
@@ -96,17 +96,6 @@ def test_what_cannot_be_measured_is_absent(given):
     broken = measure(stage(logits, labels), Given(float("nan")), sets, seed=0)
     assert "NaN" in broken.failed
     assert broken.metrics == {}
-
-
-def test_loreun_weighs_the_small_losses_more():
-    losses = np.array([0.1, 2.0, 0.5])
-    weights = loreun_weights(losses, 0.7)
-    assert weights == pytest.approx(np.exp(-losses / 0.7) / np.exp(-losses / 0.7).mean())
-    assert loreun_weights(np.array([1e5, 2e5]), 1.0).tolist() == [2.0, 0.0]  # no underflow of all
-    with pytest.raises(BadInput, match="above 0"):
-        loreun_weights(losses, 0.0)
-    with pytest.raises(BadInput, match="not finite"):
-        loreun_weights(np.array([np.nan]), 1.0)
 
 
 def test_too_few_to_train_on_are_refused(given):

@@ -122,7 +122,9 @@ class Scored:
         if needed:
             score(work, [run], needed)
         frame = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
-        return cls(dataset=dataset, frame=frame, features=load_signals(folder, run).arrays["embedding"])
+        signals = load_signals(folder, run)
+        features = np.asarray(signals.in_mode(signals.modes[0])["embedding"])
+        return cls(dataset=dataset, frame=frame, features=features)
 
 
 def small_fashion(data: Path, folder: Path) -> Any:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracesift.flows.purge import left_out
 from tracesift.flows.work import Work, location
 from tracesift.pipelines.dataset import Dataset
 
 
 def ingest(work: Work, dataset: Dataset) -> dict[str, Any]:
-    """Put a dataset into the catalog as its newest state; the same dataset again changes nothing."""
-    work.opened = dataset
+    """Put a dataset into the catalog as its newest state; the same dataset again changes nothing.
+
+    What was purged from the workspace stays out of it, also where the source still holds it.
+    """
+    held = len(dataset)
+    work.opened = dataset = left_out(work, dataset)
     work.catalog.put_dataset(
         {
             "dataset_id": dataset.dataset_id, "name": dataset.name, "source": dataset.source, "kind": dataset.kind,
             "fingerprint": dataset.fingerprint, "classes": list(dataset.classes), "options": dataset.options,
             "transform": dataset.transform, "notes": list(dataset.notes), "skipped": list(dataset.skipped),
-            "location": location(dataset),
+            "location": location(dataset), **({"purged": True} if len(dataset) < held else {}),
         },
         dataset.samples,
     )  # fmt: skip

@@ -32,6 +32,7 @@ import polars as pl
 
 from tracesift.catalog.connection import CATALOG_FILE
 from tracesift.catalog.files import canonical_json, digest, write_bytes, write_json, write_parquet
+from tracesift.catalog.forgotten import KEY_FILE
 from tracesift.catalog.manifest import (
     MANIFEST_FILE,
     MEMBERS_FILE,
@@ -42,14 +43,15 @@ from tracesift.catalog.manifest import (
 )
 from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
 from tracesift.catalog.redaction import Redaction, unmistakable
-from tracesift.catalog.schema import SPLITS, BadInput
+from tracesift.catalog.schema import SPLITS, BadInput, nearest
 from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.work import Work
 from tracesift.flows.worklist import unguard
+from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.identity import fingerprint
 from tracesift.pipelines.purged_signals import holds_samples, write_without
-from tracesift.pipelines.restricted import fingerprint_without
+from tracesift.pipelines.restricted import fingerprint_without, restricted
 from tracesift.pipelines.stored_embeddings import (
     StoredEmbedding,
     content_digest,
@@ -62,7 +64,16 @@ from tracesift.pipelines.stored_embeddings import (
 PURGES = "purges.json"
 """What was purged when: counts, and hashes of the ids under a key that stands beside them and may be deleted."""
 
-_NOBODYS = (".lock", ".holder.json", JOURNAL, PURGES, CATALOG_FILE, f"{CATALOG_FILE}.wal", "report.html")
+_NOBODYS = (
+    ".lock",
+    ".holder.json",
+    JOURNAL,
+    PURGES,
+    KEY_FILE,
+    CATALOG_FILE,
+    f"{CATALOG_FILE}.wal",
+    "report.html",
+)
 _LARGEST_SCANNED = 1 << 28
 
 
@@ -204,39 +215,55 @@ def _answer(work: Work, request: str | None, *, already: int, dry_run: bool) -> 
 
 
 def requested(work: Work, request: str | None = None) -> tuple[str, ...]:
-    """Return the samples in role `forget` of one deletion request, or of all; ascending, possibly none.
+    """Return the samples of any state of the dataset that one deletion request forgets, or all do; ascending.
+
+    Copies that were pulled in are among them, and what the request asked for outside train.
 
     Raises
     ------
     BadInput
-        There is no such request.
+        There is no such request, or one of an earlier tracesift, which kept no hashes: ask again.
     """
-    known = work.catalog.query("SELECT * FROM forget_requests ORDER BY request_id")
-    if request is not None and request not in known["request_id"].to_list():
-        there = ", ".join(known["request_id"]) or "none"
-        raise BadInput(f"--request {request}: no such deletion request in {work.path}; there are: {there}")
-    meant = known if request is None else known.filter(pl.col("request_id") == request)
-    subsets = [found for row in meant.to_dicts() if (found := _subset_of(work, row)) is not None]
-    forgotten = work.catalog.query(
-        "SELECT DISTINCT sample_id FROM subset_members WHERE role = 'forget' AND list_contains(?, subset_id) "
-        "ORDER BY 1",
-        (subsets,),
-    )
-    return tuple(forgotten["sample_id"])
+    known = {row["request_id"]: row for row in work.catalog.forget_requests()}
+    if request is not None and request not in known:
+        raise BadInput(
+            f"--request {request}: no such deletion request in {work.path}{nearest(request, list(known))}; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    meant = known if request is None else {request: known[request]}
+    unhashed = [name for name, row in meant.items() if row["status"] is None]
+    if unhashed:
+        raise BadInput(
+            f"request {', '.join(unhashed)} was made by an earlier tracesift, which did not keep whom it concerned; make "
+            "it again with `tracesift forget`, then purge"
+        )
+    samples = work.catalog.query("SELECT DISTINCT sample_id, content_hash FROM samples ORDER BY ALL")
+    found = work.catalog.recognised(samples).filter(pl.col("request_id").is_in(list(meant)))
+    return tuple(found["sample_id"].unique().sort())
 
 
-def _subset_of(work: Work, request: dict[str, Any]) -> str | None:
-    """Return the subset that a request made: of its name, as many ids asked for, the last one before it was noted.
+def left_out(work: Work, dataset: Dataset) -> Dataset:
+    """Return a dataset without the samples that were purged here before, by id, or by content where a request was.
 
-    Other versions of the name are no part of it. `curate` writes one under the same name that nobody asked for: what
-    is flagged, whose samples are put right and not purged.
+    Its source may hold them still; what was purged does not come back by reading it again.
     """
-    made = work.catalog.query(
-        "SELECT subset_id FROM subset_records WHERE name = ? AND created_at <= ? "
-        "AND starts_with(json_extract_string(params, '$.forget'), ?) ORDER BY seq DESC LIMIT 1",
-        (request["subset"], request["created_at"], f"{request['num_requested']} requested"),
+    journal = _journal(work.path)
+    if not journal["purges"]:
+        return dataset
+    whole = {entry["request"] for entry in journal["purges"]} - {None}
+    columns = [name for name in ("sample_id", "content_hash") if name in dataset.samples.columns]
+    copies = work.catalog.recognised(dataset.samples.select(columns)).filter(
+        pl.col("request_id").is_in(sorted(whole))
     )
-    return made["subset_id"][0] if len(made) else None
+    gone = was_purged(work, dataset.samples["sample_id"].to_list()) | set(copies["sample_id"])
+    if not gone:
+        return dataset
+    say(
+        f"{len(gone)} samples of {dataset.name} were purged from {work.path} and are left out; they still stand in "
+        f"{dataset.source}: delete them there"
+    )
+    keep = ~dataset.samples["sample_id"].is_in(pl.Series(sorted(gone), dtype=pl.String).implode())
+    return restricted(dataset, keep.to_numpy())
 
 
 def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:

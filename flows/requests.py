@@ -98,9 +98,7 @@ def from_file(work: Work, path: Path, owner_column: str | None = None) -> list[R
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, work.dataset):
         return read_table(work, path, owner_column)
-    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not ids:
-        raise BadInput(f"{path} holds no ids; write one sample id a line")
+    ids = _ids(lines, path)
     check_known(work.dataset, ids)
     return [Request(ids=tuple(sorted(ids)), kind="ids", source=path.name)]
 
@@ -325,10 +323,19 @@ def check_file(dataset: Dataset, path: Path) -> None:
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, dataset):
         return
+    check_known(dataset, _ids(lines, path))
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the ids of a file, one a line; blank lines are skipped, doubled ids count once."""
+    return _ids(_lines(path), path)
+
+
+def _ids(lines: Sequence[str], path: Path) -> list[str]:
     ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not ids:
         raise BadInput(f"{path} holds no ids; write one sample id a line")
-    check_known(dataset, ids)
+    return ids
 
 
 def lines_in(path: Path) -> int:

@@ -41,9 +41,9 @@ def purge(
     dry_run
         Only say what would be removed.
     """
-    from tracesift.flows.make_subset import read_ids
     from tracesift.flows.purge import purge as remove
     from tracesift.flows.purge import requested, was_purged
+    from tracesift.flows.requests import read_ids
     from tracesift.flows.work import existing
 
     if sum((file is not None, request is not None, all_)) != 1:
@@ -65,7 +65,7 @@ def purge(
     if common.json:
         print_json(result)
     else:
-        _tell(result, common.workspace)
+        tell_purge(result, common.workspace)
     return 0
 
 
@@ -80,7 +80,7 @@ def _only_forgotten(ids: list[str], forgotten: tuple[str, ...], purged: frozense
         )
 
 
-def _tell(result: dict[str, Any], workspace: Path) -> None:
+def tell_purge(result: dict[str, Any], workspace: Path) -> None:
     would = "would purge" if result["dry_run"] else "purged"
     print(f"{would} {result['purged']} samples from {workspace}")
     if result["already"]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
+from tracesift.flows.commands.purge import tell_purge
 from tracesift.flows.options import Common, Training, checked_seed
 from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.progress import watched
@@ -149,6 +150,7 @@ def forget(
     allow_empty_class: Annotated[bool, Repeated] = False,
     yes: Annotated[bool, Repeated] = False,
     trial: Annotated[bool, Repeated] = False,
+    purge: Annotated[bool, Repeated] = False,
     embedding: str | None = None,
     seed: int = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
@@ -186,6 +188,9 @@ def forget(
         Forget more than half of the training samples.
     trial
         Make the subset for an experiment, and keep no deletion.
+    purge
+        Then remove the content of what this request forgets from the workspace, as `tracesift purge --request` does.
+        The subset cannot be unlearned with after that: do it first.
     embedding
         The stored embedding to look for copies and neighbours in; the content by default.
     seed
@@ -202,6 +207,8 @@ def forget(
         raise BadInput(
             "say what to forget in one way: FILE, --where SQL, --class LABEL, --group COL=VALUE or --owner VALUE"
         )
+    if trial and purge:
+        raise BadInput("--trial keeps no deletion, so there is nothing to purge; give one of them")
     if trial and append:
         raise BadInput("--trial keeps no deletion, so --append has nothing to join it to; give one of them")
     work = existing(common.workspace)
@@ -220,12 +227,25 @@ def forget(
             work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column
         )
         answers = handle(work, requests, how)
+        purged = _purged(work, answers) if purge else []
+    told = {"purged": purged} if purge else {}
     if common.json:
-        print_json({**answers[-1], "requests": [answer["request"] for answer in answers]})
+        print_json({**answers[-1], "requests": [answer["request"] for answer in answers], **told})
     else:
         for answer in answers:
             _answer([answer, *answer["controls"]], common)
+        for result in purged:
+            tell_purge(result, common.workspace)
     return 0
+
+
+def _purged(work: Work, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Purge what each request forgets; return what was removed."""
+    from tracesift.flows.purge import purge as remove
+    from tracesift.flows.purge import requested
+
+    ids = [answer["request"]["request_id"] for answer in answers]
+    return [remove(work, found, request=name) for name in ids if (found := requested(work, name))]
 
 
 def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = False) -> int:

@@ -63,6 +63,8 @@ def _in_file(path, texts, vectors, pictures, values):
         return any(_same_picture(path.read_bytes(), picture) for picture in pictures)
     if path.suffix == ".pt":
         return any(_in_array(one, texts, vectors, values) for one in _tensors(torch.load(path)))
+    if path.suffix == ".key":
+        return any(one.encode() in path.read_bytes() for one in texts)
     text = path.read_text(encoding="utf-8")
     shown = re.findall(r"data:image/[a-z]+;base64,([A-Za-z0-9+/=]+)", text)
     return any(one in text for one in texts) or any(

@@ -514,3 +514,39 @@ def test_a_request_that_was_stopped_halfway_is_done_again_with_the_same_result(
     assert len(Catalog("w").forget_requests()) == 1
     assert having("forget", roles("forget-ready-random"))
     assert not {"s000", "s058"} & set(having("retain", roles("forget-ready-random")))
+
+
+# --- and removed
+
+
+def test_what_is_purged_does_not_come_back_from_the_source(owned, here, forget, told):
+    answer = forget(requested(["s000", "s002"]), "--purge")
+    (purged,) = answer["purged"]
+    assert (purged["request"], purged["purged"]) == ("r1", 3)
+    catalog = Catalog("w")
+    gone = {"s000", "s002", "s058"}
+    assert not gone & set(catalog.query("SELECT sample_id FROM samples")["sample_id"])
+    assert catalog.forget_requests()[0]["num_found"] == 3
+    assert len(catalog.query("SELECT * FROM forgotten")) == 3
+    code, _, err = told("ingest", owned / "owned.csv", "--features", "a,b,c")
+    assert code == 0
+    assert "3 samples of owned were purged" in err
+    assert not gone & set(catalog.query("SELECT sample_id FROM samples")["sample_id"])
+    assert told("select", "random", "--count", "20", "--name", "later")[0] == 0
+    assert not gone & set(roles("later"))
+    assert told("verify", "w/manifests/later", owned / "owned.csv")[0] == 0
+    renamed = owned_table().with_columns(id=pl.col("id").str.replace("s", "t"))
+    renamed.write_csv("renamed.csv")  # the same content under other ids
+    assert told("ingest", "renamed.csv", "--features", "a,b,c", "--id", "id")[0] == 0
+    now = set(catalog.query("SELECT sample_id FROM samples WHERE starts_with(sample_id, 't')")["sample_id"])
+    assert len(now) == 57
+    assert not {"t000", "t002", "t058"} & now
+
+
+def test_an_owners_test_records_are_purged_as_well(here, told, forget):
+    answer = forget("--owner", "o5")
+    assert answer["request"]["kind"] == "owner"
+    owned_by = set(owned_table().filter(pl.col("owner") == "o5")["id"])
+    assert told("purge", "--request", "r1")[0] == 0
+    assert not owned_by & set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+    assert told("purge", "--request", "r9")[0] == 2

@@ -73,6 +73,9 @@ def work_off(work: Work, place: Path, how: Handling, report: Report | None = Non
 
 def carry_out(work: Work, path: Path, how: Handling, *, moved: bool) -> dict[str, Any]:
     """Carry out one file; what is wrong with it is an answer, what is wrong with the workspace is raised."""
+    _ = (
+        work.forgotten
+    )  # data that have moved, or a key that is gone, are no fault of the request: raised, it waits
     found: dict[str, Any]
     try:
         answers = handle(work, from_file(work, path), how)

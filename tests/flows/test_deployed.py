@@ -30,6 +30,8 @@ from tracesift.catalog.store import Catalog
 from tracesift.flows import curate as body
 from tracesift.flows import deployed, record
 from tracesift.flows.cli import run
+from tracesift.flows.forget_requests import forget_requests
+from tracesift.flows.inbox import waiting
 from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.subset_models import subset_models
 from tracesift.pipelines.loop import Learner
@@ -385,6 +387,32 @@ def test_the_deployment_in_the_file_fits_the_flow():
     assert plan["pull"] == []
     assert nightly["work_pool"]["job_variables"]["env"]["DO_NOT_TRACK"] == "1"
     assert nightly["schedules"]
+
+
+def test_the_deployment_of_deletion_requests_fits_its_flow():
+    inbox = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"][1]
+    flow = load_flow_from_entrypoint(inbox["entrypoint"])
+    flow.validate_parameters(inbox["parameters"])
+    assert all(Path(inbox["parameters"][name]).is_absolute() for name in ("inbox", "workspace"))
+    assert inbox["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+    assert inbox["work_pool"]["job_variables"]["env"]["DO_NOT_TRACK"] == "1"
+
+
+@pytest.mark.usefixtures("server")
+def test_deletion_requests_are_worked_off_by_a_flow(source, tmp_path):
+    assert run(["ingest", source, "--workspace", str(tmp_path / "w")]) == 0
+    trained = Catalog(tmp_path / "w").query("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY 1")
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "1.txt").write_text(trained["sample_id"][0])
+    (inbox / "2.txt").write_text("nobody")
+    told = forget_requests(inbox=str(inbox), workspace=str(tmp_path / "w"))
+    assert told["done"] == 1
+    assert [one["file"] for one in told["refused"]] == ["2.txt"]
+    assert sorted(path.name for path in inbox.rglob("*.txt")) == ["1.txt", "2.txt"]
+    assert waiting(inbox) == []
+    assert json.loads((inbox / "done/1.txt.json").read_text())["answer"][0]["request"]["request_id"] == "r1"
+    assert forget_requests(inbox=str(inbox), workspace=str(tmp_path / "w")) == {"done": 0, "refused": []}
 
 
 @pytest.mark.usefixtures("server")

@@ -326,6 +326,37 @@ def test_a_withheld_row_is_in_no_split():
     assert digits.without([], ["r1"]).withheld_by == ()
 
 
+def test_curate_with_a_request_run_again_trains_nothing_and_without_it_trains_without(here, owned, told):
+    words = [
+        "curate",
+        owned / "owned.csv",
+        "--features",
+        "a,b,c",
+        "--epochs",
+        "3",
+        "--folds",
+        "2",
+        "--threads",
+        "1",
+    ]
+    assert told(*words, "--forget", requested(["s000"]))[0] == 0
+    first = Catalog("w").query("SELECT run_id FROM runs ORDER BY 1").rows()
+    assert len(first) == 1  # the recording of before, which is to be unlearned from
+    assert {"s000", "s058"} <= set(having("forget", roles()))
+    for name in ("pruned", "denoised", "pruned-random"):
+        assert not {"s000", "s058"} & {one for role in USED for one in having(role, roles(name))}
+    manifests = {str(path): path.read_bytes() for path in sorted(Path("w/manifests").rglob("*.[jp]*"))}
+    assert told(*words, "--forget", "ids.txt")[0] == 0
+    assert Catalog("w").query("SELECT run_id FROM runs ORDER BY 1").rows() == first
+    assert {
+        str(path): path.read_bytes() for path in sorted(Path("w/manifests").rglob("*.[jp]*"))
+    } == manifests
+    assert told(*words)[0] == 0
+    (new,) = set(Catalog("w").query("SELECT run_id FROM runs").rows()) - set(first)
+    assert not {"s000", "s058"} & set(load_signals("w", new[0]).sample_ids)
+    assert "s000" in having("forget", roles())  # the request still stands at the top
+
+
 # --- what is asked for
 
 

@@ -116,8 +116,8 @@ def _check_selector(job: CurateJob) -> None:
     selector = selectors.find(job.choosing.selector)
     if selector.chooses == "forget":
         raise BadInput(
-            f"--selector {selector.name} chooses what to forget, and curate prunes; run it afterwards: tracesift select "
-            f"{selector.name}"
+            f"--selector {selector.name} chooses what to forget, and curate prunes; run it afterwards: "
+            f"tracesift select {selector.name}"
         )
     if any(column.startswith("<") for column in selector.needs):
         raise BadInput(

@@ -38,7 +38,7 @@ def onto_capped_simplex(values: np.ndarray, total: float) -> np.ndarray:
 
     Examples
     --------
-    >>> onto_capped_simplex(np.array([0.9, 0.4, -3.0]), 1.0).tolist()
+    >>> onto_capped_simplex(np.array([0.9, 0.4, -3.0]), 1.0).round(9).tolist()
     [0.75, 0.25, 0.0]
     """
     given = np.asarray(values, dtype=np.float64)

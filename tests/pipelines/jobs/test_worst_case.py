@@ -74,7 +74,6 @@ def test_the_worst_case_is_what_the_rest_of_the_data_says_anyway(clouds):
     }
     worst, random, easiest = sets.values()
     memorized = scores["memorization_subset"].to_numpy()
-    print({name: memorized[inside].mean() for name, inside in sets.items()})
     assert memorized[worst].mean() < memorized[random].mean() - 0.03
     assert memorized[easiest].mean() > memorized[random].mean() + 0.1
     assert own[worst].sum() <= 1
@@ -88,7 +87,6 @@ def test_the_worst_case_is_what_the_rest_of_the_data_says_anyway(clouds):
         with torch.inference_mode():
             right = module(trained.inputs.batch(rows[inside])).argmax(1) == trained.labels[rows[inside]]
         unlearned[name] = 1 - right.double().mean().item()
-    print(unlearned)
     assert unlearned["worst_case_forget_set"] <= 0.07
     assert unlearned["random_forget_set"] > 0.08
     assert unlearned["easiest_forget_set"] > 0.7

@@ -93,7 +93,7 @@ def verify(
     manifest = read_manifest(path)
     where, note = _own_source(manifest) if source is None else (source, None)
     if not differences and where is not None:
-        found = _compare_data(path, manifest, where, options)
+        found = _compare_data(path, manifest, where, options, _around(path) or workspace)
         differences += found
         checked.append(f"ids, labels and splits of {where}")
     elif differences:
@@ -191,7 +191,10 @@ def _own_source(manifest: Manifest) -> tuple[str | None, str | None]:
     return None, f"its source {source} is not found from here; give it as SOURCE to compare the data too"
 
 
-def _compare_data(path: Path, manifest: Manifest, source: str, options: Mapping[str, Any]) -> list[str]:
+def _compare_data(
+    path: Path, manifest: Manifest, source: str, options: Mapping[str, Any], workspace: Path | None
+) -> list[str]:
+    from tracesift.flows.purge import left_out
     from tracesift.pipelines.dataset import open_dataset
     from tracesift.pipelines.subset import load_manifest
 
@@ -203,7 +206,9 @@ def _compare_data(path: Path, manifest: Manifest, source: str, options: Mapping[
             raise
         return [f"{source} cannot be read as the data of this manifest: {error}"]
     try:
-        # A source may hold yet what was purged here; the members that stay must be there as they were.
+        # A source may hold yet what was purged, before the manifest was made or since.
+        if workspace is not None and (workspace / "catalog.duckdb").is_file():
+            dataset = left_out(Work(workspace), dataset)
         load_manifest(path).verify(dataset, allow_superset=manifest.purged > 0)
     except FingerprintMismatch as error:
         return [str(error)]

@@ -234,8 +234,8 @@ def requested(work: Work, request: str | None = None) -> tuple[str, ...]:
     unhashed = [name for name, row in meant.items() if row["status"] is None]
     if unhashed:
         raise BadInput(
-            f"request {', '.join(unhashed)} was made by an earlier tracesift, which did not keep whom it concerned; make "
-            "it again with `tracesift forget`, then purge"
+            f"request {', '.join(unhashed)} was made by an earlier tracesift, which did not keep whom it concerned; "
+            "make it again with `tracesift forget`, then purge"
         )
     samples = work.catalog.query("SELECT DISTINCT sample_id, content_hash FROM samples ORDER BY ALL")
     found = work.catalog.recognised(samples).filter(pl.col("request_id").is_in(list(meant)))

@@ -333,7 +333,15 @@ def forget_ready(
     vectors = _embedding(work, frame) if embedding is None else stored_rows(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
-    members = select("forget_ready", frame, budget=None, seed=seed, embedding=vectors, **settings)
+    members = select(
+        "forget_ready",
+        frame,
+        budget=None,
+        seed=seed,
+        embedding=vectors,
+        arrays=_texts(work, frame),
+        **settings,
+    )
     work.content_vectors = vectors = None  # nothing after the search needs them
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
@@ -354,6 +362,16 @@ def forget_ready(
     return made + controls(
         work, name, kept=len(everything) - forgotten, seed=seed, roles=("retain", "forget")
     )
+
+
+def pulled_in(members: pl.DataFrame) -> pl.DataFrame:
+    """Return what `select("forget_ready", ...)` found to be copies: `sample_id, role, pulled_by, how, similarity`.
+
+    Of the role forget these are the samples that were pulled in, those of the role drop would be a holdout but for the
+    trained sample that they copy; `how` and `similarity` are those of `duplicate_closure`.
+    """
+    found = members.filter(pl.col("how").is_not_null())
+    return found.select("sample_id", "role", "pulled_by", "how", "similarity").sort("sample_id")
 
 
 def requested_ids(
@@ -521,6 +539,14 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
 def _content(work: Work, pool: pl.DataFrame) -> dict[str, Any]:
     vectors = _embedding(work, pool)
     return {} if vectors is None else {"embedding": vectors}
+
+
+def _texts(work: Work, frame: pl.DataFrame) -> dict[str, Any]:
+    """Return what the samples of a frame say, in its order, where they are texts."""
+    if work.dataset.kind != "text":
+        return {}
+    rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
+    return {"texts": work.dataset.content(rows)}
 
 
 def _outside_val(work: Work) -> pl.Series:

@@ -33,11 +33,15 @@ from tracesift.pipelines.dataset import Dataset
 from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
 
-VERSION = 2
+VERSION = 3
 """Raised when the same scores and flags would give other subsets."""
 
 OF_CONTENT = ("semdedup",)
 """Selectors that compare content unless told otherwise: to a trained model all samples of a class are copies."""
+
+
+COPIES = {"exact": "exact", "near": "near by embedding", "words": "near by wording"}
+"""How a copy was found, in words."""
 
 
 def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
@@ -343,6 +347,9 @@ def forget_ready(
         **settings,
     )
     work.content_vectors = vectors = None  # nothing after the search needs them
+    copies = pulled_in(members)
+    _tell_copies(copies)
+    members = members.drop(copies.columns[2:])  # a manifest says it in the reasons
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
@@ -372,6 +379,13 @@ def pulled_in(members: pl.DataFrame) -> pl.DataFrame:
     """
     found = members.filter(pl.col("how").is_not_null())
     return found.select("sample_id", "role", "pulled_by", "how", "similarity").sort("sample_id")
+
+
+def _tell_copies(copies: pl.DataFrame) -> None:
+    counts = dict(copies.filter(pl.col("role") == "forget").group_by("how").len().iter_rows())
+    if counts:
+        named = [f"{counts.get(how, 0)} {said}" for how, said in COPIES.items()]
+        say(f"copies of what is to be forgotten are forgotten as well: {', '.join(named)}")
 
 
 def requested_ids(

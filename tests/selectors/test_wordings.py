@@ -44,7 +44,9 @@ def test_ngrams_by_hand():
 
 
 def test_similarities_by_hand():
-    assert jaccard(grams("abcdef"), grams("abcdxf")) == pytest.approx(1 / 5)  # abcd of abcd bcde cdef bcdx cdxf
+    assert jaccard(grams("abcdef"), grams("abcdxf")) == pytest.approx(
+        1 / 5
+    )  # abcd of abcd bcde cdef bcdx cdxf
     assert jaccard(grams("ABCDE"), grams(" abcde ")) == 1
     assert jaccard(set(), set()) == 0  # an empty text copies nothing, not even another
 

@@ -18,7 +18,7 @@ import polars as pl
 from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED, read_key, request_key
 from tracesift.catalog.manifest import SelectorBlock, manifest_path, read_manifest, verify_manifest
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.make_subset import flag_scores, forget_controls, forget_members, put
+from tracesift.flows.make_subset import as_members, flag_scores, forget_controls, forget_members, put
 from tracesift.flows.progress import say, stage
 from tracesift.flows.requests import Request, from_file, some
 from tracesift.flows.work import Work
@@ -233,7 +233,7 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         return answered(work, plan.known)
     assert plan.block is not None
     stage(how.name)
-    made = put(work, how.name, plan.members, plan.block, flag_scores(work))
+    made = put(work, how.name, as_members(plan.members), plan.block, flag_scores(work))
     if how.trial:
         return {
             **made,
@@ -242,7 +242,7 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         }
     roles = dict(plan.members.group_by("role").len().iter_rows())
     pulled = plan.members.join(plan.samples.filter(pl.col("how") == COPY), on="sample_id", how="semi")
-    exact = int(pulled["reason"].str.contains("exact", literal=True).sum())
+    exact = int((pulled["how"] == "exact").sum())
     work.catalog.put_forget_request(
         {
             "request_id": plan.request_id, "dataset_id": work.dataset.dataset_id, "subset": how.name,

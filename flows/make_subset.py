@@ -32,11 +32,15 @@ from tracesift.pipelines.bare import KIND
 from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
 
-VERSION = 2
+VERSION = 3
 """Raised when the same scores and flags would give other subsets."""
 
 OF_CONTENT = ("semdedup",)
 """Selectors that compare content unless told otherwise: to a trained model all samples of a class are copies."""
+
+
+COPIES = {"exact": "exact", "near": "near by embedding", "words": "near by wording"}
+"""How a copy was found, in words."""
 
 
 def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
@@ -337,6 +341,7 @@ def corrective(
     # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
     settings = {"indirect_neighbors": 0, **(params or {})}
     members, block = forget_members(work, None, seed=seed, params=settings, embedding=embedding)
+    members = as_members(members)
     made = [put(work, name, members, block, flag_scores(work))]
     return made + forget_controls(work, name, members, seed=seed)
 
@@ -373,7 +378,16 @@ def forget_members(
     vectors = _embedding(work, frame) if embedding is None else stored_rows(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
-    members = select("forget_ready", frame, budget=None, seed=seed, embedding=vectors, **settings)
+    members = select(
+        "forget_ready",
+        frame,
+        budget=None,
+        seed=seed,
+        embedding=vectors,
+        arrays=_texts(work, frame),
+        **settings,
+    )
+    _tell_copies(pulled_in(members))
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
@@ -381,6 +395,28 @@ def forget_members(
         settings["forget"] = asked  # the ids stand in the members
     sources = {} if embedding is None else {"embedding": embedding}
     return members, _block("forget_ready", settings, seed=seed, sources=sources)
+
+
+def as_members(members: pl.DataFrame) -> pl.DataFrame:
+    """Return what a manifest holds of `forget_ready`'s answer: which pair made a copy stands in its reason."""
+    return members.drop("pulled_by", "how", "similarity", strict=False)
+
+
+def pulled_in(members: pl.DataFrame) -> pl.DataFrame:
+    """Return what `select("forget_ready", ...)` found to be copies: `sample_id, role, pulled_by, how, similarity`.
+
+    Of the role forget these are the samples that were pulled in, those of the role drop would be a holdout but for the
+    trained sample that they copy; `how` and `similarity` are those of `duplicate_closure`.
+    """
+    found = members.filter(pl.col("how").is_not_null())
+    return found.select("sample_id", "role", "pulled_by", "how", "similarity").sort("sample_id")
+
+
+def _tell_copies(copies: pl.DataFrame) -> None:
+    counts = dict(copies.filter(pl.col("role") == "forget").group_by("how").len().iter_rows())
+    if counts:
+        named = [f"{counts.get(how, 0)} {said}" for how, said in COPIES.items()]
+        say(f"copies of what is to be forgotten are forgotten as well: {', '.join(named)}")
 
 
 def forget_controls(work: Work, name: str, members: pl.DataFrame, *, seed: int) -> list[dict[str, Any]]:
@@ -517,6 +553,14 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
 def _content(work: Work, pool: pl.DataFrame) -> dict[str, Any]:
     vectors = _embedding(work, pool)
     return {} if vectors is None else {"embedding": vectors}
+
+
+def _texts(work: Work, frame: pl.DataFrame) -> dict[str, Any]:
+    """Return what the samples of a frame say, in its order, where they are texts."""
+    if work.dataset.kind != "text":
+        return {}
+    rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
+    return {"texts": work.dataset.content(rows)}
 
 
 def _outside_val(work: Work) -> pl.Series:

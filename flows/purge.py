@@ -614,9 +614,13 @@ def _write_table(doing: _Purge, path: Path, target: Path) -> None:
         return
     ids = pl.Series(sorted(doing.ids), dtype=pl.String).implode()
     left = frame.filter(~pl.col("sample_id").is_in(ids))
-    if left.height < frame.height:
+    others = pl.selectors.string() - pl.selectors.by_name(
+        "sample_id"
+    )  # such as the sample that pulled another in
+    told = left.with_columns(pl.when(~others.is_in(ids)).then(others))
+    if not told.equals(frame):
         doing.gone[f"rows of {path.name}"] += frame.height - left.height
-        write_parquet(left, target)
+        write_parquet(told, target)
 
 
 def _frame_names_any(doing: _Purge, frame: pl.DataFrame) -> bool:

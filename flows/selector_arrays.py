@@ -21,7 +21,7 @@ from tracesift.pipelines.stored_embeddings import (
     read_record,
     stored_embedding,
 )
-from tracesift.selectors.contract import Selector
+from tracesift.selectors.contract import NO_SIGNALS, Selector
 
 EMBEDDED = {"embedding": "train", "val_embedding": "val"}
 """Signals that a stored embedding has, and of which split."""
@@ -67,7 +67,7 @@ def arrays_for(
             vectors = stored.vectors(EMBEDDED[name])
             given[name] = part(vectors, rows, 0) if name == "embedding" else vectors
         sources["embedding"] = f"{stored.name}@{content_digest(stored.record)[:16]}"
-    recorded = [name for name in wanted if name not in given and name != "graph"]
+    recorded = [name for name in wanted if name not in given and name not in NO_SIGNALS]
     if recorded:
         run_id, arrays = _recorded(work, pool, facts, recorded)
         given |= arrays

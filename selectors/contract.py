@@ -2,7 +2,8 @@
 
 A selector lives in the file of its own name, gets its facts from `@selector`, and is found by looking at the
 files; nothing is registered. A parameter that is named like a signal of `tracesift.catalog.schema.SIGNALS` is an
-array that the caller passes beside the frame; `graph` is the graph of their nearest neighbours.
+array that the caller passes beside the frame; `graph` is the graph of their nearest neighbours, `texts` what the
+samples say.
 `select` is the one door: it checks the frame, sorts it by `sample_id` (so the order of the input never matters),
 turns a share into a count, and checks what came back.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,10 @@ from tracesift.selectors.budget import resolve_size
 F = TypeVar("F", bound=Callable[..., pl.DataFrame])
 
 FOLDER = Path(__file__).parent
-PASSED = ("frame", "size", "seed", "graph", *SIGNALS)
+NO_SIGNALS = ("graph", "texts")
+"""What may be passed beside the frame and is not recorded by a run."""
+
+PASSED = ("frame", "size", "seed", *NO_SIGNALS, *SIGNALS)
 """Arguments that `select` fills in; every other parameter of a selector is the user's."""
 
 FINITE_BLOCK = 16384
@@ -39,6 +43,13 @@ SCHEMA: dict[str, pl.DataType] = {
     "weight": pl.Float64(),
     "reason": pl.String(),
 }
+FURTHER: dict[str, pl.DataType] = {
+    "new_label": pl.String(),
+    "pulled_by": pl.String(),
+    "how": pl.String(),
+    "similarity": pl.Float64(),
+}
+"""Columns that some selectors add."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +69,7 @@ class Selector:
     arrays: tuple[str, ...]
     """Signals without which it cannot run, beside the columns."""
     optional_arrays: tuple[str, ...]
-    """Signals, or `graph`, that it uses where they are passed."""
+    """Signals, `graph` or `texts`, that it uses where they are passed."""
     defaults: dict[str, Any]
     reference: str
     experimental: bool
@@ -175,15 +186,16 @@ def select(
         One vector per sample, in the frame's row order.
     arrays : mapping, optional
         Further signals by name: those over samples in the frame's row order, those over validation samples as
-        they are; and ``"graph"``, the `NeighborGraph` of the frame's rows, where it is known already.
+        they are; ``"graph"``, the `NeighborGraph` of the frame's rows, where it is known already; and ``"texts"``,
+        a text per row.
     **params
         The selector's own parameters, see `find(name).defaults`.
 
     Returns
     -------
     polars.DataFrame
-        `sample_id`, `role`, `weight`, `reason` (`denoise` adds `new_label`), one row per row of `frame`,
-        sorted by `sample_id`.
+        `sample_id`, `role`, `weight`, `reason`, one row per row of `frame`, sorted by `sample_id`. `denoise` adds
+        `new_label`, `forget_ready` what made a sample a copy: `pulled_by`, `how`, `similarity`.
 
     Raises
     ------
@@ -240,7 +252,7 @@ def _found() -> dict[str, Selector]:
 def _facts(function: Callable[..., pl.DataFrame], declared: dict[str, Any]) -> Selector:
     parameters = inspect.signature(function).parameters
     defaults = {key: value.default for key, value in parameters.items() if key not in PASSED}
-    passed = {key: value for key, value in parameters.items() if key in SIGNALS or key == "graph"}
+    passed = {key: value for key, value in parameters.items() if key in SIGNALS or key in NO_SIGNALS}
     needs = tuple(f"<{key}>" if defaults[key] is None else defaults[key] for key in declared["columns"])
     flat = [item for value in needs for item in ((value,) if isinstance(value, str) else value)]
     return Selector(
@@ -307,9 +319,21 @@ def _checked_arrays(facts: Selector, given: Mapping[str, Any], order: np.ndarray
     for name, array in given.items():
         if isinstance(array, NeighborGraph):
             checked[name] = array if in_order else array.restricted(order)
+        elif name == "texts" and array is not None:
+            checked[name] = _checked_texts(facts.name, array, order, in_order=in_order)
         elif array is not None:
             checked[name] = _checked_array(facts.name, name, np.asarray(array), order, in_order=in_order)
     return checked
+
+
+def _checked_texts(
+    selector: str, texts: Sequence[str], order: np.ndarray, *, in_order: bool
+) -> Sequence[str]:
+    if isinstance(texts, str) or len(texts) != order.size:
+        raise BadInput(
+            f"{selector}: texts must be one per sample, {order.size}, in the frame's row order; got {len(texts)}"
+        )
+    return texts if in_order else [texts[row] for row in order]
 
 
 def _checked_array(
@@ -334,7 +358,7 @@ def _checked_array(
 def _checked_result(
     facts: Selector, frame: pl.DataFrame, result: pl.DataFrame, size: int | None
 ) -> pl.DataFrame:
-    schema = {**SCHEMA, **({"new_label": pl.String()} if "new_label" in result.columns else {})}
+    schema = SCHEMA | {name: dtype for name, dtype in FURTHER.items() if name in result.columns}
     result = result.select([pl.col(column).cast(dtype) for column, dtype in schema.items()])
     assert result["sample_id"].equals(frame["sample_id"]), facts.name
     assert result["role"].is_in(ROLES).all(), facts.name

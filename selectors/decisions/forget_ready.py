@@ -1,10 +1,10 @@
 """Prepare a dataset for unlearning: what to forget, what must survive, what to test on.
 
-A sample cannot be forgotten while a copy of it is trained on, so the forget set is closed first: exact copies
-by `content_hash`, near copies by the cosine of their embeddings, and copies of copies. Then the nearest
-retained samples of the forget set are marked (direct), and theirs (indirect): the places where unlearning
-does damage. Samples that were never trained on become the holdout for membership tests, unless they copy a
-trained one.
+A sample cannot be forgotten while a copy of it is trained on, so the forget set is closed first
+(`duplicate_closure`): exact copies by `content_hash`, near copies by the cosine of their embeddings and by the wording
+of their texts, and copies of copies. Then the nearest retained samples of the forget set are marked (direct), and
+theirs (indirect): the places where unlearning does damage. Samples that were never trained on become the holdout for
+membership tests, unless they copy a trained one.
 
 Without a request the forget set is the corrective one: samples flagged as unlearnable or mislabeled. There
 the harm lies in the label, so copies are pulled in only if they carry the same label.
@@ -13,7 +13,7 @@ the harm lies in the label, so copies are pulled in only if they carry the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,9 @@ import polars as pl
 from tracesift.catalog.nearest_rows import Vectors, nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
+from tracesift.selectors.decisions.duplicate_closure import CopyRules, Link, check_thresholds, rows_of
 from tracesift.selectors.decisions.group_weights import group_names, retain_weights
+from tracesift.selectors.decisions.wordings import NEAR_WORDS, Wordings
 from tracesift.selectors.ranking import seeded_keys
 
 NEAR_DUPLICATE = 0.98
@@ -39,6 +41,8 @@ class Plan:
     ids: np.ndarray
     role: np.ndarray
     reason: np.ndarray
+    links: list[Link] = field(default_factory=list)
+    """What made a row a copy, of each that is pulled in or taken out of the holdout."""
 
     def give(self, rows: np.ndarray, role: str, reasons: Sequence[str]) -> None:
         """Give `rows` a role, each with its reason."""
@@ -50,7 +54,7 @@ class Plan:
 
 
 @selector(
-    version=2,
+    version=3,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -59,10 +63,12 @@ def forget_ready(
     *,
     seed: int,
     embedding: np.ndarray | None = None,
+    texts: Sequence[str] | None = None,
     forget: Sequence[str] | None = None,
     holdout: Sequence[str] | None = None,
     flags: Sequence[str] = ("label_noise", "unlearnable"),
     near_duplicate: float | Literal["auto"] | None = "auto",
+    near_words: float | None = NEAR_WORDS,
     neighbors: int = 5,
     indirect_neighbors: int = 2,
     group: str | None = None,
@@ -76,15 +82,21 @@ def forget_ready(
         Beside `sample_id` and `label`, where present: `split` (only `train` was trained on), `content_hash`
         (equal for exact copies), the `flags` columns, the `group` column.
     embedding : ndarray (N, D), optional
-        Without it there are no near copies and no neighbours, and the reasons say so.
+        Without it there are no neighbours and no near copies but those by wording, and the reasons say so.
+    texts : sequence of N str, optional
+        What the samples say; with it near copies are also those by wording.
     forget : sequence of str, optional
-        Requested ids. Without it: the samples for which one of `flags` is true (possibly none).
+        Requested ids; what copies one of them is forgotten, also where that one was never trained on itself. Without
+        it: the samples for which one of `flags` is true (possibly none).
     holdout : sequence of str, optional
         Ids that were never trained on; by default every sample whose `split` is not `train`.
     near_duplicate : float, "auto" or None
-        Least cosine of a near copy; None: exact copies only. "auto" is 0.98, and higher where the embedding
-        is so dense that 0.98 is nothing special: a near copy must be four times closer than the median fifth
-        neighbour.
+        Least cosine of a near copy; None: embeddings are not compared for copies. "auto" is 0.98, and higher where
+        the embedding is so dense that 0.98 is nothing special: a near copy must be four times closer than the median
+        fifth neighbour.
+    near_words : float or None
+        Least Jaccard similarity of the character 4-grams of two texts that are near copies by wording, 0.5 or more;
+        None: wordings are not compared.
     neighbors, indirect_neighbors : int
         Nearest retained samples marked for each forgotten one, and for each of those.
     group : str, optional
@@ -96,8 +108,10 @@ def forget_ready(
     Returns
     -------
     polars.DataFrame
-        `sample_id`, `role`, `weight`, `reason`. Role `drop`: requested but never trained on, or a holdout
-        candidate that copies a trained sample and would spoil a membership test.
+        `sample_id`, `role`, `weight`, `reason`, and of copies `pulled_by`, `how` and `similarity` as in
+        `duplicate_closure`. Role `drop`: requested but never trained on, or a holdout candidate that copies a trained
+        sample and would spoil a membership test. The reason of a forgotten sample names the copy that remains, where
+        one does (with another label, in the corrective set).
 
     Raises
     ------
@@ -115,7 +129,11 @@ def forget_ready(
     >>> forget_ready(frame, seed=0, forget=["a"])["role"].to_list()
     ['forget', 'forget', 'retain']
     """
-    _check_numbers(neighbors, indirect_neighbors, near_duplicate)
+    _check_numbers(neighbors, indirect_neighbors)
+    check_thresholds(
+        ("forget_ready: near_duplicate", None if near_duplicate == "auto" else near_duplicate),
+        ("forget_ready: near_words", near_words),
+    )
     ids, labels = frame["sample_id"].to_numpy(), frame["label"].to_numpy()
     vectors = None if embedding is None else unit_rows(embedding)
     if vectors is None and near_duplicate not in ("auto", None):
@@ -127,44 +145,38 @@ def forget_ready(
         reason=np.full(ids.size, "", object),
     )
     if forget is None:
-        asked, same = _flagged(frame, flags, trained, plan), labels
+        asked, kind = _flagged(frame, flags, trained, plan), labels
     else:
-        asked, same = _requested(ids, forget, trained, plan), np.zeros(ids.size, dtype=np.int64)
-    least = _least_cosine(frame, vectors, trained, near_duplicate, seed) if asked.size else None
-    _close(frame, vectors, plan, same, least)
+        asked, kind = _requested(ids, forget, trained, plan), np.zeros(ids.size, dtype=np.int64)
+    worded = texts is not None and near_words is not None and asked.size > 0
+    rules = CopyRules(
+        hashes=frame["content_hash"].to_list() if "content_hash" in frame.columns else None,
+        vectors=vectors,
+        least_cosine=_least_cosine(frame, vectors, trained, near_duplicate, seed) if asked.size else None,
+        wordings=Wordings.of(texts) if texts is not None and worded else None,
+        least_jaccard=near_words if worded else None,
+    )
+    links = rules.closure(asked, np.flatnonzero(trained), kind)
+    _take(plan, rules, links, "forget", "{} copy of '{}', which is {}")
     if vectors is not None:
         _mark_neighbors(vectors, plan, neighbors, indirect_neighbors)
-    _guard_holdout(frame, vectors, plan, least)
+    _guard_holdout(plan, rules)
+    _name_what_remains(plan, rules, labels)
     groups = group_names(frame, group)
     weights, lost = retain_weights(groups, trained, np.isin(plan.role, ("retain", "neighbor")))
     return _result(
-        frame, plan, groups, weights if reweight else np.ones(ids.size), lost, unseen=vectors is None
+        frame, plan, groups, weights if reweight else np.ones(ids.size), lost, unseen=_unseen(vectors, rules)
     )
 
 
-def _check_numbers(neighbors: int, indirect: int, near_duplicate: float | str | None) -> None:
+def _check_numbers(neighbors: int, indirect: int) -> None:
     for name, value in (("neighbors", neighbors), ("indirect_neighbors", indirect)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise BadInput(f"forget_ready: {name} must be a whole number, 0 or more, not {value!r}")
-    if near_duplicate is None or near_duplicate == "auto":
-        return
-    number = isinstance(near_duplicate, float | int) and not isinstance(near_duplicate, bool)
-    if not number or not 0 < float(near_duplicate) <= 1:
-        raise BadInput(
-            f"forget_ready: near_duplicate must be a cosine in (0, 1], 'auto' or None, not {near_duplicate!r}"
-        )
 
 
 def _positions(ids: np.ndarray, wanted: Sequence[str], what: str) -> np.ndarray:
-    """Return the rows of the wanted ids; `ids` is sorted."""
-    if isinstance(wanted, str):
-        raise BadInput(f"forget_ready: {what} must be a list of ids, not one text")
-    unique = sorted({str(name) for name in wanted})
-    index = {name: row for row, name in enumerate(ids)}
-    unknown = [name for name in unique if name not in index]
-    if unknown:
-        raise BadInput(f"forget_ready: {len(unknown)} {what} ids are not in the frame, e.g. {unknown[:3]}")
-    return np.array([index[name] for name in unique], dtype=np.int64)
+    return rows_of(ids, wanted, "forget_ready", what)
 
 
 def _trained(frame: pl.DataFrame, holdout: Sequence[str] | None) -> np.ndarray:
@@ -183,6 +195,7 @@ def _trained(frame: pl.DataFrame, holdout: Sequence[str] | None) -> np.ndarray:
 
 
 def _requested(ids: np.ndarray, forget: Sequence[str], trained: np.ndarray, plan: Plan) -> np.ndarray:
+    """Give the requested rows their role and return them; also of what was never trained on copies may have been."""
     rows = _positions(ids, forget, "requested")
     if rows.size == 0:
         raise BadInput("forget_ready: the request names no sample; leave forget out for the corrective set")
@@ -193,7 +206,7 @@ def _requested(ids: np.ndarray, forget: Sequence[str], trained: np.ndarray, plan
         "drop",
         ["requested, but never trained on: nothing to forget, not usable as holdout"] * never.size,
     )
-    return known
+    return rows
 
 
 def _flagged(frame: pl.DataFrame, flags: Sequence[str], trained: np.ndarray, plan: Plan) -> np.ndarray:
@@ -228,53 +241,30 @@ def _least_cosine(
     return round(max(NEAR_DUPLICATE, 1 - typical / TIMES_CLOSER), 6)
 
 
-def _close(
-    frame: pl.DataFrame, vectors: Vectors | None, plan: Plan, same: np.ndarray, least: float | None
-) -> None:
-    """Pull in copies of what is forgotten, until there are no more."""
-    compared = np.array([], dtype=np.int64)
-    while True:
-        before = plan.rows("forget").size
-        if "content_hash" in frame.columns:
-            _pull_exact(frame["content_hash"].to_list(), plan, same)
-        if vectors is not None and least is not None:
-            # What is still retained is no near copy of what it was compared with before.
-            forgotten = plan.rows("forget")
-            _pull_near(vectors, plan, same, least, np.setdiff1d(forgotten, compared))
-            compared = forgotten
-        if plan.rows("forget").size == before:
-            return
-
-
-def _pull_exact(hashes: list[str | None], plan: Plan, same: np.ndarray) -> None:
-    first: dict[tuple[str, object], int] = {}
-    for row in plan.rows("forget"):
-        if hashes[row] is not None:
-            first.setdefault((hashes[row], same[row]), row)
-    rows = [row for row in plan.rows("retain") if (hashes[row], same[row]) in first]
-    named = [plan.ids[first[(hashes[row], same[row])]] for row in rows]
+def _take(plan: Plan, rules: CopyRules, links: list[Link], role: str, reason: str) -> None:
+    """Give copies a role, each with a reason that names what it copies."""
+    plan.links += links
     plan.give(
-        np.array(rows, dtype=np.int64),
-        "forget",
-        [f"exact copy of '{name}', which is forgotten" for name in named],
+        np.array([link.row for link in links], dtype=np.int64),
+        role,
+        [
+            reason.format(
+                "exact" if link.how == "exact" else "near",
+                plan.ids[link.source],
+                "requested" if plan.role[link.source] == "drop" else "forgotten",
+            )
+            + _measured(link, rules)
+            for link in links
+        ],
     )
 
 
-def _pull_near(vectors: Vectors, plan: Plan, same: np.ndarray, least: float, forgotten: np.ndarray) -> None:
-    retained = plan.rows("retain")
-    for kind in np.unique(same[forgotten]) if forgotten.size else ():
-        source, candidates = forgotten[same[forgotten] == kind], retained[same[retained] == kind]
-        index, cosines = nearest_rows(vectors, candidates, source, 1)
-        close = np.flatnonzero(cosines[:, 0] >= least) if candidates.size else np.array([], dtype=np.int64)
-        plan.give(
-            candidates[close],
-            "forget",
-            [
-                f"near copy of '{plan.ids[source[index[i, 0]]]}', which is forgotten: "
-                f"cosine {cosines[i, 0]:.4f} >= {least:g}"
-                for i in close
-            ],
-        )
+def _measured(link: Link, rules: CopyRules) -> str:
+    if link.how == "exact":
+        return ""
+    if link.how == "near":
+        return f": cosine {link.similarity:.4f} >= {rules.least_cosine:g}"
+    return f": Jaccard {link.similarity:.4f} >= {rules.least_jaccard:g} of their character 4-grams"
 
 
 def _mark_neighbors(vectors: Vectors, plan: Plan, direct: int, indirect: int) -> None:
@@ -296,45 +286,50 @@ def _mark_neighbors(vectors: Vectors, plan: Plan, direct: int, indirect: int) ->
         )
 
 
-def _guard_holdout(frame: pl.DataFrame, vectors: Vectors | None, plan: Plan, least: float | None) -> None:
+def _guard_holdout(plan: Plan, rules: CopyRules) -> None:
     """Take out holdout candidates that copy a trained sample: they count as members."""
     held, trained = plan.rows("holdout"), np.flatnonzero(~np.isin(plan.role, ("holdout", "drop")))
     plan.give(held, "holdout", ["never trained on"] * held.size)
-    if "content_hash" in frame.columns:
-        hashes = frame["content_hash"].to_list()
-        owner = {hashes[row]: row for row in trained[::-1] if hashes[row] is not None}
-        copies = [row for row in held if hashes[row] in owner]
-        named = [plan.ids[owner[hashes[row]]] for row in copies]
-        plan.give(
-            np.array(copies, dtype=np.int64),
-            "drop",
-            [f"exact copy of trained '{name}': no holdout" for name in named],
+    _take(plan, rules, rules.copies(held, trained), "drop", "{} copy of trained '{}', so no holdout")
+
+
+def _name_what_remains(plan: Plan, rules: CopyRules, labels: np.ndarray) -> None:
+    """Say of a forgotten sample that its very content is retained, which only another label allows."""
+    retained = np.flatnonzero(np.isin(plan.role, ("retain", "neighbor")))
+    for link in rules.exact(plan.rows("forget"), retained):
+        plan.reason[link.row] += (
+            f"; cannot be forgotten: exact copy '{plan.ids[link.source]}' is retained under label "
+            f"'{labels[link.source]}'"
         )
-        held = plan.rows("holdout")
-    if vectors is not None and least is not None and trained.size and held.size:
-        index, cosines = nearest_rows(vectors, held, trained, 1)
-        close = np.flatnonzero(cosines[:, 0] >= least)
-        named = [f"'{plan.ids[trained[index[i, 0]]]}' (cosine {cosines[i, 0]:.4f})" for i in close]
-        plan.give(held[close], "drop", [f"near copy of trained {name}: no holdout" for name in named])
+
+
+def _unseen(vectors: Vectors | None, rules: CopyRules) -> str:
+    """Return what was not looked for, as an end of the reason of what is retained."""
+    if vectors is not None:
+        return ""
+    near = "near copies by embedding" if rules.wordings is not None else "near copies"
+    return f"; no embedding, so {near} and neighbours were not looked for"
 
 
 def _result(
-    frame: pl.DataFrame, plan: Plan, groups: np.ndarray, weights: np.ndarray, lost: list[str], *, unseen: bool
+    frame: pl.DataFrame, plan: Plan, groups: np.ndarray, weights: np.ndarray, lost: list[str], *, unseen: str
 ) -> pl.DataFrame:
     kept = np.isin(plan.role, ("retain", "neighbor"))
-    plain = "retained" + (
-        "; no embedding, so near copies and neighbours were not looked for" if unseen else ""
-    )
     reasons = [
-        (reason or (plain if role == "retain" else role))
+        (reason or ("retained" + unseen if role == "retain" else role))
         + (f"; weight {weight:.4g} for group {name}" if stays and weight != 1 else "")
         + (f"; group lost: nothing of {name} is retained" if role == "forget" and name in lost else "")
         for reason, role, weight, stays, name in zip(
             plan.reason, plan.role, weights, kept, groups, strict=True
         )
     ]
+    links = {link.row: link for link in plan.links}
+    copies = [links.get(row) for row in range(plan.ids.size)]
     return frame.select("sample_id").with_columns(
         pl.Series("role", plan.role, dtype=pl.String),
         pl.Series("weight", np.where(kept, weights, np.where(plan.role == "drop", 0.0, 1.0))),
         pl.Series("reason", reasons, dtype=pl.String),
+        pl.Series("pulled_by", [link and plan.ids[link.source] for link in copies], dtype=pl.String),
+        pl.Series("how", [link and link.how for link in copies], dtype=pl.String),
+        pl.Series("similarity", [link and link.similarity for link in copies], dtype=pl.Float64),
     )

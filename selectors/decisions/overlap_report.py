@@ -7,7 +7,7 @@ retain).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,16 @@ import polars as pl
 from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.decisions.group_weights import group_names, retain_weights
+from tracesift.selectors.decisions.wordings import NEAR_WORDS, nearest_wording
 
 TRAINED = ("forget", "retain", "neighbor")
+RETAINED = ("retain", "neighbor")
+
+NEAREST = {
+    "sample_id": pl.String, "exact_copy": pl.String, "nearest": pl.String, "cosine": pl.Float64,
+    "nearest_wording": pl.String, "jaccard": pl.Float64,
+}  # fmt: skip
+"""What `nearest_retained` returns."""
 
 
 def overlap_report(
@@ -25,7 +33,9 @@ def overlap_report(
     frame: pl.DataFrame,
     *,
     embedding: np.ndarray | None = None,
+    texts: Sequence[str] | None = None,
     thresholds: Sequence[float] = (0.9, 0.95, 0.98),
+    words_thresholds: Sequence[float] = (0.4, 0.5, NEAR_WORDS),
     group: str | None = None,
 ) -> dict[str, Any]:
     """Describe the overlap of the forget set with what is retained.
@@ -37,9 +47,12 @@ def overlap_report(
     frame : polars.DataFrame
         The frame that was selected from: `sample_id`, `label`, and where present `content_hash` and `group`.
     embedding : ndarray (N, D), optional
-        In the frame's row order; without it there are no similarities.
-    thresholds : sequence of float
-        Cosines; the highest one marks samples that cannot be forgotten.
+        In the frame's row order; without it there are no cosines.
+    texts : sequence of N str, optional
+        In the frame's row order; without them there are no Jaccard similarities.
+    thresholds, words_thresholds : sequence of float
+        Cosines, and Jaccard similarities of character 4-grams; the highest of each marks samples that cannot be
+        forgotten.
     group : str, optional
         Column that together with the label makes the groups.
 
@@ -47,10 +60,11 @@ def overlap_report(
     -------
     dict
         JSON-able. `counts` by role; `exact_across` (forgotten samples with an exact copy among the retained);
-        `nearest_retained` (quantiles of each forgotten sample's highest cosine); `share_above`;
-        `cannot_be_forgotten` (ids, with the copy that remains); `label_distance` (total variation of the
-        label histograms, 0 = alike, 1 = disjoint); `forget_rate` by group with its largest difference;
-        `groups_lost`.
+        `nearest_retained` (quantiles of each forgotten sample's highest cosine) and `share_above`; the same of the
+        wordings, `nearest_wording` and `share_of_words_above`; `cannot_be_forgotten`, the rows of `nearest_retained`
+        that copy what is retained, as records; `label_distance` and `group_distance` (total variation of the
+        histograms of forget and retain, 0 = alike, 1 = disjoint; of groups only where a column is named);
+        `forget_rate` by group with its largest difference; `groups_lost`.
 
     References
     ----------
@@ -58,76 +72,144 @@ def overlap_report(
 
     Examples
     --------
-    >>> frame = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "x"], "content_hash": ["1", "1"]})
+    >>> frame = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "y"], "content_hash": ["1", "1"]})
     >>> report = overlap_report(pl.DataFrame({"sample_id": ["a", "b"], "role": ["forget", "retain"]}), frame)
     >>> report["cannot_be_forgotten"]
-    [{'sample_id': 'a', 'copy': 'b', 'cosine': None}]
+    [{'sample_id': 'a', 'label': 'x', 'copy': 'b', 'copy_label': 'y', 'how': 'exact', 'similarity': 1.0}]
     """
-    if not thresholds or not all(-1 <= value <= 1 for value in thresholds):
-        raise BadInput(f"overlap_report: thresholds must be cosines, at least one; got {list(thresholds)}")
+    for name, given in (("thresholds", thresholds), ("words_thresholds", words_thresholds)):
+        if not given or not all(-1 <= value <= 1 for value in given):
+            raise BadInput(
+                f"overlap_report: {name} must be similarities up to 1, at least one; got {list(given)}"
+            )
+    joined, _ = _joined(result, frame)
+    roles = joined["role"].to_numpy()
+    nearest = nearest_retained(result, frame, embedding=embedding, texts=texts)
+    report: dict[str, Any] = {
+        "counts": dict(sorted(Counter(roles.tolist()).items())),
+        "exact_across": int(nearest["exact_copy"].is_not_null().sum()),
+    }
+    for column, of, above, wanted in (
+        ("cosine", "nearest_retained", "share_above", thresholds),
+        ("jaccard", "nearest_wording", "share_of_words_above", words_thresholds),
+    ):
+        found = nearest[column].drop_nulls().to_numpy()
+        points = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
+        report[of], report[above] = None, None
+        if found.size:
+            report[of] = {name: round(float(np.quantile(found, at)), 6) for name, at in points.items()}
+            report[above] = {f"{value:g}": round(float((found >= value).mean()), 6) for value in wanted}
+    labels = dict(joined.select("sample_id", pl.col("label").cast(pl.String)).iter_rows())
+    report["cannot_be_forgotten"] = [
+        {
+            "sample_id": name, "label": labels[name], "copy": copy, "copy_label": labels[copy], "how": how,
+            "similarity": similarity,
+        }
+        for name, copy, how, similarity in _stuck(nearest, max(thresholds), max(words_thresholds))
+    ]  # fmt: skip
+    forgotten, retained = roles == "forget", np.isin(roles, RETAINED)
+    return report | _histograms(joined, roles, forgotten, retained, group)
+
+
+def nearest_retained(
+    result: pl.DataFrame,
+    frame: pl.DataFrame,
+    *,
+    embedding: np.ndarray | None = None,
+    texts: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """Name for every forgotten sample what is retained and most like it.
+
+    Parameters
+    ----------
+    result, frame, embedding, texts
+        As in `overlap_report`.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per forgotten sample, ascending by `sample_id`: `exact_copy`, a retained sample of the same content;
+        `nearest` and `cosine`; `nearest_wording` and `jaccard`, of all pairs and of character 4-grams. Null where
+        there is none, or nothing to tell it by.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"sample_id": ["a", "b", "c"], "label": ["x", "x", "y"]})
+    >>> result = frame.select("sample_id", role=pl.Series(["forget", "retain", "retain"]))
+    >>> nearest_retained(result, frame, texts=["pay my bill", "who wrote it", "pay my bills"]).row(0)
+    ('a', None, None, None, 'c', 0.888889)
+    """
+    joined, order = _joined(result, frame)
+    ids = joined["sample_id"].to_numpy()
+    forgotten = np.flatnonzero(joined["role"] == "forget")
+    retained = np.flatnonzero(joined["role"].is_in(RETAINED))
+    columns: dict[str, Any] = dict.fromkeys(NEAREST, None) | {"sample_id": ids[forgotten].tolist()}
+    both = forgotten.size and retained.size
+    if both and "content_hash" in joined.columns:
+        hashes = joined["content_hash"].to_list()
+        owner = {hashes[row]: ids[row] for row in retained[::-1] if hashes[row] is not None}
+        columns["exact_copy"] = [owner.get(hashes[row]) for row in forgotten]
+    if both and embedding is not None:
+        index, cosines = nearest_rows(unit_rows(np.asarray(embedding)[order]), forgotten, retained, 1)
+        columns["nearest"], columns["cosine"] = ids[retained[index[:, 0]]].tolist(), cosines[:, 0].tolist()
+    if both and texts is not None:
+        if len(texts) != frame.height:
+            raise BadInput(f"overlap_report: there are {len(texts)} texts for {frame.height} samples")
+        place, similarity = nearest_wording([texts[row] for row in order], forgotten, retained)
+        columns["nearest_wording"], columns["jaccard"] = ids[retained[place]].tolist(), similarity.tolist()
+    empty = [None] * forgotten.size
+    return pl.DataFrame(
+        {name: empty if columns[name] is None else columns[name] for name in NEAREST}, schema=NEAREST
+    )
+
+
+def _joined(result: pl.DataFrame, frame: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return the frame with its roles, ascending by sample_id, and the order that makes it so."""
     order = frame["sample_id"].arg_sort().to_numpy()
     joined = frame[order].join(
         result.select("sample_id", "role"), on="sample_id", how="left", maintain_order="left"
     )
     if joined["role"].null_count() or result.height != frame.height:
         raise BadInput("overlap_report: result and frame do not name the same samples")
-    roles, ids = joined["role"].to_numpy(), joined["sample_id"].to_numpy()
-    forgotten = np.flatnonzero(roles == "forget")
-    retained = np.flatnonzero(np.isin(roles, ("retain", "neighbor")))
-    stuck = _exact(joined, forgotten, retained, ids)
-    report: dict[str, Any] = {
-        "counts": dict(sorted(Counter(roles.tolist()).items())),
-        "exact_across": len(stuck),
-        "nearest_retained": None,
-        "share_above": None,
-    }
-    if embedding is not None and forgotten.size and retained.size:
-        vectors = unit_rows(np.asarray(embedding)[order])
-        index, cosines = nearest_rows(vectors, forgotten, retained, 1)
-        best = cosines[:, 0]
-        points = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
-        report["nearest_retained"] = {
-            name: round(float(np.quantile(best, at)), 6) for name, at in points.items()
-        }
-        report["share_above"] = {
-            f"{value:g}": round(float((best >= value).mean()), 6) for value in thresholds
-        }
-        for i in np.flatnonzero(best >= max(thresholds)):
-            name = ids[forgotten[i]]
-            stuck.setdefault(name, (ids[retained[index[i, 0]]], float(best[i])))
-    report["cannot_be_forgotten"] = [
-        {"sample_id": name, "copy": copy, "cosine": cosine} for name, (copy, cosine) in sorted(stuck.items())
-    ]
-    return report | _histograms(joined, roles, forgotten, retained, group)
+    return joined, order
 
 
-def _exact(
-    joined: pl.DataFrame, forgotten: np.ndarray, retained: np.ndarray, ids: np.ndarray
-) -> dict[str, tuple[str, float | None]]:
-    if "content_hash" not in joined.columns:
-        return {}
-    hashes = joined["content_hash"].to_list()
-    owner = {hashes[row]: ids[row] for row in retained[::-1] if hashes[row] is not None}
-    return {ids[row]: (owner[hashes[row]], None) for row in forgotten if hashes[row] in owner}
+def _stuck(
+    nearest: pl.DataFrame, least_cosine: float, least_jaccard: float
+) -> Iterator[tuple[str, str, str, float]]:
+    """Yield forgotten samples that copy what is retained: id, the copy, how and how similar; exact before near."""
+    for row in nearest.iter_rows(named=True):
+        if row["exact_copy"] is not None:
+            yield row["sample_id"], row["exact_copy"], "exact", 1.0
+        elif row["cosine"] is not None and row["cosine"] >= least_cosine:
+            yield row["sample_id"], row["nearest"], "near", row["cosine"]
+        elif row["jaccard"] is not None and row["jaccard"] >= least_jaccard:
+            yield row["sample_id"], row["nearest_wording"], "words", row["jaccard"]
+
+
+def _distance(names: np.ndarray, forgotten: np.ndarray, retained: np.ndarray) -> float | None:
+    """Return the total variation distance of two histograms over `names`; None where one holds nothing."""
+    _, codes = np.unique(names, return_inverse=True)
+    parts = [np.bincount(codes[rows], minlength=names.size) for rows in (forgotten, retained)]
+    if not all(part.sum() for part in parts):
+        return None
+    return round(float(np.abs(parts[0] / parts[0].sum() - parts[1] / parts[1].sum()).sum() / 2), 6)
 
 
 def _histograms(
     joined: pl.DataFrame, roles: np.ndarray, forgotten: np.ndarray, retained: np.ndarray, group: str | None
 ) -> dict[str, Any]:
-    labels, codes = np.unique(joined["label"].cast(pl.String).to_numpy(), return_inverse=True)
-    parts = [np.bincount(codes[rows], minlength=labels.size) for rows in (forgotten, retained)]
-    distance = None
-    if all(part.sum() for part in parts):
-        distance = round(float(np.abs(parts[0] / parts[0].sum() - parts[1] / parts[1].sum()).sum() / 2), 6)
+    labels = joined["label"].cast(pl.String).to_numpy()
     groups, trained = group_names(joined, group), np.isin(roles, TRAINED)
-    _, lost = retain_weights(groups, trained, np.isin(roles, ("retain", "neighbor")))
+    _, lost = retain_weights(groups, trained, retained)
     rates = {
         str(name): round(float((roles[trained & (groups == name)] == "forget").mean()), 6)
         for name in np.unique(groups[trained])
     }
     spread = round(max(rates.values()) - min(rates.values()), 6) if rates else None
     return {
-        "label_distance": distance,
+        "label_distance": _distance(labels, forgotten, retained),
+        "group_distance": None if group is None else _distance(groups, forgotten, retained),
         "forget_rate": rates,
         "forget_rate_disparity": spread,
         "groups_lost": lost,

@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 
 from tracesift.catalog.manifest import read_manifest, verify_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
+from tracesift.flows.make_subset import forget_ready
+from tracesift.flows.work import Work
 
 
 @pytest.fixture
@@ -231,3 +234,43 @@ def test_weights_of_the_subset_that_is_chosen_from_stay(select, cleaned):
 def test_a_subset_that_cannot_be_chosen_from(words, said, place, cleaned, capsys):
     assert run(["select", *words, "--workspace", "w"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_deletion_among_texts_takes_copies_by_wording_along(tmp_path, monkeypatch, capsys):
+    words = [
+        "pay",
+        "bill",
+        "balance",
+        "card",
+        "account",
+        "transfer",
+        "money",
+        "open",
+        "close",
+        "please",
+        "today",
+    ]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, 7)) for _ in range(60)]
+    copies = [texts[3] + " now", texts[5] + " now"]
+    split = ["train"] * 40 + ["val"] * 10 + ["test"] * 10 + ["train", "test"]
+    pl.DataFrame(
+        {"id": [f"t{row:02d}" for row in range(62)], "text": [*texts, *copies], "split": split,
+         "label": [("x", "y")[row % 2] for row in range(62)]}
+    ).write_parquet(tmp_path / "texts.parquet")  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(["ingest", "texts.parquet", "--workspace", "w"]) == 0
+    work = Work(tmp_path / "w")
+    capsys.readouterr()
+    made = forget_ready(work, ["t03", "t05"], seed=0)
+    assert "forgotten as well: 0 exact, 0 near by embedding, 1 near by wording" in capsys.readouterr().err
+    rows = {row["sample_id"]: row for row in members("forget-ready").iter_rows(named=True)}
+    assert rows["t60"]["role"] == "forget"
+    assert rows["t60"]["reason"].startswith("near copy of 't03', which is forgotten: Jaccard")
+    assert "t61" not in rows  # a test sample worded like a trained one: no holdout, and no training sample
+    assert made[0]["forget"] == 3
+    assert params("forget-ready")["near_words"] == 0.6
+    forget_ready(work, ["t03", "t05"], seed=0, params={"near_words": None}, name="plain")
+    roles = dict(members("plain").select("sample_id", "role").iter_rows())
+    assert roles["t60"] in ("retain", "neighbor")
+    assert roles["t61"] == "holdout"

@@ -178,3 +178,66 @@ def test_what_cannot_be_used_is_refused(params, message):
 
 def test_without_an_embedding_the_reasons_say_so():
     assert "no embedding" in act(make(3), forget=["a"])["b"]["reason"]
+
+
+TEXTS = ["please pay my bill today", "please pay my bills today", "who wrote it", "please pay my bill", "who"]
+
+
+def test_copies_by_wording_are_pulled_in_with_the_pair_and_its_similarity():
+    rows = act(make(5), forget=["a"], arrays={"texts": TEXTS})
+    assert [row["role"] for row in rows.values()] == ["forget", "forget", "retain", "forget", "retain"]
+    said = "near copy of 'a', which is forgotten: Jaccard 0.7200 >= 0.6 of their character 4-grams"
+    assert rows["b"]["reason"].startswith(said)  # 18 of 25
+    assert (rows["b"]["pulled_by"], rows["b"]["how"]) == ("a", "words")
+    assert rows["b"]["similarity"] == 0.72
+    assert rows["a"]["how"] is None
+    assert "near copies by embedding and neighbours were not looked for" in rows["c"]["reason"]
+    higher = act(make(5), forget=["a"], arrays={"texts": TEXTS}, near_words=0.73)
+    assert [row["role"][0] for row in higher.values()] == ["f", "r", "r", "r", "r"]
+    assert roles(make(5), forget=["a"], arrays={"texts": TEXTS}, near_words=None) == "frrrr"
+
+
+def test_texts_follow_the_row_order_of_the_frame():
+    shuffle = [3, 0, 4, 1, 2]
+    there = act(make(5), forget=["a"], arrays={"texts": TEXTS})
+    assert act(make(5)[shuffle], forget=["a"], arrays={"texts": [TEXTS[row] for row in shuffle]}) == there
+    with pytest.raises(BadInput, match="texts must be one per sample, 5"):
+        act(make(5), forget=["a"], arrays={"texts": TEXTS[:3]})
+
+
+def test_a_test_sample_worded_like_a_trained_one_is_no_holdout():
+    frame = make(5, split=["train", "test", "train", "val", "test"])
+    rows = act(frame, forget=["c"], arrays={"texts": TEXTS})
+    assert [row["role"] for row in rows.values()] == ["retain", "drop", "forget", "drop", "holdout"]
+    assert "near copy of trained 'a', so no holdout: Jaccard 0.7200" in rows["b"]["reason"]
+    assert (rows["b"]["pulled_by"], rows["b"]["how"]) == ("a", "words")
+
+
+def test_a_copy_outside_of_training_carries_no_chain():
+    points = degrees(0, 5, 10)  # b, which was never trained on, is near both
+    frame = make(3, split=["train", "val", "train"])
+    assert roles(frame, points, forget=["a"], near_duplicate=0.99, neighbors=0) == "fdr"
+    assert roles(make(3), points, forget=["a"], near_duplicate=0.99, neighbors=0) == "fff"
+
+
+def test_copies_in_training_of_a_requested_sample_outside_of_it():
+    frame = make(3, split=["train", "val", "train"], content_hash=["1", "1", "2"])
+    rows = act(frame, forget=["b"])
+    assert [row["role"] for row in rows.values()] == ["forget", "drop", "retain"]
+    assert rows["a"]["reason"].startswith("exact copy of 'b', which is requested")
+
+
+def test_what_remains_under_another_label_is_named():
+    frame = make(3, content_hash=["1", "1", "2"], label_noise=[True, False, False])
+    rows = act(frame.with_columns(label=pl.Series(["x", "y", "x"])))
+    assert [row["role"] for row in rows.values()] == ["forget", "retain", "retain"]
+    assert "cannot be forgotten: exact copy 'b' is retained under label 'y'" in rows["a"]["reason"]
+    alike = act(frame)  # all of one label: the copy is pulled in
+    assert [row["role"] for row in alike.values()] == ["forget", "forget", "retain"]
+    assert "cannot be forgotten" not in alike["a"]["reason"] + alike["b"]["reason"]
+
+
+@pytest.mark.parametrize("value", [0.4, 1.1, True, "auto"])
+def test_a_least_jaccard_that_cannot_be_used_is_refused(value):
+    with pytest.raises(BadInput, match="near_words must be"):
+        act(make(5), forget=["a"], arrays={"texts": TEXTS}, near_words=value)

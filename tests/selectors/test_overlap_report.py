@@ -8,7 +8,7 @@ import pytest
 
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import select
-from tracesift.selectors.decisions.overlap_report import overlap_report
+from tracesift.selectors.decisions.overlap_report import nearest_retained, overlap_report
 
 
 @pytest.fixture
@@ -90,3 +90,58 @@ def test_lost_groups_are_named(divided):
         pl.when(pl.col("sample_id") == "d").then(pl.lit("forget")).otherwise("role").alias("role")
     )
     assert overlap_report(lost, frame)["groups_lost"] == ["label 'y'"]
+
+
+def test_every_forgotten_sample_and_its_nearest_are_named(divided):
+    result, frame, points = divided
+    texts = ["zzzz", "pay my bills", "who", "pay my bill", "who wrote it"]  # e d c b a
+    nearest = nearest_retained(result, frame, embedding=points, texts=texts)
+    assert nearest.select("sample_id", "exact_copy", "nearest", "nearest_wording").rows() == [
+        ("a", "c", "d", "c"), ("b", None, "d", "d"),
+    ]  # fmt: skip
+    assert nearest["cosine"].to_list() == pytest.approx(np.cos(np.deg2rad([10, 2])), abs=1e-5)
+    assert nearest["jaccard"].to_list() == pytest.approx([0, 8 / 9], abs=1e-6)
+    report = overlap_report(result, frame, texts=texts)
+    assert report["nearest_wording"]["max"] == pytest.approx(8 / 9, abs=1e-6)
+    assert report["share_of_words_above"] == {"0.4": 0.5, "0.5": 0.5, "0.6": 0.5}
+    assert report["nearest_retained"] is None
+    assert [(row["sample_id"], row["copy"], row["how"]) for row in report["cannot_be_forgotten"]] == [
+        ("a", "c", "exact"), ("b", "d", "words"),
+    ]  # fmt: skip
+    json.dumps(report, allow_nan=False)
+
+
+def test_groups_are_compared_beside_labels(divided):
+    result, frame, _ = divided
+    sites = frame.with_columns(site=pl.Series(["p", "p", "p", "q", "q"]))  # e d c b a
+    report = overlap_report(result, sites, group="site")
+    assert report["label_distance"] == 0.5
+    assert report["group_distance"] == 1  # forgotten: x at q; retained: x at p, y at p
+    assert overlap_report(result, frame)["group_distance"] is None
+
+
+def texts_with_copies():
+    rng = np.random.default_rng(2)
+    words = ["".join(rng.choice(list("abcdefgh"), 5)) for _ in range(60)]
+    made = [" ".join(rng.choice(words, 8)) for _ in range(40)]
+    return made + [text.rsplit(" ", 1)[0] for text in made[:10]]
+
+
+def test_what_copies_across_the_boundary_is_where_thresholds_were_raised_or_labels_differ():
+    texts = texts_with_copies()
+    frame = pl.DataFrame(
+        {"sample_id": [f"{i:02d}" for i in range(50)], "label": ["x"] * 40 + ["y"] * 10,
+         "label_noise": [i < 5 for i in range(50)]}
+    )  # fmt: skip
+    asked = frame["sample_id"][:5].to_list()
+
+    def stuck(**params):
+        divided = select("forget_ready", frame, budget=None, seed=0, arrays={"texts": texts}, **params)
+        report = overlap_report(divided, frame, texts=texts)
+        return [(row["sample_id"], row["copy"], row["copy_label"]) for row in report["cannot_be_forgotten"]]
+
+    pairs = [(f"{i:02d}", f"{40 + i}", "y") for i in range(5)]
+    assert stuck(forget=asked) == []
+    assert stuck(forget=asked, near_words=0.95) == pairs
+    assert stuck(forget=asked, near_words=None) == pairs
+    assert stuck() == pairs  # the corrective set: the same wording under another label stays

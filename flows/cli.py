@@ -37,6 +37,7 @@ COMMANDS = {
     "advise": "subsets:advise",
     "evaluate": "subsets:evaluate",
     "forget": "subsets:forget",
+    "export": "export:export",
     "review": "review:review",
     "sql": "look:sql",
     "why": "look:why",

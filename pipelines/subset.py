@@ -94,7 +94,7 @@ class Subset:
         differences = verify_manifest(self.path)
         if differences:
             raise BadInput("; ".join(differences))
-        self._check(self._open(dataset, ids), allow_superset=allow_superset)
+        self._check(self.opened(dataset, ids), allow_superset=allow_superset)
 
     def apply(
         self,
@@ -132,7 +132,7 @@ class Subset:
             There is no such role.
         """
         wanted = TRAINED if role == "keep" else (role,) if isinstance(role, str) else tuple(role)
-        opened = self._open(dataset, ids)
+        opened = self.opened(dataset, ids)
         self._check(opened, allow_superset=allow_superset)
         taken, _ = self.taken(opened, wanted)
         if taking.is_torch(dataset):
@@ -227,7 +227,7 @@ class Subset:
             sets["neighbor"] = Batch(neighbor, ("neighbor",))
         elif neighbor not in ("mixed", None):
             raise BadInput(f"neighbor={neighbor!r}: 'mixed' into the retained, the size of batches, or None")
-        opened = self._open(dataset, ids)
+        opened = self.opened(dataset, ids)
         self._check(opened, allow_superset=allow_superset)
         taken, roles = self.taken(opened, [role for batch in sets.values() for role in batch.roles])
         return paired_loader(
@@ -247,8 +247,8 @@ class Subset:
         taken = taking.Taken(rows=rows, ids=chosen["sample_id"], weights=chosen["weight"], labels=labels)
         return taken, chosen["role"]
 
-    def _open(self, dataset: Any, ids: Sequence[Any] | None) -> Dataset:
-        """Open a source as the manifest's own was opened."""
+    def opened(self, dataset: Any, ids: Sequence[Any] | None = None) -> Dataset:
+        """Open a source as the manifest's own was opened; whether it is in the same state is not looked at."""
         if isinstance(dataset, Dataset):
             return dataset
         options = {name: value for name, value in self.manifest.dataset.options.items() if value is not None}

@@ -28,31 +28,13 @@ def texts(rows=60):
     )
 
 
-def forget_ready(dataset, folder, roles=("forget", "retain", "neighbor", "retain")):
-    """A manifest of the training samples with roles by turn, each sample with a weight of its own."""
-    train = dataset.samples.filter(split="train").select("sample_id", "label")
-    count = train.height
-    members = train.with_columns(
-        role=pl.Series([roles[at % len(roles)] for at in range(count)]),
-        weight=pl.Series(range(count)) / 8 + 1,
-    )
-    state = DatasetBlock(
-        name=dataset.name, source=dataset.source, fingerprint=dataset.fingerprint, num_samples=len(dataset),
-        options=dataset.options, transform=dataset.transform,
-    )  # fmt: skip
-    write_manifest(
-        folder, "fr", members, dataset=state, selector=SelectorBlock(name="forget_ready", version=1)
-    )
-    return load_manifest(folder / "fr")
-
-
 @pytest.fixture
 def opened():
     return open_dataset(texts(), label="animal", id="key", text="text")
 
 
 @pytest.fixture
-def subset(opened, tmp_path):
+def subset(opened, tmp_path, forget_ready):
     return forget_ready(opened, tmp_path)
 
 
@@ -202,7 +184,7 @@ def test_no_modules_where_nothing_says_them(subset):
 # sources
 
 
-def test_a_huggingface_dataset_gives_its_rows_and_its_own_numbers(tmp_path):
+def test_a_huggingface_dataset_gives_its_rows_and_its_own_numbers(tmp_path, forget_ready):
     names = ["owl", "cat", "dog"]  # not in the order of the alphabet
     features = datasets.Features(
         {
@@ -238,7 +220,7 @@ def test_a_huggingface_dataset_gives_its_rows_and_its_own_numbers(tmp_path):
     assert next(iter(lengths))["forget"]["inputs"] == [len(text) for text in step["inputs"]["text"]]
 
 
-def test_large_whole_numbers_stay_what_they_are(tmp_path):
+def test_large_whole_numbers_stay_what_they_are(tmp_path, forget_ready):
     large = 2**53 + 1  # no float holds it
     source = datasets.Dataset.from_polars(
         texts().with_columns(n=pl.Series(range(60), dtype=pl.Int64) + large)
@@ -288,7 +270,7 @@ def test_a_torch_dataset_gives_its_own_items_and_new_labels(tmp_path):
                 assert batch["labels"].tolist() == [source.labels[place] for place in places]
 
 
-def test_image_folders_and_tables(tmp_path):
+def test_image_folders_and_tables(tmp_path, forget_ready):
     for number in range(24):
         path = tmp_path / "photos" / WORDS[number % 2] / f"{number:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -317,7 +299,7 @@ def test_image_folders_and_tables(tmp_path):
 # refusals
 
 
-def test_sets_that_are_not_there_and_data_that_are_others(opened, subset, tmp_path):
+def test_sets_that_are_not_there_and_data_that_are_others(opened, subset, tmp_path, forget_ready):
     (tmp_path / "pruned").mkdir()
     pruned = forget_ready(opened, tmp_path / "pruned", roles=("keep", "drop"))
     with pytest.raises(BadInput, match="no member with role forget, which forget= asks for"):
@@ -333,7 +315,7 @@ def test_sets_that_are_not_there_and_data_that_are_others(opened, subset, tmp_pa
         subset.loaders(texts(), forget=3, retain=4, workers=-1)
 
 
-def test_inputs_that_make_no_tensor_say_what_helps(tmp_path):
+def test_inputs_that_make_no_tensor_say_what_helps(tmp_path, forget_ready):
     source = [(Image.new("L", (4, 4), number), number % 2) for number in range(40)]
     subset = forget_ready(open_dataset(source), tmp_path)
     with pytest.raises(BadInput, match="pass transform="):

@@ -39,6 +39,7 @@ COMMANDS = {
     "forget": "subsets:forget",
     "requests": "subsets:requests",
     "purge": "purge:purge",
+    "export": "export:export",
     "review": "review:review",
     "sql": "look:sql",
     "why": "look:why",

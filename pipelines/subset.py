@@ -7,10 +7,10 @@ knows the label that each had, so planted noise and verified labels come out as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,7 @@ from tracesift.catalog.manifest import Manifest, read_manifest, read_members, ve
 from tracesift.catalog.schema import ROLES, BadInput, FingerprintMismatch, UnknownName, nearest
 from tracesift.pipelines import taking
 from tracesift.pipelines.dataset import Dataset, open_dataset
+from tracesift.pipelines.handover.paired_loader import Batch, PairedLoader, paired_loader
 
 if TYPE_CHECKING:
     import datasets
@@ -93,7 +94,7 @@ class Subset:
         differences = verify_manifest(self.path)
         if differences:
             raise BadInput("; ".join(differences))
-        self._check(self._open(dataset, ids), allow_superset=allow_superset)
+        self._check(self.opened(dataset, ids), allow_superset=allow_superset)
 
     def apply(
         self,
@@ -131,22 +132,123 @@ class Subset:
             There is no such role.
         """
         wanted = TRAINED if role == "keep" else (role,) if isinstance(role, str) else tuple(role)
-        for name in wanted:
-            if name not in ROLES:
-                raise UnknownName(f"no role '{name}'{nearest(name, ROLES)}; there are {', '.join(ROLES)}")
-        opened = self._open(dataset, ids)
+        opened = self.opened(dataset, ids)
         self._check(opened, allow_superset=allow_superset)
-        chosen = self.members.filter(pl.col("role").is_in(wanted))
-        rows = opened.samples["sample_id"].search_sorted(chosen["sample_id"]).to_numpy().astype(np.int64)
-        given = opened.samples["label"].gather(rows)
-        labels = chosen.select(pl.coalesce("new_label", "label", given))["new_label"]
-        taken = taking.Taken(rows=rows, ids=chosen["sample_id"], weights=chosen["weight"], labels=labels)
+        taken, _ = self.taken(opened, wanted)
         if taking.is_torch(dataset):
             return taking.torch_subset(dataset, opened, taken, seed=self.manifest.selector.seed or 0)
         return taking.contiguous(dataset, opened, taken)
 
-    def _open(self, dataset: Any, ids: Sequence[Any] | None) -> Dataset:
-        """Open a source as the manifest's own was opened."""
+    def loaders(
+        self,
+        dataset: Any,
+        *,
+        forget: int | Batch,
+        retain: int | Batch,
+        neighbor: int | Literal["mixed"] | None = "mixed",
+        plan: Literal["paired", "cyclic", "melu"] = "paired",
+        modules: pl.DataFrame | str | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        transform: Callable[[Any], Any] | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+        allow_superset: bool = False,
+        ids: Sequence[Any] | None = None,
+    ) -> PairedLoader:
+        """Return batches of what to forget, and beside each what must survive, for an unlearning loop of one's own.
+
+        Parameters
+        ----------
+        dataset : anything that `open_dataset` takes, or a Dataset
+            Checked as `verify` does.
+        forget, retain : int or Batch
+            Samples in a batch, of each process; a `Batch` names other roles than these two.
+        neighbor : int, "mixed" or None
+            Neighbours of what is forgotten: among the retained, or in batches of their own of so many samples under
+            ``"neighbor"``, or left out.
+        plan : {"paired", "cyclic", "melu"}
+            What an epoch is. ``"paired"``: the forget set once, a batch of the others beside each of its batches.
+            ``"cyclic"``: the set with the most batches once, the shorter ones again and again, each time in another
+            order. ``"melu"``: module by module, each as ``"cyclic"``.
+        modules : DataFrame or str, optional
+            For ``"melu"``: `sample_id` and `module` (an entity, an author), or the column of the data that says it; by
+            default the group that the dataset was opened with.
+        seed : int
+            With the position, decides every order.
+        workers : int
+            Processes that read ahead; they change nothing else.
+        transform : callable, optional
+            Applied to each input: to the first of a torch dataset's pair, to the row of a `datasets.Dataset` as it
+            gives it, else to the input as `Dataset.inputs` holds it (uint8 H, W, C; a text; a dict of features).
+        collate : callable, optional
+            Makes the inputs of a batch out of a list of them, such as a tokenizer; torch's default otherwise.
+        allow_superset : bool
+            Admit a dataset with added rows; they are no members and stay out.
+        ids : sequence, optional
+            One id per row of a torch dataset, where it was opened with some.
+
+        Returns
+        -------
+        PairedLoader
+            Yields ``{"forget": batch, "retain": batch}``; each batch is a dict of `inputs`, `labels` (B,) int64 (as
+            the source numbers them, else places in `Dataset.classes`), `weights` (B,) float32 as the manifest has
+            them, `sample_ids` (list of str) and `rows` (B,) int64. Batches of a set differ in size by one at most.
+
+        Raises
+        ------
+        FingerprintMismatch
+            The dataset is not in the state that the manifest was made for.
+        BadInput
+            A set without members, or settings that do not fit together.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> from tracesift.catalog.manifest import DatasetBlock, SelectorBlock, write_manifest
+        >>> digits = open_dataset("digits")
+        >>> facts = {name: getattr(digits, name) for name in ("name", "source", "fingerprint", "options")}
+        >>> state = DatasetBlock(**facts, num_samples=len(digits))
+        >>> eight = pl.when(pl.col("label") == "8").then(pl.lit("forget")).otherwise(pl.lit("retain"))
+        >>> members = digits.samples.filter(split="train").select("sample_id", "label", role=eight)
+        >>> how = SelectorBlock(name="by_hand", version=1)
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = write_manifest(folder, "no-8", members, dataset=state, selector=how)
+        ...     loader = load_manifest(f"{folder}/no-8").loaders(digits, forget=16, retain=32)
+        >>> step = next(iter(loader))
+        >>> len(loader), step["forget"]["labels"].unique().tolist(), tuple(step["retain"]["inputs"].shape)
+        (8, [8], (32, 8, 8, 1))
+        """
+        retained = ("retain", "neighbor") if neighbor == "mixed" else ("retain",)
+        sets = {
+            "forget": forget if isinstance(forget, Batch) else Batch(forget, ("forget",)),
+            "retain": retain if isinstance(retain, Batch) else Batch(retain, retained),
+        }
+        if isinstance(neighbor, int):
+            sets["neighbor"] = Batch(neighbor, ("neighbor",))
+        elif neighbor not in ("mixed", None):
+            raise BadInput(f"neighbor={neighbor!r}: 'mixed' into the retained, the size of batches, or None")
+        opened = self.opened(dataset, ids)
+        self._check(opened, allow_superset=allow_superset)
+        taken, roles = self.taken(opened, [role for batch in sets.values() for role in batch.roles])
+        return paired_loader(
+            dataset, opened, taken, roles, sets,
+            plan=plan, modules=modules, seed=seed, workers=workers, transform=transform, collate=collate,
+        )  # fmt: skip
+
+    def taken(self, dataset: Dataset, roles: Sequence[str]) -> tuple[taking.Taken, pl.Series]:
+        """Return the members of some roles by ascending id, with the labels to train on, and the role of each."""
+        for name in roles:
+            if name not in ROLES:
+                raise UnknownName(f"no role '{name}'{nearest(name, ROLES)}; there are {', '.join(ROLES)}")
+        chosen = self.members.filter(pl.col("role").is_in(roles))
+        rows = dataset.samples["sample_id"].search_sorted(chosen["sample_id"]).to_numpy().astype(np.int64)
+        given = dataset.samples["label"].gather(rows)
+        labels = chosen.select(pl.coalesce("new_label", "label", given))["new_label"]
+        taken = taking.Taken(rows=rows, ids=chosen["sample_id"], weights=chosen["weight"], labels=labels)
+        return taken, chosen["role"]
+
+    def opened(self, dataset: Any, ids: Sequence[Any] | None = None) -> Dataset:
+        """Open a source as the manifest's own was opened; whether it is in the same state is not looked at."""
         if isinstance(dataset, Dataset):
             return dataset
         options = {name: value for name, value in self.manifest.dataset.options.items() if value is not None}

@@ -48,6 +48,7 @@ ONE_OF_EACH = {
     "advise": ["--keep", "0.5"],
     "protect": ["digits", "--method", "class_patches", "--share", "0.1", "--out", "protected"],
     "project": ["digits", "--out", "projected"],
+    "export": ["w/manifests/pruned", "--to", "exported", "--format", "parquet"],
     "why": ["s001"], "verify": ["w/manifests/ccs"], "diff": ["pruned", "denoised"], "gc": ["--keep", "1"],
 }  # fmt: skip
 

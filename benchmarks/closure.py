@@ -12,6 +12,12 @@ Gaussian noise of that many grey levels; `jpeg` of quality 50; `bright`, 10 % br
 `replace`, a word replaced by another of the dataset. Rules: `default`, what `forget` does unless told otherwise;
 `cosine x`, near_duplicate=x; `Jaccard x`, near_words=x; `no words`, near_words=None, exact copies and cosines alone.
 
+What to know of the figures. In texts, what else is pulled in is nearly all the same sentence in other words: of the
+first 20 of clinc150 with seed 0, read by hand, 16 are, and 4 ask the same of another thing (oil and tires, two
+numbers). A cropped image is not found: averaged down to 16 x 16 or fewer pixels it is as far from the original as
+another image of its class, and no cosine tells them apart; vectors that bear it (`tracesift embed`, `--embedding NAME`)
+are needed.
+
     python benchmarks/closure.py --data FOLDER [--only clinc150] [--seeds 0 1 2]
 """
 

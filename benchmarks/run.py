@@ -14,8 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NEEDS_DATA = (
-    "coresets", "detection", "dynamic", "influence", "memorization", "poison_detectors", "pruning", "subset_models",
-    "unlearnable",
+    "closure", "coresets", "detection", "dynamic", "influence", "memorization", "poison_detectors", "pruning",
+    "subset_models", "unlearnable",
 )  # fmt: skip
 
 

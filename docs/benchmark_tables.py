@@ -801,6 +801,50 @@ def _edges(cells: list[Cell]) -> str:
     return markdown(head, rows)
 
 
+def _closure(cells: list[Cell]) -> str:
+    text = "Recall of planted copies; after the stroke how many other samples were pulled in with the 100 asked:\n"
+    for names in (("digits", "fashion"), ("clinc150", "trec6")):
+        groups = {name: [cell for cell in cells if cell["dataset"] == name] for name in names}
+        known = [cell for group in groups.values() for cell in group]
+        if not known:
+            continue
+        rules = sorted(next(iter(known[0]["kinds"].values())), key=lambda rule: (rule != "default", rule))
+        rows = [
+            [name, kind, len(group), *(_recall(group, kind, rule) for rule in rules)]
+            for name, group in groups.items()
+            for kind in sorted(known[0]["kinds"], key=_by_name_and_number)
+            if group
+        ]
+        text += "\n" + markdown(["data", "kind", "seeds", *rules], rows)
+    text += "\nWhat else was pulled in with exact copies, by how it was found (means over seeds):\n\n"
+    return text + markdown(
+        ["data", "exact", "near", "words", "by an asked sample itself"],
+        [_others([cell for cell in cells if cell["dataset"] == name]) for name in _datasets(cells)],
+    )
+
+
+def _datasets(cells: list[Cell]) -> list[str]:
+    return sorted({cell["dataset"] for cell in cells})
+
+
+def _by_name_and_number(kind: str) -> tuple[str, int]:
+    name = kind.rstrip("0123456789")
+    return name, int(kind[len(name) :] or 0)
+
+
+def _recall(group: list[Cell], kind: str, rule: str) -> str:
+    found = [cell["kinds"][kind][rule] for cell in group]
+    return f"{spread([one['recall'] for one in found], 2)} / {mean(one['others'] for one in found):.0f}"
+
+
+def _others(group: list[Cell]) -> list[object]:
+    found = [cell["kinds"]["exact"]["default"] for cell in group]
+    hows = [
+        f"{mean(one['others_how'].get(how, 0) for one in found):.1f}" for how in ("exact", "near", "words")
+    ]
+    return [group[0]["dataset"], *hows, f"{mean(one['others_by_asked'] for one in found):.1f}"]
+
+
 def _plain(cells: list[Cell]) -> str:
     rows = [
         [name, json.dumps(value) if isinstance(value, (dict, list)) else value]
@@ -829,4 +873,5 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "unlearnable": _unlearnable,
     "poison_detectors": _poison_detectors,
     "cure": _cure,
+    "closure": _closure,
 }

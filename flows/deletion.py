@@ -18,9 +18,10 @@ import polars as pl
 from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED, read_key, request_key
 from tracesift.catalog.manifest import SelectorBlock, manifest_path, read_manifest, verify_manifest
 from tracesift.catalog.schema import BadInput
+from tracesift.flows.forget_plan import forget_facts, modules, write_facts
 from tracesift.flows.make_subset import as_members, flag_scores, forget_controls, forget_members, put
 from tracesift.flows.progress import say, stage
-from tracesift.flows.requests import Request, from_file, some
+from tracesift.flows.requests import Request, entities, from_file, some
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find
 
@@ -45,6 +46,8 @@ class Handling:
     """Forget more than half of the training samples."""
     trial: bool = False
     """Make the subset, and remember no deletion."""
+    entity: str | None = None
+    """Column that says whose each sample is, for a plan of batches by entity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +237,10 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     assert plan.block is not None
     stage(how.name)
     made = put(work, how.name, as_members(plan.members), plan.block, flag_scores(work))
+    write_facts(
+        Path(made["manifest"]), made["version"], forget_facts(work, plan.members),
+        None if how.entity is None else modules(work, plan.members, entities(work, how.entity), seed=how.seed),
+    )  # fmt: skip
     if how.trial:
         return {
             **made,

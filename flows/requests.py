@@ -299,6 +299,22 @@ def _having(work: Work, column: str, value: str) -> list[tuple[str, str]]:
     return [(str(name), str(split)) for name, split in found.iter_rows()]
 
 
+def entities(work: Work, column: str) -> pl.DataFrame:
+    """Return `sample_id` and `entity` of all samples: their value in a column of the source, or of `samples`."""
+    own = {"label": "label", "group": "group_key"}
+    known = [*_attributes(work), *own]
+    if column not in known:
+        raise BadInput(f"--entity {column}: no such column{nearest(column, known)}; there are {some(known)}")
+    if column in own:
+        value, given = own[column], []
+    else:
+        value, given = "json_extract_string(attributes, ?)", ['$."' + column.replace('"', '""') + '"']
+    return work.catalog.query(
+        f"SELECT sample_id, {value} AS entity FROM samples WHERE dataset_id = ? ORDER BY sample_id",
+        [*given, work.dataset.dataset_id],
+    )
+
+
 def check_known(dataset: Dataset, wanted: Sequence[str]) -> None:
     """Refuse a request for samples that are unknown, or that no recorded model was trained on; they are listed."""
     splits = dict(dataset.samples.select("sample_id", "split").iter_rows())

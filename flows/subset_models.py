@@ -24,7 +24,7 @@ from tracesift.pipelines.determinism import choose_device
 
 @flow(
     name="subset-models", flow_run_name="subset models of {workspace}", persist_result=False,
-    task_runner=ProcessPoolTaskRunner(),
+    task_runner=ProcessPoolTaskRunner(),  # type: ignore[arg-type]
 )  # fmt: skip
 def subset_models(
     workspace: str,
@@ -48,7 +48,7 @@ def subset_models(
         workers: Models, or stacks of them, that are trained at the same time.
     """
     tag = "tracesift-gpu" if choose_device(training.device).type == "cuda" else "tracesift-train"
-    parts = task(
+    parts = task(  # type: ignore[call-overload]
         train_parts, name="subset models", task_run_name=_which_models, tags={"tracesift-train", tag},
         cache_policy=NO_CACHE, persist_result=False, retries=RETRIES, retry_delay_seconds=RETRY_DELAY,
         retry_condition_fn=may_pass,

@@ -151,6 +151,7 @@ def forget(
     yes: Annotated[bool, Repeated] = False,
     trial: Annotated[bool, Repeated] = False,
     purge: Annotated[bool, Repeated] = False,
+    entity: str | None = None,
     embedding: str | None = None,
     seed: int = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
@@ -191,6 +192,8 @@ def forget(
     purge
         Then remove the content of what this request forgets from the workspace, as `tracesift purge --request` does.
         The subset cannot be unlearned with after that: do it first.
+    entity
+        Column that says whose each sample is: also write a plan of batches, a module per entity.
     embedding
         The stored embedding to look for copies and neighbours in; the content by default.
     seed
@@ -199,7 +202,7 @@ def forget(
         A parameter of the selector forget_ready, as key=value.
     """
     from tracesift.flows.deletion import Handling, handle
-    from tracesift.flows.requests import asked_for
+    from tracesift.flows.requests import asked_for, entities
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -220,9 +223,11 @@ def forget(
         raise BadInput("--param forget: the request says what to forget; leave it out")
     how = Handling(
         name=name, seed=seed, params=chosen, embedding=embedding, append=append,
-        allow_empty_class=allow_empty_class, yes=yes, trial=trial,
+        allow_empty_class=allow_empty_class, yes=yes, trial=trial, entity=entity,
     )  # fmt: skip
     with work.locked(), watched("forget"):
+        if entity is not None:
+            entities(work, entity)  # a column that is none is refused before anything is written
         requests = asked_for(
             work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column
         )

@@ -39,7 +39,8 @@ class CopyRules:
 
     hashes: Sequence[str | None] | None
     vectors: Vectors | None
-    least_cosine: float | None
+    least_cosine: np.ndarray | None
+    """(N,) for each row as the copy of another; so its nearest source decides."""
     wordings: Wordings | None
     least_jaccard: float | None
 
@@ -61,15 +62,14 @@ class CopyRules:
     def copies(self, rows: np.ndarray, sources: np.ndarray) -> list[Link]:
         """Return those of `rows` that copy one of `sources`, both ascending, each with its source."""
         links = self.exact(rows, sources)
-        for how, least in (("near", self.least_cosine), ("words", self.least_jaccard)):
+        for how, search in (("near", self._near), ("words", self._worded)):
             rows = np.setdiff1d(rows, [link.row for link in links])
-            if least is None or not rows.size or not sources.size:
-                continue
-            index, similarity = self._nearest(how, rows, sources, least)
-            links += [
-                Link(int(rows[at]), int(sources[index[at]]), how, float(similarity[at]))
-                for at in np.flatnonzero(similarity >= least)
-            ]
+            if rows.size and sources.size:
+                index, similarity, found = search(rows, sources)
+                links += [
+                    Link(int(rows[at]), int(sources[index[at]]), how, float(similarity[at]))
+                    for at in np.flatnonzero(found)
+                ]
         return links
 
     def exact(self, rows: np.ndarray, sources: np.ndarray) -> list[Link]:
@@ -81,15 +81,17 @@ class CopyRules:
             Link(int(row), owner[self.hashes[row]], "exact", 1.0) for row in rows if self.hashes[row] in owner
         ]
 
-    def _nearest(
-        self, how: str, rows: np.ndarray, sources: np.ndarray, least: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if how == "near":
-            assert self.vectors is not None
-            index, cosines = nearest_rows(self.vectors, rows, sources, 1)
-            return index[:, 0], cosines[:, 0]
-        assert self.wordings is not None
-        return self.wordings.nearest(rows, sources, least)
+    def _near(self, rows: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self.vectors is None or self.least_cosine is None:
+            return rows, rows, np.zeros(rows.size, dtype=bool)
+        index, cosines = nearest_rows(self.vectors, rows, sources, 1)
+        return index[:, 0], cosines[:, 0], cosines[:, 0] >= self.least_cosine[rows]
+
+    def _worded(self, rows: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self.wordings is None or self.least_jaccard is None:
+            return rows, rows, np.zeros(rows.size, dtype=bool)
+        index, similarity = self.wordings.nearest(rows, sources, self.least_jaccard)
+        return index, similarity, index >= 0
 
 
 def duplicate_closure(
@@ -164,7 +166,7 @@ def duplicate_closure(
         vectors=None
         if embedding is None or least_cosine is None
         else unit_rows(np.asarray(embedding)[order]),
-        least_cosine=least_cosine,
+        least_cosine=None if least_cosine is None else np.full(len(ids), float(least_cosine)),
         wordings=None
         if texts is None or least_jaccard is None or not rows.size
         else Wordings.of([texts[row] for row in order]),

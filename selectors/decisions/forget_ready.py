@@ -31,6 +31,7 @@ NEAR_DUPLICATE = 0.98
 TIMES_CLOSER = 4.0
 """A near copy is also this many times closer than a typical fifth neighbour, under near_duplicate='auto'."""
 LEAST_FOR_AUTO = 20
+"""As many fifth neighbours it takes to say what is typical, of all samples or of a class."""
 LARGEST_SAMPLE = 500
 
 
@@ -93,7 +94,7 @@ def forget_ready(
     near_duplicate : float, "auto" or None
         Least cosine of a near copy; None: embeddings are not compared for copies. "auto" is 0.98, and higher where
         the embedding is so dense that 0.98 is nothing special: a near copy must be four times closer than the median
-        fifth neighbour.
+        fifth neighbour, of all and of its class.
     near_words : float or None
         Least Jaccard similarity of the character 4-grams of two texts that are near copies by wording, 0.5 or more;
         None: wordings are not compared.
@@ -226,19 +227,33 @@ def _flagged(frame: pl.DataFrame, flags: Sequence[str], trained: np.ndarray, pla
 
 def _least_cosine(
     frame: pl.DataFrame, vectors: Vectors | None, trained: np.ndarray, near: float | str | None, seed: int
-) -> float | None:
-    """Return the cosine from which two samples count as near copies."""
+) -> np.ndarray | None:
+    """Return for each sample the cosine from which it counts as a near copy of another, (N,)."""
     if vectors is None or near is None:
         return None
     if near != "auto":
-        return float(near)
+        return np.full(frame.height, float(near))
     rows = np.flatnonzero(trained)
+    least = np.full(frame.height, NEAR_DUPLICATE)
     if rows.size < LEAST_FOR_AUTO:
-        return NEAR_DUPLICATE
+        return least
     drawn = rows[np.argsort(seeded_keys(frame[rows], seed, "forget_ready"), kind="stable")[:LARGEST_SAMPLE]]
     _, cosines = nearest_rows(vectors, drawn, rows, 6)  # itself and five others
-    typical = 1 - float(np.median(cosines[:, -1]))
-    return round(max(NEAR_DUPLICATE, 1 - typical / TIMES_CLOSER), 6)
+    least = np.maximum(least, _closer(cosines[:, -1]))
+    labels = frame["label"].to_numpy()
+    for label in np.unique(
+        labels[drawn]
+    ):  # a dense class has a measure of its own, where enough of it is drawn
+        of_label = cosines[labels[drawn] == label, -1]
+        if of_label.size >= LEAST_FOR_AUTO:
+            here = labels == label
+            least[here] = np.maximum(least[here], _closer(of_label))
+    return least
+
+
+def _closer(fifth: np.ndarray) -> float:
+    """Return the cosine that is so many times closer than the median of these."""
+    return round(1 - (1 - float(np.median(fifth))) / TIMES_CLOSER, 6)
 
 
 def _take(plan: Plan, rules: CopyRules, links: list[Link], role: str, reason: str) -> None:
@@ -263,7 +278,8 @@ def _measured(link: Link, rules: CopyRules) -> str:
     if link.how == "exact":
         return ""
     if link.how == "near":
-        return f": cosine {link.similarity:.4f} >= {rules.least_cosine:g}"
+        assert rules.least_cosine is not None
+        return f": cosine {link.similarity:.4f} >= {rules.least_cosine[link.row]:g}"
     return f": Jaccard {link.similarity:.4f} >= {rules.least_jaccard:g} of their character 4-grams"
 
 

@@ -241,3 +241,18 @@ def test_what_remains_under_another_label_is_named():
 def test_a_least_jaccard_that_cannot_be_used_is_refused(value):
     with pytest.raises(BadInput, match="near_words must be"):
         act(make(5), forget=["a"], arrays={"texts": TEXTS}, near_words=value)
+
+
+def test_a_dense_class_has_a_measure_of_its_own():
+    # most samples lie apart, so 0.98 is special among all; within y every pair is closer than that
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(300, 16))
+    points[200:] = 12.0 + rng.normal(size=(100, 16))
+    points[207] = points[205] + 0.01 * rng.normal(size=16)
+    points[107] = points[105] + 0.01 * rng.normal(size=16)
+    frame = pl.DataFrame({"sample_id": [f"{i:03d}" for i in range(300)], "label": ["x"] * 200 + ["y"] * 100})
+    rows = act(frame, points, forget=["105", "205"], neighbors=0)
+    assert {name for name, row in rows.items() if row["role"] == "forget"} == {"105", "107", "205", "207"}
+    assert rows["107"]["reason"].endswith(">= 0.98")
+    unlabelled = act(frame.with_columns(label=pl.lit("x")), points, forget=["105", "205"], neighbors=0)
+    assert sum(row["role"] == "forget" for row in unlabelled.values()) > 90

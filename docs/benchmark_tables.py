@@ -855,6 +855,101 @@ def _plain(cells: list[Cell]) -> str:
     return markdown(["what", "measured"], rows)
 
 
+UNLEARNING = {
+    "ua": "UA", "ra": "RA", "ta": "TA", "mia": "MIA", "average_gap": "gap", "tow": "ToW", "tow_mia": "ToW-MIA",
+    "steps": "steps, %",
+}  # fmt: skip
+
+
+def _unlearning(cells: list[Cell]) -> str:
+    order = ast.literal_eval(_constant("unlearning", "CHOOSERS"))
+    groups: dict[str, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (order.index(cell["chooser"]), cell["seed"])):
+        groups.setdefault(cell["chooser"], []).append(cell)
+    text = (
+        "What retraining knows of each set without having seen it, and how far the original is from it:\n\n"
+    )
+    rows = []
+    for chooser, group in groups.items():
+        known = [cell["models"] for cell in group]
+        memorized = [cell["memorization"] for cell in group if cell["memorization"] is not None]
+        first, again = "retrain_gold", "retrain_gold_again"
+        rows.append(
+            [
+                chooser, len(group), spread([cell["forgotten"] for cell in group], 0),
+                *(spread([100 * models[name]["ua"] for models in known], 1) for name in ("original", first)),
+                *(spread([models[name]["tow"] for models in known], 2) for name in (again, "original")),
+                spread([cell["entanglement"] for cell in group], 2), spread(memorized, 3) if memorized else "–",
+                spread([100 * models[first]["worst_group"] for models in known], 1),
+            ]
+        )  # fmt: skip
+    head = [
+        "forget set", "seeds", "size", "UA of the original", "UA of retraining", "ToW, retrained again",
+        "ToW, original", "entanglement", "memorization", "worst group, retrained",
+    ]  # fmt: skip
+    text += markdown(head, rows)
+    for chooser, group in groups.items():
+        text += f"\nForget set `{chooser}`:\n\n" + _unlearning_methods(group)
+    return text
+
+
+def _unlearning_methods(group: list[Cell]) -> str:
+    names = list(dict.fromkeys(name for cell in group for name in cell["models"]))
+    rows = []
+    for name in names:
+        every = [cell["models"][name] for cell in group if name in cell["models"]]
+        found = [one for one in every if "failed" not in one]
+        if not found:
+            rows.append(
+                [
+                    name,
+                    f"makes no model: {every[0]['failed'].partition(';')[0]}",
+                    *[""] * (len(UNLEARNING) - 1),
+                ]
+            )
+            continue
+        steps = [cell["models"]["retrain_gold"]["steps"] for cell in group]
+        line: list[object] = [name]
+        for key in UNLEARNING:
+            values = [one[key] for one in found if key in one]
+            if key == "steps":
+                values = [100 * value / whole for value, whole in zip(values, steps, strict=False)]
+            elif key in ("ua", "ra", "ta", "mia"):
+                values = [100 * value for value in values]
+            digits = {"tow": 2, "tow_mia": 2, "steps": 0}.get(key, 1)
+            line.append(spread(values, digits) if values else "–")
+        rows.append(line)
+    return markdown(["model", *UNLEARNING.values()], rows)
+
+
+def _constant(script: str, name: str) -> str:
+    """Return the source of a constant of a benchmark."""
+    text = (BENCHMARKS / f"{script}.py").read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == name
+        ):
+            return ast.get_source_segment(text, node.value) or ""
+    raise KeyError(name)
+
+
+def _unlearning_distributions(cells: list[Cell]) -> str:
+    names = sorted({name for cell in cells for name in cell["methods"]})
+    rows = []
+    for name in ["retrain", "original", *(one for one in names if one not in ("retrain", "original"))]:
+        found = [cell["methods"][name] for cell in cells if name in cell["methods"]]
+        rows.append(
+            [name, len(found), spread([100 * one["u_lira"] for one in found], 1), *(
+                spread([one[f"klom_{part}"] for one in found], 2) for part in ("forget", "retain", "test")
+            )]
+        )  # fmt: skip
+    failed = {name: why for cell in cells for name, why in cell["failed"].items()}
+    text = markdown(["method", "forget sets", "U-LiRA, %", "KLoM forget", "KLoM retain", "KLoM test"], rows)
+    return text + "".join(f"\n`{name}` makes no model: {why}.\n" for name, why in failed.items())
+
+
 TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "detection": _detection,
     "pruning": _pruning,
@@ -874,4 +969,6 @@ TABLES: dict[str, Callable[[list[Cell]], str]] = {
     "poison_detectors": _poison_detectors,
     "cure": _cure,
     "closure": _closure,
+    "unlearning": _unlearning,
+    "unlearning_distributions": _unlearning_distributions,
 }

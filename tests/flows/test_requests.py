@@ -581,3 +581,51 @@ def test_an_owners_test_records_are_purged_as_well(here, told, forget):
     assert told("purge", "--request", "r1")[0] == 0
     assert not owned_by & set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
     assert told("purge", "--request", "r9")[0] == 2
+
+
+# --- what is known of each forgotten sample
+
+
+def test_facts_of_each_forgotten_sample_lie_beside_the_manifest(here, forget, told):
+    forget("--owner", "o3", "--entity", "owner")
+    folder = Path("w/manifests/forget-ready")
+    facts = pl.read_parquet(folder / "forget.parquet")
+    assert facts["sample_id"].to_list() == having("forget", roles())
+    assert set(facts["how"]) == {"requested"}
+    scores = Catalog("w").query("SELECT sample_id, last_loss FROM sample_scores WHERE split = 'train'")
+    own = facts.join(scores, on="sample_id", maintain_order="left")
+    weights = np.exp(-own["last_loss"].to_numpy())
+    assert facts["loreun_weight"].to_numpy() == pytest.approx(weights / weights.mean())
+    by_loss = own.sort("last_loss")
+    assert by_loss["hard_by_last_loss"].to_list() == sorted(by_loss["hard_by_last_loss"], reverse=True)
+    assert (
+        by_loss["stratum_last_loss"].to_list()[0] == "high"
+    )  # the smallest loss: still known after forgetting
+    easier = (scores["last_loss"] > own["last_loss"][0]).sum() + 0.5
+    assert facts["hard_by_last_loss"][0] == pytest.approx(easier / len(scores))
+    plan = pl.read_parquet(folder / "batches.parquet")
+    members = roles()
+    assert plan.filter(pl.col("role") == "forget")["sample_id"].sort().to_list() == having("forget", members)
+    assert plan["module"].unique().to_list() == [0]
+    near = plan.filter(pl.col("role").str.starts_with("neighbor"))["sample_id"]
+    assert len(near)
+    assert {members[name] for name in near} == {"neighbor"}
+    assert {members[name] for name in plan.filter(pl.col("role") == "general")["sample_id"]} <= {
+        "retain", "neighbor",
+    }  # fmt: skip
+    before = everything()
+    forget("--owner", "o3", "--entity", "owner")
+    assert everything() == before
+    code, _, err = told("forget", "--owner", "o4", "--entity", "ownr")
+    assert code == 2
+    assert "did you mean 'owner'" in err
+
+
+def test_a_copy_says_who_pulled_it_in(here, forget):
+    forget(requested(["s000"]))
+    facts = pl.read_parquet("w/manifests/forget-ready/forget.parquet")
+    assert facts.select("sample_id", "how", "pulled_by", "similarity").rows() == [
+        ("s000", "requested", None, None),
+        ("s058", "exact", "s000", 1.0),
+    ]
+    assert not Path("w/manifests/forget-ready/batches.parquet").exists()

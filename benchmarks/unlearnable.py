@@ -13,9 +13,9 @@ class-wise and sample-wise, 8 grey levels), `beo` (bayes_error_noise, 8 grey lev
 shuffled labels, `labels` 20 % wrong labels. All are rounded to 8 bits, `jpeg-*` coded as JPEG of quality 95 after that.
 
 The conditions of the verdict were set on sets that were looked at first: seeds 0 and 1 of `raw` and `nf` at several
-shares and without poison, `digits` and `digits-nf` with all seeds, `uneven`; what is asked on flat backgrounds came
-last, after `decoy-emc` on `raw` of seed 0 was called poisoned. Seed 2 of `raw` and `nf`, `classes100` and `colour`
-judge them.
+shares and without poison, `digits` and `digits-nf` with all seeds, `uneven`. What is asked on flat backgrounds was set
+later, and raised once more, after `decoy-emc` on `raw` had been called poisoned, of seed 0 and then of seeds 1 and 2;
+so no cell of `raw` judges. Seed 2 of `nf`, `classes100` and `colour` judge them.
 
     python benchmarks/unlearnable.py --data FOLDER [--only nf] [--seeds 0 1 2]
 """

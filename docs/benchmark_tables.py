@@ -576,7 +576,7 @@ def _unlearnable(cells: list[Cell]) -> str:
     return text + markdown(["images", "planted", "share, %", "seeds", "verdict", "false flags"], rows)
 
 
-JUDGES = {"raw": (2,), "nf": (2,), "classes100": (0, 1, 2), "colour": (0, 1, 2)}
+JUDGES = {"nf": (2,), "classes100": (0, 1, 2), "colour": (0, 1, 2)}
 """Seeds by base that had no part in setting the conditions of the verdict."""
 
 

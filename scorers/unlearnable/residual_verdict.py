@@ -15,7 +15,7 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @diagnostic(
-    version=2,
+    version=3,
     mode=None,
     reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",
 )

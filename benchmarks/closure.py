@@ -16,7 +16,8 @@ What to know of the figures. In texts, what else is pulled in is nearly all the 
 first 20 of clinc150 with seed 0, read by hand, 16 are, and 4 ask the same of another thing (oil and tires, two
 numbers). A cropped image is not found: averaged down to 16 x 16 or fewer pixels it is as far from the original as
 another image of its class, and no cosine tells them apart; vectors that bear it (`tracesift embed`, `--embedding NAME`)
-are needed.
+are needed. With 200,000 texts (made of halves of these) and 1,000 of them asked, `duplicate_closure` by wording took 46
+seconds of one processor and 250 MB.
 
     python benchmarks/closure.py --data FOLDER [--only clinc150] [--seeds 0 1 2]
 """

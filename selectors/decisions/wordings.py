@@ -121,9 +121,24 @@ class Wordings:
         index = MinHashLSH(num_perm=BANDS * BAND, params=(BANDS, BAND))
         for place, row in enumerate(held):
             index.insert(place, self._minhash(row))
-        for place, row in enumerate(asking):
-            for one in index.query(self._minhash(row)):
-                yield one, place
+        for at in np.flatnonzero(self._agree(asking, held)).tolist():
+            for one in index.query(self._minhash(asking[at])):
+                yield one, at
+
+    def _agree(self, asking: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """Return which of `asking` may agree with one of `held` in a band, (A,): the others need not be asked about.
+
+        Whole columns are compared by a hash of each band, which is the same where the bands are.
+        """
+        found = np.zeros(asking.size, dtype=bool)
+        mixing = np.random.default_rng(SEED).integers(1, 2**63, BAND, dtype=np.uint64) | np.uint64(1)
+        for first in range(0, BANDS * BAND, BAND):
+            one, other = (
+                (self.signatures[rows, first : first + BAND] * mixing).sum(axis=1, dtype=np.uint64)
+                for rows in (asking, held)
+            )
+            found |= np.isin(one, other)
+        return found
 
     def _minhash(self, row: int) -> Any:
         from datasketch import LeanMinHash

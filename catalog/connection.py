@@ -115,6 +115,7 @@ def reading(path: Path, *, wait: float) -> Iterator[duckdb.DuckDBPyConnection]:
         raise BadInput(f"no catalog at {path}: run `tracesift curate` or `tracesift ingest` there first")
     with _one_at_a_time(path, wait), _translated(path):
         con = duckdb.connect(":memory:")
+        con.execute("SET enable_progress_bar = false")  # drawn on stderr once a query takes two seconds
         try:
             _patiently(lambda: con.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)"), path, wait)
             con.execute("USE catalog")

@@ -19,7 +19,15 @@ from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED, read_key, re
 from tracesift.catalog.manifest import SelectorBlock, manifest_path, read_manifest, verify_manifest
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.forget_plan import forget_facts, modules, write_facts
-from tracesift.flows.make_subset import as_members, flag_scores, forget_controls, forget_members, put
+from tracesift.flows.make_subset import (
+    as_members,
+    flag_scores,
+    forget_controls,
+    forget_members,
+    pulled_in,
+    put,
+    tell_copies,
+)
 from tracesift.flows.progress import say, stage
 from tracesift.flows.requests import Request, entities, from_file, some
 from tracesift.flows.work import Work
@@ -236,6 +244,7 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         return answered(work, plan.known)
     assert plan.block is not None
     stage(how.name)
+    tell_copies(pulled_in(plan.members))
     made = put(work, how.name, as_members(plan.members), plan.block, flag_scores(work))
     write_facts(
         Path(made["manifest"]), made["version"], forget_facts(work, plan.members),

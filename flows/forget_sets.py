@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from tracesift.catalog.forgotten import KNOWN
 from tracesift.catalog.manifest import SelectorBlock
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.candidates import training_frame
@@ -133,9 +134,9 @@ def forget_coreset(
     forget = members.filter(pl.col("role") == "forget")
     if forget.is_empty():
         raise BadInput(f"--from {source}: it forgets nothing; name a subset with a forget set")
-    pool = (
-        training_frame(work).join(forget.select("sample_id", had="weight"), on="sample_id").sort("sample_id")
-    )
+    # Also what is to be deleted: the model knows it.
+    everybody = training_frame(work, forgotten=pl.DataFrame(schema=KNOWN))
+    pool = everybody.join(forget.select("sample_id", had="weight"), on="sample_id").sort("sample_id")
     if len(pool) < len(forget):
         raise BadInput(
             f"--from {source}: {len(forget) - len(pool)} of the {len(forget)} samples that it forgets are not in train "

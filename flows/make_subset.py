@@ -341,6 +341,7 @@ def corrective(
     # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
     settings = {"indirect_neighbors": 0, **(params or {})}
     members, block = forget_members(work, None, seed=seed, params=settings, embedding=embedding)
+    tell_copies(pulled_in(members))
     members = as_members(members)
     made = [put(work, name, members, block, flag_scores(work))]
     return made + forget_controls(work, name, members, seed=seed)
@@ -387,7 +388,6 @@ def forget_members(
         arrays=_texts(work, frame),
         **settings,
     )
-    _tell_copies(pulled_in(members))
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
@@ -412,7 +412,8 @@ def pulled_in(members: pl.DataFrame) -> pl.DataFrame:
     return found.select("sample_id", "role", "pulled_by", "how", "similarity").sort("sample_id")
 
 
-def _tell_copies(copies: pl.DataFrame) -> None:
+def tell_copies(copies: pl.DataFrame) -> None:
+    """Say how many copies of what is to be forgotten are forgotten as well, where there are any."""
     counts = dict(copies.filter(pl.col("role") == "forget").group_by("how").len().iter_rows())
     if counts:
         named = [f"{counts.get(how, 0)} {said}" for how, said in COPIES.items()]

@@ -50,6 +50,7 @@ ONE_OF_EACH = {
     "project": ["digits", "--out", "projected"],
     "export": ["w/manifests/pruned", "--to", "exported", "--format", "parquet"],
     "why": ["s001"], "verify": ["w/manifests/ccs"], "diff": ["pruned", "denoised"], "gc": ["--keep", "1"],
+    "purge": ["ids.txt", "--dry-run"],
 }  # fmt: skip
 
 

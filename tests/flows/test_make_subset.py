@@ -9,7 +9,8 @@ import pytest
 from tracesift.catalog.manifest import read_manifest, verify_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
-from tracesift.flows.make_subset import forget_ready
+from tracesift.flows.deletion import Handling, handle
+from tracesift.flows.requests import Request
 from tracesift.flows.work import Work
 
 
@@ -262,7 +263,8 @@ def test_a_deletion_among_texts_takes_copies_by_wording_along(tmp_path, monkeypa
     assert run(["ingest", "texts.parquet", "--workspace", "w"]) == 0
     work = Work(tmp_path / "w")
     capsys.readouterr()
-    made = forget_ready(work, ["t03", "t05"], seed=0)
+    asked = Request(ids=("t03", "t05"), kind="ids", source="two")
+    made = handle(work, [asked], Handling(trial=True))
     assert "forgotten as well: 0 exact, 0 near by embedding, 1 near by wording" in capsys.readouterr().err
     rows = {row["sample_id"]: row for row in members("forget-ready").iter_rows(named=True)}
     assert rows["t60"]["role"] == "forget"
@@ -270,7 +272,7 @@ def test_a_deletion_among_texts_takes_copies_by_wording_along(tmp_path, monkeypa
     assert "t61" not in rows  # a test sample worded like a trained one: no holdout, and no training sample
     assert made[0]["forget"] == 3
     assert params("forget-ready")["near_words"] == 0.6
-    forget_ready(work, ["t03", "t05"], seed=0, params={"near_words": None}, name="plain")
+    handle(work, [asked], Handling(trial=True, params={"near_words": None}, name="plain"))
     roles = dict(members("plain").select("sample_id", "role").iter_rows())
     assert roles["t60"] in ("retain", "neighbor")
     assert roles["t61"] == "holdout"

@@ -530,6 +530,7 @@ def test_ctrl_c_leaves_the_workspace_as_it_was(made, tmp_path, monkeypatch, stat
     work = existing(Path("w"))
     work.catalog.check_writable()
     before = state(Path("w"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever ran here before may have taken it
 
     def stop(step):
         if step == "catalog rebuilt":

@@ -248,7 +248,11 @@ def deleted(owned, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("selector", [name for name in names() if name != "forget_ready"])
+OF_A_REQUEST = ("forget_ready", "mu_coreset")
+"""They divide, or thin out, what a request forgets."""
+
+
+@pytest.mark.parametrize("selector", [name for name in names() if name not in OF_A_REQUEST])
 def test_no_selector_takes_what_was_deleted(selector, deleted, told, monkeypatch):
     monkeypatch.chdir(deleted)
     if selector != "random":  # the controls are the same for all
@@ -256,6 +260,10 @@ def test_no_selector_takes_what_was_deleted(selector, deleted, told, monkeypatch
     words = ["--count", "6"] if find(selector).budget else []
     if any(column.startswith("<") for column in find(selector).needs):
         words += ["--param", "score=aum"]
+    words += {
+        "class_forget_set": ["--param", "label=x"],
+        "group_forget_set": ["--param", "column=owner", "--param", "value=o3"],
+    }.get(selector, [])
     code, _, err = told("select", selector, *words, "--name", selector)
     assert code == 0, err
     for name in (selector, *(["random-random", "random-random-balanced"] if selector == "random" else [])):

@@ -287,7 +287,7 @@ def test_the_report_is_given_it(place, capsys, monkeypatch):
 
 
 REFUSED = {
-    "--unlearn finetune": "no unlearning method 'finetune' (did you mean 'fine_tune'?); there are fine_tune, ",
+    "--unlearn finetune": "no unlearning method 'finetune' (did you mean 'fine_tune'?); there are boundary_expand, ",
     "nope --unlearn ssd": "there is no subset 'nope'",
     "--unlearn ssd --steps 3": "change it with --epochs",
     "--unlearn ssd --param ssd.alpa=1": "ssd has no 'alpa' (did you mean 'alpha'?); it has alpha, ",

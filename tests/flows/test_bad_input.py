@@ -826,7 +826,7 @@ def test_odd_data_are_scored_with_gaps_where_nothing_can_be_said(odd):
     [
         "record --epochs 4 --folds 2 --threads 1", "score", "embed", "select ccs --keep 0.3",
         "select cld_per_class --keep 0.3 --param nulls=keep", "select random_balanced --keep 0.5", "select denoise",
-        "select top_k --count 3 --param score=aum", "forget --class once --name once", "forget --class 01 --name zero",
+        "select top_k --count 3 --param score=aum", "forget --class once --name once --trial", "forget --class 01 --name zero",
         "forget --group site=site_1 --name site --allow-empty-class", "why 80", "why 1", "report", "review export",
         "diff pruned denoised", "gc --keep 1", "evaluate pruned --epochs 1",
     ],

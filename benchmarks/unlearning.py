@@ -54,9 +54,9 @@ TRAIN, VAL, TEST, FORGET = 5000, 500, 2000, 500
 MODELS = 200
 GROUPED = ((6, "dark"), (0, "bright"))
 LOREUN = ("gradient_ascent", "random_labels", "scrub", "salun", "npo")
-"""Methods that weigh the forget set's losses, also run under `loreun_weights`."""
+"""Methods that weigh the forget set's losses: also run under `loreun_weights`, and on coresets."""
 CORESETS = (0.05, 0.1)
-"""Shares of the random forget set that methods are given instead of all of it."""
+"""Shares of the random forget set that these are given instead of all of it."""
 CHOOSERS = (
     "random", "class", "worst_case", "memorization-high", "memorization-low", "entanglement-high", "entanglement-low",
     "group", "group-reweighted", "easiest", "sharp", "flat",
@@ -154,6 +154,8 @@ def cell(scored: Scored, chooser: str, seed: int) -> dict[str, Any]:
     dataset, train = scored.dataset, scored.dataset.rows("train")
     groups = in_groups(dataset)
     forget = chosen(scored, chooser, seed, groups)
+    inside = np.isin(train, forget)
+    entangled = round(float(entanglement(scored.features, inside)), 4)
     test = dataset.rows("test")
     sets = Sets(
         forget=forget, retain=np.setdiff1d(train, forget), neighbor=np.empty(0, np.int64), test=test[::2],
@@ -174,10 +176,9 @@ def cell(scored: Scored, chooser: str, seed: int) -> dict[str, Any]:
     for name, outcome in tried(trial, chooser, seed, aim):
         rows[name] = {"failed": outcome.failed} if outcome.failed else with_distances(outcome.metrics, known)
         print(f"  {chooser} {name}", flush=True)
-    inside = np.isin(train, forget)
     return {
         "chooser": chooser, "seed": seed, "samples": len(train), "forgotten": len(forget),
-        "entanglement": round(float(entanglement(scored.features[inside], scored.features[~inside])), 4),
+        "entanglement": entangled,
         "memorization": mean_of(scored.frame, "memorization_subset", inside),
         "models": {
             name: {key: value if key == "failed" else round(value, 5) for key, value in row.items()
@@ -232,7 +233,7 @@ def tried(trial: Within, chooser: str, seed: int, aim: float) -> Iterator[tuple[
         for share in CORESETS:
             part = trial.of_a_part(share, seed)
             for method in methods:
-                if method.name != "retrain":
+                if method.name in LOREUN:
                     yield (
                         f"{method.name}, {share:.0%} of it",
                         part.unlearned(method, seed, settings=own.get(method.name, {})),

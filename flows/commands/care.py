@@ -55,7 +55,8 @@ def _of_forgotten(known: dict[str, Any]) -> str:
     if not known["deleted"]:
         return f"none of its samples was asked to be deleted {where}"
     told = (
-        f"{known['deleted']} of its samples were asked to be deleted, by {known['requests']} requests {where}"
+        f"{known['deleted']} of its samples were asked to be deleted, by {known['requests']} "
+        f"request{'s' * (known['requests'] > 1)} {where}"
     )
     if known["used_until"]:
         return f"{told}; {known['used_until']} are used in it, because it was made before: make it anew"

@@ -894,7 +894,8 @@ def _unlearning(cells: list[Cell]) -> str:
 
 
 def _unlearning_methods(group: list[Cell]) -> str:
-    names = list(dict.fromkeys(name for cell in group for name in cell["models"]))
+    first = ["original", "retrain_gold", "retrain_gold_again"]
+    names = list(dict.fromkeys([*first, *(name for cell in group for name in cell["models"])]))
     rows = []
     for name in names:
         every = [cell["models"][name] for cell in group if name in cell["models"]]

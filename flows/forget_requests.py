@@ -14,15 +14,14 @@ from typing import Any
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.deletion import Handling
-from tracesift.flows.deployed import RETRIES, RETRY_DELAY, may_pass
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, may_pass
 from tracesift.flows.inbox import DONE, carry_out, waiting
-from tracesift.flows.progress import listener
 from tracesift.flows.work import existing
 
 
@@ -52,15 +51,11 @@ def forget_requests(
                 f"{what} '{given}' is relative to a folder that the worker deletes; give an absolute path"
             )
     how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class)
-    heard = listener.set(lambda line: get_run_logger().info("%s", line))
     told: list[dict[str, Any]] = []
-    try:
-        work = existing(Path(workspace))
-        with work.locked():
-            for path in waiting(Path(inbox)):
-                told.append(_as_task(work, path, how, moved=Path(inbox).is_dir()))
-    finally:
-        listener.reset(heard)
+    work = existing(Path(workspace))
+    with heard(), work.locked():
+        for path in waiting(Path(inbox)):
+            told.append(_as_task(work, path, how, moved=Path(inbox).is_dir()))
     return {"done": sum(one["status"] == DONE for one in told), "refused": [
         {"file": one["file"], "reason": one["reason"]} for one in told if one["status"] != DONE
     ]}  # fmt: skip

@@ -293,6 +293,14 @@ def _known(
     return there, already
 
 
+def unlink_purged(work: Work) -> None:
+    """Delete the key and the hashes of what was purged; the record keeps when, for which request, and how many."""
+    journal = _journal(work.path)
+    if journal["purges"]:
+        purges = [{**entry, "ids": []} for entry in journal["purges"]]
+        write_json(work.path / PURGES, {**journal, "key": None, "purges": purges})
+
+
 def _hashed(key: str, sample_id: str) -> str:
     return hmac.new(bytes.fromhex(key), sample_id.encode(), hashlib.blake2b).hexdigest()[:32]
 

@@ -259,15 +259,18 @@ def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = F
     Parameters
     ----------
     unlink
-        Delete the key and the keyed hashes by which forgotten samples are recognised. Nobody can be told from them any
-        more, and nothing keeps these samples from returning: delete them in the source first.
+        Delete the keys and the keyed hashes by which forgotten and purged samples are recognised. Nobody can be told
+        from them any more, and nothing keeps these samples from returning: delete them in the source first.
     """
     from tracesift.flows.deletion import told_requests
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
     if unlink:
+        from tracesift.flows.purge import unlink_purged
+
         with work.locked():
+            unlink_purged(work)
             work.catalog.unlink_forgotten()
     rows = told_requests(work)
     if common.json:

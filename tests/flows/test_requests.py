@@ -574,12 +574,19 @@ def test_what_is_purged_does_not_come_back_from_the_source(owned, here, forget, 
     assert told("select", "random", "--count", "20", "--name", "later")[0] == 0
     assert not gone & set(roles("later"))
     assert told("verify", "w/manifests/later", owned / "owned.csv")[0] == 0
+    before = Path("w/purges.json").read_text()
     renamed = owned_table().with_columns(id=pl.col("id").str.replace("s", "t"))
     renamed.write_csv("renamed.csv")  # the same content under other ids
     assert told("ingest", "renamed.csv", "--features", "a,b,c", "--id", "id")[0] == 0
     now = set(catalog.query("SELECT sample_id FROM samples WHERE starts_with(sample_id, 't')")["sample_id"])
     assert len(now) == 57
     assert not {"t000", "t002", "t058"} & now
+    assert json.loads(before)["key"]
+    assert told("requests", "--unlink")[0] == 0  # then no key and no hash is left, of the purge neither
+    after = json.loads(Path("w/purges.json").read_text())
+    assert after["key"] is None
+    assert [(entry["samples"], entry["ids"]) for entry in after["purges"]] == [(3, [])]
+    assert not Path("w/forget.key").exists()
 
 
 def test_an_owners_test_records_are_purged_as_well(here, told, forget):

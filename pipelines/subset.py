@@ -176,7 +176,8 @@ class Subset:
         seed : int
             With the position, decides every order.
         workers : int
-            Processes that read ahead; they change nothing else.
+            Processes that read ahead; they change nothing else. They are not forked, so `transform` and `collate` must
+            pickle, and a script needs its ``if __name__ == "__main__":``.
         transform : callable, optional
             Applied to each input: to the first of a torch dataset's pair, to the row of a `datasets.Dataset` as it
             gives it, else to the input as `Dataset.inputs` holds it (uint8 H, W, C; a text; a dict of features).

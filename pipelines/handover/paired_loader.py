@@ -11,7 +11,10 @@ Each batch is a dict: `inputs`, `labels` (B,) int64, `weights` (B,) float32, `sa
 
 from __future__ import annotations
 
+import multiprocessing
 import operator
+import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -69,6 +72,13 @@ class PairedLoader:
     ----------
     position : int
         Steps handed out so far, over all epochs.
+
+    Notes
+    -----
+    Workers are started anew and not forked: a fork inherits locks and exit handlers of threads that it does not have
+    (those of polars, OpenMP, a Prefect flow) and hangs or dies of them. So `transform` and `collate` must be functions
+    that pickle, and a script must start its loop under ``if __name__ == "__main__":``. Workers live as long as the
+    loader.
     """
 
     def __init__(self, samples: Samples, plan: BatchPlan, *, workers: int = 0) -> None:
@@ -76,6 +86,17 @@ class PairedLoader:
             raise BadInput(f"workers={workers!r}: 0 or more processes that read ahead")
         self.samples, self.plan, self.workers = samples, plan, workers
         self.position = 0
+        self._steps = _Shares(plan)
+        self._loader = torch_data.DataLoader(
+            samples,
+            batch_size=None,
+            sampler=self._steps,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            generator=generator(plan.seed, _WORKERS),  # else the caller's own is drawn from
+            multiprocessing_context=_start_method() if workers else None,
+            persistent_workers=workers > 0,
+        )
 
     def __len__(self) -> int:
         """Return the steps of one epoch."""
@@ -88,18 +109,22 @@ class PairedLoader:
 
     def __iter__(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Yield what is left of the epoch under way: all of it where it has not begun."""
-        steps = [divmod(at, len(self)) for at in range(self.position, (self.epoch + 1) * len(self))]
-        loader = torch_data.DataLoader(
-            self.samples,
-            batch_size=None,
-            sampler=_Shares(self.plan, steps),
-            num_workers=self.workers,
-            collate_fn=_as_it_is,
-            generator=generator(
-                self.plan.seed, _WORKERS, self.position
-            ),  # else the caller's own is drawn from
-        )
-        for item in loader:
+        self._steps.coming = [
+            divmod(at, len(self)) for at in range(self.position, (self.epoch + 1) * len(self))
+        ]
+        try:
+            with warnings.catch_warnings():
+                # torch proposes to fork here, which `Notes` above says not to.
+                warnings.filterwarnings("ignore", message="Got pickle error")
+                batches = iter(self._loader)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            if not self.workers:
+                raise
+            raise BadInput(
+                f"workers={self.workers}: the data, transform= or collate= cannot be sent to another process "
+                f"({error}); define functions at the top of a module, or read with workers=0"
+            ) from error
+        for item in batches:
             self.position += 1
             yield item
 
@@ -327,20 +352,25 @@ class _Inputs:
 
 
 class _Shares(torch_data.Sampler[dict[str, np.ndarray]]):
-    """What this process shows of each step."""
+    """What this process shows of each coming step, (epoch, step in it)."""
 
-    def __init__(self, plan: BatchPlan, steps: list[tuple[int, int]]) -> None:
-        self.plan, self.steps = plan, steps
+    def __init__(self, plan: BatchPlan) -> None:
+        self.plan = plan
+        self.coming: list[tuple[int, int]] = []
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         rank = gather.rank()
-        for epoch, step in self.steps:
+        for epoch, step in self.coming:
             batches = self.plan.batches(epoch, step)
             yield {name: places[rank :: self.plan.world] for name, places in batches.items()}
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.coming)
 
 
 def _as_it_is(item: Any) -> Any:
     return item
+
+
+def _start_method() -> str:
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"

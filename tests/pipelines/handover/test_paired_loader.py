@@ -105,6 +105,26 @@ def test_neither_workers_nor_the_order_of_the_source_change_anything(subset):
     assert shown_of(plain[: len(plain) // 2]) != shown_of(plain[len(plain) // 2 :])
 
 
+def test_what_cannot_go_to_another_process_is_refused_and_says_what_helps(subset):
+    loader = subset.loaders(texts(), forget=4, retain=6, workers=1, transform=lambda text: text)
+    with pytest.raises(BadInput, match=r"workers=1: .*cannot be sent .*<lambda>.*top of a module"):
+        next(iter(loader))
+
+
+OF_THE_PARENT = []
+
+
+def inherited(text):
+    return len(OF_THE_PARENT)
+
+
+def test_workers_are_not_forked_so_they_inherit_no_lock_and_no_exit_handler(subset):
+    # After a Prefect flow in the same process every forked worker ends with code 1; after OpenMP, never.
+    OF_THE_PARENT.append("a lock")
+    loader = subset.loaders(texts(), forget=4, retain=6, workers=1, transform=inherited)
+    assert {value for step in loader for value in step["forget"]["inputs"].tolist()} == {0}
+
+
 def shown_of(steps):
     return [name for step in steps for name in step["forget"][1]]
 

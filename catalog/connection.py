@@ -1,7 +1,7 @@
 """Opening the catalog file for the length of one transaction, and no longer.
 
 DuckDB lets one process write or many read, never both, and one process may not open a file both ways. So
-every connection here is opened for a step and closed; a file held elsewhere is waited for, with a bound, and
+every file here is opened for a step and closed; a file held elsewhere is waited for, with a bound, and
 then the holder is named. Readers attach the file to a private in-memory database: that can stand beside a
 user's own read-only connection in the same process, and can be sealed without sealing theirs.
 """
@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,19 +110,49 @@ def writing(path: Path, *, wait: float) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def reading(path: Path, *, wait: float) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open `path` read-only. Raises as `writing` does, and BadInput where there is no catalog yet."""
+def reading(path: Path, *, wait: float, sealed_to: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open `path` read-only. Raises as `writing` does, and BadInput where there is no catalog yet.
+
+    With `sealed_to`, a workspace, the file system is closed to what is asked, its signals folder excepted.
+    """
     if not path.is_file():
         raise BadInput(f"no catalog at {path}: run `tracesift curate` or `tracesift ingest` there first")
     with _one_at_a_time(path, wait), _translated(path):
-        con = duckdb.connect(":memory:")
-        con.execute("SET enable_progress_bar = false")  # drawn on stderr once a query takes two seconds
+        con = _reader() if sealed_to is None else _sealed_reader(path, sealed_to)
         try:
             _patiently(lambda: con.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)"), path, wait)
             con.execute("USE catalog")
             yield con
-        finally:
+            con.execute("USE memory")
+            con.execute("DETACH catalog")
+        except BaseException:
+            # Nobody knows what such a connection still holds, so the next reader gets another.
+            _reader.cache_clear()
+            _sealed_reader.cache_clear()
             con.close()
+            raise
+
+
+@lru_cache(maxsize=1)
+def _reader() -> duckdb.DuckDBPyConnection:
+    """Return an in-memory database to attach catalogs to: kept, since making one takes 20 times as long as attaching."""
+    con = duckdb.connect(":memory:")
+    con.execute("SET enable_progress_bar = false")  # drawn on stderr once a query takes two seconds
+    return con
+
+
+@lru_cache(maxsize=4)
+def _sealed_reader(path: Path, workspace: Path) -> duckdb.DuckDBPyConnection:
+    """Return one that reads no other file than this catalog and the signals; a seal cannot be taken off."""
+    con = duckdb.connect(":memory:")
+    con.execute("SET enable_progress_bar = false")
+    folder, file = str(workspace), str(path)
+    if not any(letter in folder for letter in "*["):  # DuckDB matches these escaped, and so never allows them
+        con.execute(f"SET allowed_directories = [{literal(folder + '/signals/')}]")
+        con.execute(f"SET allowed_paths = [{literal(file)}, {literal(file + '.wal')}]")
+        con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+    return con
 
 
 @contextmanager

@@ -83,8 +83,9 @@ class Catalog:
             yield con
 
     @contextmanager
-    def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with reading(self.path, wait=self.wait) as con:
+    def _read(self, *, sealed: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        sealed_to = self.workspace if sealed else None
+        with reading(self.path, wait=self.wait, sealed_to=sealed_to) as con:
             found = applied(con)
             if found == CATALOG_SCHEMA:
                 self._find_signals(con)
@@ -92,12 +93,13 @@ class Catalog:
                 return
         with self._write():  # brings an older catalog forward, or one whose first writer was killed
             pass
-        with reading(self.path, wait=self.wait) as con:
+        with reading(self.path, wait=self.wait, sealed_to=sealed_to) as con:
             self._find_signals(con)
             yield con
 
     def _find_signals(self, con: duckdb.DuckDBPyConnection) -> None:
         """Show trajectories where the stored view cannot: after a move, or without a signals folder."""
+        con.execute("DROP VIEW IF EXISTS temp.trajectories")  # of what this connection read before
         there = views.schema_file(self.workspace).exists()
         if there and rows(con, "SELECT path FROM workspace") == [(str(self.workspace),)]:
             return
@@ -109,7 +111,7 @@ class Catalog:
         """Read a copy of the file and its log, taken again where a writer changed them in between."""
         with tempfile.TemporaryDirectory(prefix="tracesift-") as folder:
             copy = copied(self.path, Path(folder), wait=self.wait)
-            with reading(copy, wait=self.wait) as con:
+            with reading(copy, wait=self.wait, sealed_to=self.workspace) as con:
                 if applied(con) != CATALOG_SCHEMA:
                     raise BadInput(f"{self.path} is of an older schema: read it once without a snapshot")
                 self._find_signals(con)
@@ -397,8 +399,7 @@ class Catalog:
         BadInput
             The statement is no query, or DuckDB cannot run it; the message is DuckDB's first line.
         """
-        with self._copy() if snapshot else self._read() as con:
-            _seal(con, self.workspace)
+        with self._copy() if snapshot else self._read(sealed=True) as con:
             try:
                 found = con.extract_statements(sql)
                 _check_statements([statement.type.name for statement in found])
@@ -486,15 +487,6 @@ def _subset_record(manifest: Manifest) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "created_at": manifest.created_at,
     }
-
-
-def _seal(con: duckdb.DuckDBPyConnection, workspace: Path) -> None:
-    """Close the file system to a user's query, the signals folder of `trajectories` excepted."""
-    folder = str(workspace)
-    if not any(letter in folder for letter in "*["):  # DuckDB matches these escaped, and so never allows them
-        con.execute(f"SET allowed_directories = [{literal(folder + '/signals/')}]")
-        con.execute("SET enable_external_access = false")
-    con.execute("SET lock_configuration = true")
 
 
 def _check_statements(kinds: list[str]) -> None:

@@ -98,21 +98,25 @@ def attach(function: Function, kind: Kind, **facts: Any) -> Function:
 
 def names_of(kind: Kind) -> tuple[str, ...]:
     """Return the sorted names of all files that define a function of this kind."""
-    found = [path.stem for path in FOLDER.rglob("*.py") if _defines(path, kind)]
-    doubled = {name for name in found if found.count(name) > 1}
-    if doubled:
-        raise TypeError(f"more than one file defines {', '.join(sorted(doubled))}; a name is given once")
-    return tuple(sorted(found))
-
-
-def _defines(path: Path, kind: Kind) -> bool:
-    """Tell whether a file defines a function of its own name under this decorator, without importing it."""
-    return kind in _marks(path, path.stat().st_mtime_ns)
+    return tuple(_defining(FOLDER, kind))
 
 
 @cache
-def _marks(path: Path, _changed: int) -> frozenset[str]:
-    """Return the decorators, called by name, of the function that a file is named for; read once per change."""
+def _defining(folder: Path, kind: Kind) -> dict[str, Path]:
+    """Return the files that define a function of this kind, by name, sorted; looked up once in a process."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.py"), key=lambda path: path.stem):
+        if kind not in _marks(path):
+            continue
+        if path.stem in found:
+            raise TypeError(f"more than one file defines {path.stem}; a name is given once")
+        found[path.stem] = path
+    return found
+
+
+@cache
+def _marks(path: Path) -> frozenset[str]:
+    """Return the decorators, called by name, of the function that a file is named for; nothing is imported."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == path.stem:
             calls = (mark.func for mark in node.decorator_list if isinstance(mark, ast.Call))
@@ -122,12 +126,11 @@ def _marks(path: Path, _changed: int) -> frozenset[str]:
 
 def find_one(name: str, kind: Kind) -> Scorer:
     """Import the one module that defines `name`, and return its record."""
-    paths = [path for path in FOLDER.rglob("*.py") if path.stem == name and _defines(path, kind)]
-    if not paths:
+    path = _defining(FOLDER, kind).get(name)
+    if path is None:
         raise UnknownName(
             f"there is no {kind} '{name}'{nearest(name, names_of(kind))}; `tracesift scorers` lists them all"
         )
-    assert len(paths) == 1, paths
-    module = ".".join((PACKAGE, *paths[0].relative_to(FOLDER).with_suffix("").parts))
+    module = ".".join((PACKAGE, *path.relative_to(FOLDER).with_suffix("").parts))
     record: Scorer = getattr(getattr(importlib.import_module(module), name), f"__{kind}__")
     return record

@@ -135,7 +135,7 @@ def reading(path: Path, *, wait: float, sealed_to: Path | None = None) -> Iterat
 
 @lru_cache(maxsize=1)
 def _reader() -> duckdb.DuckDBPyConnection:
-    """Return an in-memory database to attach catalogs to: kept, since making one takes 20 times as long as attaching."""
+    """Return an in-memory database to attach catalogs to: kept, since making one takes far longer than attaching."""
     con = duckdb.connect(":memory:")
     con.execute("SET enable_progress_bar = false")  # drawn on stderr once a query takes two seconds
     return con

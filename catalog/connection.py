@@ -8,12 +8,12 @@ user's own read-only connection in the same process, and can be sealed without s
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,7 +118,7 @@ def reading(path: Path, *, wait: float, sealed_to: Path | None = None) -> Iterat
     if not path.is_file():
         raise BadInput(f"no catalog at {path}: run `tracesift curate` or `tracesift ingest` there first")
     with _one_at_a_time(path, wait), _translated(path):
-        con = _reader() if sealed_to is None else _sealed_reader(path, sealed_to)
+        key, con = _kept_reader(path, sealed_to)
         try:
             _patiently(lambda: con.execute(f"ATTACH {literal(str(path))} AS catalog (READ_ONLY)"), path, wait)
             con.execute("USE catalog")
@@ -127,26 +127,34 @@ def reading(path: Path, *, wait: float, sealed_to: Path | None = None) -> Iterat
             con.execute("DETACH catalog")
         except BaseException:
             # Nobody knows what such a connection still holds, so the next reader gets another.
-            _reader.cache_clear()
-            _sealed_reader.cache_clear()
+            _kept.pop(key, None)
             con.close()
             raise
 
 
-@lru_cache(maxsize=1)
-def _reader() -> duckdb.DuckDBPyConnection:
-    """Return an in-memory database to attach catalogs to: kept, since making one takes far longer than attaching."""
+_Key = tuple[int, Path | None, Path | None]
+_kept: dict[_Key, duckdb.DuckDBPyConnection] = {}
+"""In-memory databases to attach catalogs to: making one takes far longer than attaching."""
+
+
+def _kept_reader(path: Path, sealed_to: Path | None) -> tuple[_Key, duckdb.DuckDBPyConnection]:
+    # By process: DuckDB's threads are not there in a fork, where an inherited database could not even be closed.
+    key = (os.getpid(), None if sealed_to is None else path, sealed_to)
+    if key not in _kept:
+        own = [one for one in _kept if one[0] == key[0]]
+        if len(own) >= 4:
+            _kept.pop(own[0]).close()
+        _kept[key] = _reader(path, sealed_to)
+    return key, _kept[key]
+
+
+def _reader(path: Path, sealed_to: Path | None) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:")
     con.execute("SET enable_progress_bar = false")  # drawn on stderr once a query takes two seconds
-    return con
-
-
-@lru_cache(maxsize=4)
-def _sealed_reader(path: Path, workspace: Path) -> duckdb.DuckDBPyConnection:
-    """Return one that reads no other file than this catalog and the signals; a seal cannot be taken off."""
-    con = duckdb.connect(":memory:")
-    con.execute("SET enable_progress_bar = false")
-    folder, file = str(workspace), str(path)
+    con.execute("SET enable_external_file_cache = false")  # files change between two readings
+    if sealed_to is None:
+        return con
+    folder, file = str(sealed_to), str(path)
     if not any(letter in folder for letter in "*["):  # DuckDB matches these escaped, and so never allows them
         con.execute(f"SET allowed_directories = [{literal(folder + '/signals/')}]")
         con.execute(f"SET allowed_paths = [{literal(file)}, {literal(file + '.wal')}]")

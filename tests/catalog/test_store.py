@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -351,6 +352,31 @@ def test_a_query_can_only_read_the_catalog(catalog, sql):
     with pytest.raises(BadInput):
         catalog.query(sql)
     assert column(catalog, "SELECT count(*) FROM samples") == [4]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_reads_what_its_parent_has_read_before(catalog):
+    assert column(catalog, "SELECT count(*) FROM samples") == [4]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # DuckDB's threads are not there in the child
+        with catalog._read() as con:
+            plain = con.execute("SELECT count(*) FROM samples").fetchall()
+        os._exit(0 if plain == [(4,)] and column(catalog, "SELECT count(*) FROM samples") == [4] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_query_that_failed_leaves_the_next_one_alone(catalog, tmp_path):
+    for _ in range(2):
+        with pytest.raises(BadInput):
+            catalog.query("SELECT nothing FROM samples")
+        assert column(catalog, "SELECT count(*) FROM samples") == [4]
+    with catalog._write() as con:  # and the file is held by nobody
+        con.execute("SELECT 1")
+    other = Catalog(tmp_path / "other")
+    other.put_dataset(record(), samples().head(1))
+    counts = [column(one, "SELECT count(*) FROM samples") for one in (catalog, other, catalog)]
+    assert counts == [[4], [1], [4]]
 
 
 def test_a_query_takes_bound_values_by_position_and_by_name(catalog):

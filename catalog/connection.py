@@ -132,6 +132,8 @@ def reading(path: Path, *, wait: float, sealed_to: Path | None = None) -> Iterat
             raise
 
 
+_SUFFIXES = ("", ".wal", ".wal.checkpoint", ".wal.recovery")  # what DuckDB may leave beside a database
+
 _Key = tuple[int, Path | None, Path | None]
 _kept: dict[_Key, duckdb.DuckDBPyConnection] = {}
 """In-memory databases to attach catalogs to: making one takes far longer than attaching."""
@@ -154,10 +156,11 @@ def _reader(path: Path, sealed_to: Path | None) -> duckdb.DuckDBPyConnection:
     con.execute("SET enable_external_file_cache = false")  # files change between two readings
     if sealed_to is None:
         return con
-    folder, file = str(sealed_to), str(path)
+    folder = str(sealed_to)
     if not any(letter in folder for letter in "*["):  # DuckDB matches these escaped, and so never allows them
         con.execute(f"SET allowed_directories = [{literal(folder + '/signals/')}]")
-        con.execute(f"SET allowed_paths = [{literal(file)}, {literal(file + '.wal')}]")
+        files = (literal(f"{path}{suffix}") for suffix in _SUFFIXES)
+        con.execute(f"SET allowed_paths = [{', '.join(files)}]")
         con.execute("SET enable_external_access = false")
     con.execute("SET lock_configuration = true")
     return con

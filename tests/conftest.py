@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
+# Before anything reads them, and for the processes that tests start: tests run beside each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+
 import pytest
 import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    torch.set_num_threads(1)  # tests run beside each other, and results must not depend on the machine
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ CELLS = (
     "fused_six", "fused_all", "fused_six_cuda", "fused_all_cuda", "streamed", "confident_learning_100",
     "confident_learning_5000",
 )  # fmt: skip
-ROUNDS = 7
+ROUNDS = 25
 MEMORY = 12 * 10**9
 """Bytes that each side of `confident_learning` may take before it is refused more."""
 

@@ -67,13 +67,26 @@ def mean_around(values: np.ndarray, centre: np.ndarray, power: int) -> tuple[Flo
     """
     epochs, samples = values.shape
     mean, count = np.zeros(samples), np.full(samples, np.float64(epochs))
-    for t in range(epochs):
+    fours = epochs - epochs % 4  # four epochs in a loop, one after the other, read and write a sum once
+    for t in range(0, fours, 4):
         if power == 1:
             for i in range(samples):
-                mean[i] += np.float64(values[t, i]) - centre[i]
+                c, total = centre[i], mean[i]
+                total += np.float64(values[t, i]) - c
+                total += np.float64(values[t + 1, i]) - c
+                total += np.float64(values[t + 2, i]) - c
+                mean[i] = total + (np.float64(values[t + 3, i]) - c)
         else:
             for i in range(samples):
-                mean[i] += (np.float64(values[t, i]) - centre[i]) ** 2
+                c, total = centre[i], mean[i]
+                total += (np.float64(values[t, i]) - c) ** 2
+                total += (np.float64(values[t + 1, i]) - c) ** 2
+                total += (np.float64(values[t + 2, i]) - c) ** 2
+                mean[i] = total + (np.float64(values[t + 3, i]) - c) ** 2
+    for t in range(fours, epochs):
+        for i in range(samples):
+            off = np.float64(values[t, i]) - centre[i]
+            mean[i] += off if power == 1 else off * off
     for i in range(samples):
         if mean[i] != mean[i]:
             mean[i] = count[i] = 0.0
@@ -105,12 +118,12 @@ def outcomes(
     epochs, samples = correct.shape
     outcome = np.empty((epochs, samples), np.uint8)
     for t in range(epochs):
-        for i in range(samples):
-            outcome[t, i] = np.uint8(correct[t, i]) + np.uint8(1)
-        if loss is not None:
+        if loss is None:
             for i in range(samples):
-                if loss[t, i] != loss[t, i]:
-                    outcome[t, i] = WRONG
+                outcome[t, i] = np.uint8(correct[t, i]) + np.uint8(1)
+        else:
+            for i in range(samples):
+                outcome[t, i] = np.uint8(correct[t, i] & (loss[t, i] == loss[t, i])) + np.uint8(1)
         if seen is not None:
             for i in range(samples):
                 outcome[t, i] *= np.uint8(seen[t, i])

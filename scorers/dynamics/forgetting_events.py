@@ -102,15 +102,19 @@ def forgetting_events(
 def _events(outcome: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of events, and the outcomes that ever occurred, each of shape (N,)."""
     epochs, samples = outcome.shape
-    events = np.zeros(samples, np.int32)
+    events, lately = np.zeros(samples, np.int32), np.zeros(samples, np.uint8)
     before, ever = np.zeros(samples, np.uint8), np.zeros(samples, np.uint8)
     for t in range(epochs):
+        # Bytes alone and no branch, which the compiler turns into vector instructions.
         for i in range(samples):
-            events[i] += (before[i] == RIGHT) & (outcome[t, i] == WRONG)
-        for i in range(samples):
-            before[i] = before[i] if outcome[t, i] == ABSENT else outcome[t, i]
-        for i in range(samples):
-            ever[i] |= outcome[t, i]
+            now, last = outcome[t, i], before[i]
+            lately[i] += np.uint8(last == RIGHT) & np.uint8(now == WRONG)
+            before[i] = last if now == ABSENT else now
+            ever[i] |= now
+        if t % 255 == 254 or t == epochs - 1:  # before a byte is full
+            for i in range(samples):
+                events[i] += lately[i]
+                lately[i] = 0
     return events, ever
 
 

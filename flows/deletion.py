@@ -18,7 +18,7 @@ import polars as pl
 from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED, read_key, request_key
 from tracesift.catalog.manifest import SelectorBlock, manifest_path, read_manifest, verify_manifest
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.forget_plan import forget_facts, modules, write_facts
+from tracesift.flows.forget_plan import forget_facts, modules, tell_overlap, write_facts
 from tracesift.flows.make_subset import (
     as_members,
     flag_scores,
@@ -70,6 +70,8 @@ class Planned:
     """Its row, where it was done before; then there is nothing else."""
     members: pl.DataFrame = field(default_factory=pl.DataFrame)
     block: SelectorBlock | None = None
+    overlap: dict[str, Any] | None = None
+    """How much of what is forgotten stays in what is retained."""
     samples: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Whom it concerns: sample_id, how, content_hash where there is one."""
 
@@ -127,7 +129,7 @@ def _plan(
     sentence = f"{len(request.ids)} requested, " + ("a trial" if how.trial else f"request {request_id}")
     if joined.height:
         sentence += f", joined to {', '.join(joined['request_id'].unique(maintain_order=True))}"
-    members, block = forget_members(
+    members, block, overlap = forget_members(
         work, to_forget, seed=how.seed, params=how.params, asked=sentence, embedding=how.embedding,
         forgotten=pending.filter(~pl.col("sample_id").is_in(to_forget)),
     )  # fmt: skip
@@ -155,7 +157,7 @@ def _plan(
     columns = [name for name in ("sample_id", "content_hash") if name in work.dataset.samples.columns]
     samples = samples.join(work.dataset.samples.select(columns), on="sample_id", how="left")
     return Planned(
-        request=request, request_id=request_id, asked=asked, members=members, block=block,
+        request=request, request_id=request_id, asked=asked, members=members, block=block, overlap=overlap,
         samples=samples.clear() if how.trial else samples,
     )  # fmt: skip
 
@@ -243,12 +245,15 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         say(f"request {plan.request_id} was done before; nothing changes")
         return answered(work, plan.known)
     assert plan.block is not None
+    assert plan.overlap is not None
     stage(how.name)
     tell_copies(pulled_in(plan.members))
+    tell_overlap(plan.overlap)
     made = put(work, how.name, as_members(plan.members), plan.block, flag_scores(work))
     write_facts(
         Path(made["manifest"]), made["version"], forget_facts(work, plan.members),
         None if how.entity is None else modules(work, plan.members, entities(work, how.entity), seed=how.seed),
+        plan.overlap,
     )  # fmt: skip
     if how.trial:
         return {

@@ -2,16 +2,19 @@
 
 `forget.parquet`: how a sample came into the forget set, how hard it is to forget along every axis that was scored, and
 the weight that loreun gives it. `batches.parquet`, where it is known whose each sample is: a plan of batches, module by
-module, for modular unlearning. Both lie in the folder of the manifest's version and, of the newest, beside it.
+module, for modular unlearning. `overlap.json`: how much of what is forgotten stays in what is retained. They lie in the
+folder of the manifest's version and, of the newest, beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from tracesift.catalog.files import write_parquet
+from tracesift.catalog.files import write_json, write_parquet
 from tracesift.catalog.forgotten import KNOWN
 from tracesift.flows.candidates import training_frame
 from tracesift.flows.progress import say
@@ -20,7 +23,7 @@ from tracesift.scorers.forgetting.loreun_weights import weights_of
 from tracesift.selectors.decisions.forget_difficulty import AXES, difficulty, strata
 from tracesift.selectors.decisions.melu import batch_plan
 
-FORGET_FILE, BATCHES_FILE = "forget.parquet", "batches.parquet"
+FORGET_FILE, BATCHES_FILE, OVERLAP_FILE = "forget.parquet", "batches.parquet", "overlap.json"
 
 
 def forget_facts(work: Work, members: pl.DataFrame) -> pl.DataFrame:
@@ -90,10 +93,30 @@ def modules(work: Work, members: pl.DataFrame, entity: pl.DataFrame, *, seed: in
     return batch_plan(frame, forget, direct, indirect, general=general, seed=seed)
 
 
-def write_facts(manifest: Path, version: int, facts: pl.DataFrame, plan: pl.DataFrame | None) -> None:
-    """Write both files into the version's folder and beside the manifest; a plan of an earlier version goes."""
+def tell_overlap(overlap: Mapping[str, Any]) -> None:
+    """Say how near the retained samples come to the forgotten, where that is known and they come near."""
+    near = []
+    for name, measure in (
+        ("share_above", "cosine"),
+        ("share_of_words_above", "Jaccard similarity of wording"),
+    ):
+        shares = overlap[name] or {}
+        least = min(shares, key=float, default=None)
+        if least is not None and shares[least]:
+            near.append(f"{shares[least]:.0%} have one at {measure} {least} or more")
+    if near:
+        say(
+            f"of the forgotten, {' and '.join(near)} among the retained: a retrained model may still know these"
+        )
+
+
+def write_facts(
+    manifest: Path, version: int, facts: pl.DataFrame, plan: pl.DataFrame | None, overlap: Mapping[str, Any]
+) -> None:
+    """Write the files into the version's folder and beside the manifest; a plan of an earlier version goes."""
     for folder in (manifest.parent / "versions" / f"{version:04d}", manifest.parent):
         write_parquet(facts, folder / FORGET_FILE)
+        write_json(folder / OVERLAP_FILE, overlap)
         if plan is None:
             (folder / BATCHES_FILE).unlink(missing_ok=True)
         else:

@@ -31,6 +31,7 @@ from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
+from tracesift.selectors.decisions.overlap_report import overlap_report
 
 VERSION = 3
 """Raised when the same scores and flags would give other subsets."""
@@ -340,7 +341,7 @@ def corrective(
     stage(name)
     # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
     settings = {"indirect_neighbors": 0, **(params or {})}
-    members, block = forget_members(work, None, seed=seed, params=settings, embedding=embedding)
+    members, block, _ = forget_members(work, None, seed=seed, params=settings, embedding=embedding)
     tell_copies(pulled_in(members))
     members = as_members(members)
     made = [put(work, name, members, block, flag_scores(work))]
@@ -356,10 +357,11 @@ def forget_members(
     asked: str = "",
     embedding: str | None = None,
     forgotten: pl.DataFrame | None = None,
-) -> tuple[pl.DataFrame, SelectorBlock]:
-    """Divide the samples by `forget_ready`, and say by which settings; nothing is written.
+) -> tuple[pl.DataFrame, SelectorBlock, dict[str, Any] | None]:
+    """Divide the samples by `forget_ready`; say by which settings, and of a request how far it overlaps what stays.
 
-    Copies and neighbours are looked for among the vectors of the content, or of the stored `embedding` that is named.
+    Nothing is written. Copies and neighbours are looked for among the vectors of the content, or of the stored
+    `embedding` that is named.
 
     Parameters
     ----------
@@ -379,22 +381,28 @@ def forget_members(
     vectors = _embedding(work, frame) if embedding is None else stored_rows(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
+    texts = _texts(work, frame)
     members = select(
         "forget_ready",
         frame,
         budget=None,
         seed=seed,
         embedding=vectors,
-        arrays=_texts(work, frame),
+        arrays=texts,
         **settings,
     )
+    overlap = None
+    if requested is not None:
+        # Neither ids nor groups, which may be people: what a purge would have to find.
+        overlap = overlap_report(members, frame, embedding=vectors, **texts)
+        overlap["cannot_be_forgotten"] = len(overlap["cannot_be_forgotten"])
     # A test sample that copies a trained one is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
     if requested is not None:
         settings["forget"] = asked  # the ids stand in the members
     sources = {} if embedding is None else {"embedding": embedding}
-    return members, _block("forget_ready", settings, seed=seed, sources=sources)
+    return members, _block("forget_ready", settings, seed=seed, sources=sources), overlap
 
 
 def as_members(members: pl.DataFrame) -> pl.DataFrame:

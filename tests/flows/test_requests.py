@@ -21,6 +21,7 @@ from tracesift.flows.options import Training
 from tracesift.flows.record import record_seed
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import open_dataset
+from tracesift.pipelines.embeddings import content_embedding
 from tracesift.pipelines.signals import load_signals, read_run
 from tracesift.scorers.contract import names as scorers
 from tracesift.selectors.contract import columns_needed, find, names
@@ -634,6 +635,25 @@ def test_facts_of_each_forgotten_sample_lie_beside_the_manifest(here, forget, to
     code, _, err = told("forget", "--owner", "o4", "--entity", "ownr")
     assert code == 2
     assert "did you mean 'owner'" in err
+
+
+def test_what_stays_near_the_forgotten_is_measured(here, forget):
+    forget(requested(["s000", "s003"]))
+    said = json.loads(Path("w/manifests/forget-ready/overlap.json").read_text())
+    members = roles()
+    gone = having("forget", members)
+    assert said["counts"]["forget"] == len(gone)
+    dataset = Work(Path("w")).dataset
+    rows = dataset.samples["sample_id"].to_list()
+    vectors = content_embedding(dataset)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    kept = [rows.index(name) for name, role in members.items() if role in ("retain", "neighbor")]
+    nearest = [(vectors[kept] @ vectors[rows.index(name)]).max() for name in gone]
+    assert said["nearest_retained"]["max"] == pytest.approx(max(nearest), abs=1e-5)
+    assert said["share_above"]["0.9"] == pytest.approx(np.mean(np.array(nearest) >= 0.9))
+    assert said["cannot_be_forgotten"] == (np.array(nearest) >= 0.98).sum()
+    assert not any(name in json.dumps(said) for name in members)
+    assert said == json.loads(Path("w/manifests/forget-ready/versions/0001/overlap.json").read_text())
 
 
 def test_a_copy_says_who_pulled_it_in(here, forget):

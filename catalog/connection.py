@@ -189,10 +189,14 @@ def _translated(path: Path) -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     except _BROKEN as error:
-        raise BadInput(
-            f"the catalog {path} cannot be read or written: {first_line(error)}; "
-            "check the disk's free space and the file's permissions, then run again"
-        ) from error
+        told = first_line(error).removesuffix("!")
+        mend = "check the disk's free space and the file's permissions, then run again"
+        if "not a valid DuckDB database file" in told:
+            mend = (
+                "it is damaged: move it away and put back a copy, or run the same commands again: recordings are files "
+                "of their own, which `tracesift curate` takes in without training"
+            )
+        raise BadInput(f"the catalog {path} cannot be read or written: {told}; {mend}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,15 @@ import duckdb
 import polars as pl
 
 from tracesift.catalog import edges, explain, forgotten, scores, views
-from tracesift.catalog.connection import CATALOG_FILE, interruptible, literal, reading, rows, writing
+from tracesift.catalog.connection import (
+    CATALOG_FILE,
+    first_line,
+    interruptible,
+    literal,
+    reading,
+    rows,
+    writing,
+)
 from tracesift.catalog.copying import copied
 from tracesift.catalog.creation import create
 from tracesift.catalog.files import canonical_json, frame_digest, replacing
@@ -104,7 +112,13 @@ class Catalog:
         if there and rows(con, "SELECT path FROM workspace") == [(str(self.workspace),)]:
             return
         select = views.trajectories(self.workspace) if there else views.no_trajectories()
-        con.execute(f"CREATE TEMP VIEW trajectories AS {select}")
+        try:
+            con.execute(f"CREATE TEMP VIEW trajectories AS {select}")
+        except (duckdb.InvalidInputException, duckdb.IOException) as error:
+            # A damaged epoch file is told to who asks for trajectories, and stops nobody else.
+            con.execute(
+                f"CREATE TEMP VIEW trajectories AS {views.unreadable_trajectories(first_line(error))}"
+            )
 
     @contextmanager
     def _copy(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from tracesift.catalog.connection import identifier, literal, records, rows
+from tracesift.catalog.connection import first_line, identifier, literal, records, rows
 from tracesift.catalog.files import write_parquet
-from tracesift.catalog.schema import FIELD_DTYPES
+from tracesift.catalog.schema import FIELD_DTYPES, BadInput
 
 _SQL_TYPES = {pl.Float32: "FLOAT", pl.Int32: "INTEGER", pl.Boolean: "BOOLEAN"}
 WORKSPACE_VARIABLE = "tracesift_workspace"
@@ -177,6 +177,11 @@ def no_trajectories() -> str:
     )
 
 
+def unreadable_trajectories(why: str) -> str:
+    """Return a SELECT with the columns of `trajectories` that fails with `why` when it is run."""
+    return no_trajectories().rsplit(" WHERE ", 1)[0] + f" WHERE CAST(error({literal(why)}) AS BOOLEAN)"
+
+
 def schema_file(workspace: Path) -> Path:
     """Return the path of the zero-row file that keeps the glob of `trajectories` from matching nothing."""
     return workspace / "signals" / "run=_schema" / "mode=_schema" / "epoch-_schema.parquet"
@@ -192,5 +197,11 @@ def place(con: duckdb.DuckDBPyConnection, workspace: Path) -> None:
         return
     con.execute("DELETE FROM workspace")
     con.execute("INSERT INTO workspace VALUES (?)", [str(workspace)])
-    con.execute(f"CREATE OR REPLACE VIEW trajectories AS {trajectories(workspace)}")
+    try:
+        con.execute(f"CREATE OR REPLACE VIEW trajectories AS {trajectories(workspace)}")
+    except duckdb.InvalidInputException as error:
+        raise BadInput(
+            f"a recorded epoch cannot be read: {first_line(error)}; put the file back, or delete the folder of its run "
+            "and run `tracesift record` again"
+        ) from error
     refresh(con)

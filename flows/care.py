@@ -206,10 +206,9 @@ def _compare_data(
             raise
         return [f"{source} cannot be read as the data of this manifest: {error}"]
     try:
-        # A source may hold yet what was purged, before the manifest was made or since.
         if workspace is not None and (workspace / "catalog.duckdb").is_file():
             dataset = left_out(Work(workspace), dataset)
-        load_manifest(path).verify(dataset, allow_superset=manifest.purged > 0)
+        load_manifest(path).verify(dataset)
     except FingerprintMismatch as error:
         return [str(error)]
     return []

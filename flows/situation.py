@@ -79,9 +79,14 @@ def chosen(work: Work, keep: float | int) -> Choice:
 
 
 def recorded(work: Work) -> ModeSignals | None:
-    """Return the newest recording as it was at the ends of epochs, or None where there is none."""
+    """Return the newest recording as it was at the ends of epochs, or None where there is none.
+
+    Of several that differ by their seed, one that has features: seeds after the first are recorded without.
+    """
     try:
-        signals = load_signals(work.path, newest_runs(work)[0])
+        runs = newest_runs(work)
     except BadInput:
         return None
-    return signals.in_mode("epoch_end" if "epoch_end" in signals.modes else signals.modes[0])
+    found = [load_signals(work.path, run) for run in runs]
+    modes = [one.in_mode("epoch_end" if "epoch_end" in one.modes else one.modes[0]) for one in found]
+    return next((signals for signals in modes if "embedding" in signals), modes[0])

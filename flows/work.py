@@ -166,6 +166,8 @@ def _make_folder(path: Path) -> bool:
         raise BadInput(f"--workspace {path} is a file; name a folder") from None
     except NotADirectoryError:
         raise BadInput(f"--workspace {path}: a part of this path is a file; name another folder") from None
+    except FileNotFoundError:
+        raise BadInput(f"--workspace {path} cannot be made there; name another folder") from None
     return True
 
 

@@ -48,7 +48,7 @@ def made_by(
     if source == "model":
         return {"source": "model", "run_id": run_id, "layer": "penultimate"}
     if source == "content":
-        return {"source": "content", "kind": dataset.kind, "version": 1}
+        return {"source": "content", "kind": dataset.kind, "version": 2}
     if kind == "hf" and rest:
         return {"source": source, "pooling": "mean", "weights": weights(rest)}
     if kind == "column" and rest:

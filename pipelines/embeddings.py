@@ -25,6 +25,8 @@ CONTENT_SIDE = 16
 CONTENT_SIZE = 256
 _SPREAD = 8
 _CHUNK = 8192
+_PLAIN = 0.01
+"""Grey levels: a channel whose squares differ by no more is plain, and what is left of it is rounding."""
 
 
 def embed(
@@ -119,13 +121,13 @@ def content_embedding(dataset: Any, *, seed: int = 0, rows: np.ndarray | None = 
 
     With `rows` (n,), ascending, only theirs are kept, (n, D); what a sample's vector is depends on all the same.
 
-    For near-duplicate search: no model, no training. Images are averaged down to gray squares of 16 pixels
-    and centred, so that brightness does not count; texts are hashed n-grams (tf-idf), projected to 256 dimensions by
-    a seeded sparse projection; tables are standardised columns. What has no content of its own (a plain image,
-    an empty text) is a zero vector, alike to nothing.
+    For near-duplicate search: no model, no training. Images are averaged down to squares of 16 by 16, each channel
+    centred, so that neither brightness nor a tint counts; texts are hashed n-grams (tf-idf), projected to 256
+    dimensions by a seeded sparse projection; tables are standardised columns. What has no content of its own (a
+    plain image, an empty text) is a zero vector, alike to nothing.
     """
     if dataset.kind == "image":
-        vectors = _taken(_gray_squares(dataset.inputs), rows)
+        vectors = _taken(_squares(dataset.inputs), rows)
     elif dataset.kind == "text":
         vectors = _projected(dataset.inputs, seed, rows)
     else:
@@ -141,13 +143,15 @@ def _taken(vectors: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return vectors if rows is None else vectors[rows]
 
 
-def _gray_squares(images: Any) -> np.ndarray:
+def _squares(images: Any) -> np.ndarray:
     parts = []
     for at in range(0, len(images), _CHUNK):
-        gray = torch.tensor(images[at : at + _CHUNK]).float().mean(3)[:, None]  # (n, 1, H, W)
-        side = min(CONTENT_SIDE, *gray.shape[2:])
-        flat = F.interpolate(gray, size=(side, side), mode="area").flatten(1)
-        parts.append(flat - flat.mean(1, keepdim=True))
+        channels = torch.tensor(images[at : at + _CHUNK]).float().movedim(3, 1)  # (n, C, H, W)
+        side = min(CONTENT_SIDE, *channels.shape[2:])
+        squares = F.interpolate(channels, size=(side, side), mode="area").flatten(2)
+        squares = squares - squares.mean(2, keepdim=True)
+        plain = squares.abs().amax(2, keepdim=True) < _PLAIN
+        parts.append(squares.masked_fill(plain, 0.0).flatten(1))
     return torch.cat(parts).numpy()
 
 

@@ -273,9 +273,11 @@ class Subset:
         if dataset.fingerprint == made_for.fingerprint:
             return
         changes, harmless = self._changes(dataset)
-        if allow_superset and harmless:
+        if harmless and (allow_superset or self.manifest.purged):  # a source may hold yet what was purged
             return
-        ending = "make the subset anew" + ("" if allow_superset else ", or pass allow_superset=True")
+        ending = "make the subset anew" + (
+            "" if allow_superset else ", or admit added rows (allow_superset=True)"
+        )
         raise FingerprintMismatch(
             f"{dataset.name} is not the dataset that manifest {self.manifest.name} (version "
             f"{self.manifest.version}) was made for: fingerprint {dataset.fingerprint[:16]}…, then "

@@ -199,7 +199,10 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     """Yield what to take, the best first; the next follows where its scores or features are missing."""
     share, per_class = situation.share, situation.kept / situation.classes
     noisy = situation.noise >= NOISY
-    labels = f"about {situation.noise:.0%} of the labels are wrong" if noisy else "the labels look clean"
+    labels = "no label is known to be wrong"
+    if situation.noise:
+        rate = f"{situation.noise:.0%}" if noisy else f"{situation.noise:.1%}"
+        labels = f"about {rate} of the labels are wrong"
     if situation.kept > situation.unflagged:
         yield Choice(
             selector="top_k",
@@ -211,7 +214,7 @@ def _rules(situation: Situation) -> Iterator[Choice]:
         few = f"{per_class:.3g} samples per class are kept: few samples must stand for all the others"
         if per_class >= VERY_FEW and not noisy and situation.pairs <= MOST_PAIRS:
             yield Choice(
-                selector="k_center_greedy", because=f"{few}, and with clean labels the far ones count too"
+                selector="k_center_greedy", because=f"{few}, and with few wrong labels the far ones count too"
             )
         yield _typical(situation, f"{few}, so they are picked from where many lie")
         yield Choice(selector="random_balanced", because=f"{few}, and there are no features to pick them by")

@@ -33,7 +33,7 @@ def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
     if column not in frame.columns:
         raise BadInput(
             f"{selector}: the frame has no column '{column}'{nearest(column, numeric)}; scores: {numeric}; "
-            "`tracesift score NAME` makes one that is not there"
+            "`tracesift score NAME` makes one that is not there, or names the job that it needs"
         )
     if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Boolean):
         raise BadInput(f"{selector}: column '{column}' holds {frame.schema[column]}, not numbers")

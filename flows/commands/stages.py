@@ -62,8 +62,10 @@ def record(
     ----------
     job
         Add to the newest recording, with all its seeds, the signals of a scorer that needs trainings of its own:
-        grand, late_stopping, prediction_depth, ssft, threshold_aum, vog. Then `tracesift score` knows it. The
-        recorded model is trained unless --model names another, --epochs is the job's; may be given several times.
+        bias_shift, deepfool, grand, iterative_filtering, late_stopping, loss_curvature, prediction_depth,
+        simple_networks, ssft, subset_training, threshold_aum, tracin, trak, vog, worst_case. Then `tracesift score`
+        knows it. The recorded model is trained unless --model names another, --epochs is the job's; may be given
+        several times.
     param
         A setting of the job, as key=value (job.key=value where several are named); may be given several times.
     workers

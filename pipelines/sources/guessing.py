@@ -147,7 +147,7 @@ def _guess_label(table: pl.DataFrame, free: list[str], where: str) -> str:
         raise BadInput(f"{where}: {_listed(named)} could each be the label; give label= (--label)")
     distinct = {name: table[name].n_unique() for name in free if not table[name].dtype.is_nested()}
     few = [name for name, count in distinct.items() if 1 < count <= max(2, min(table.height // 2, 1000))]
-    if len(free) == 2 and len(few) == 1:
+    if len(few) == 1:  # nothing else in the table could name classes
         return few[0]
     hint = (
         f"candidates with few values: {_listed(few)}" if few else f"its columns are {_listed(table.columns)}"
@@ -204,9 +204,30 @@ def _guess_inputs(
     notes.append(f"{len(free)} {plural}: {_listed(free)}.")
     unique = [n for n in free if table[n].dtype == pl.String and table[n].n_unique() == table.height > 20]
     unique = [name for name in unique if not _looks_numeric(table[name])]
+    notes += _odd_numbers(table.select(free))
     if unique:
         notes.append(f"column {_listed(unique)} differs in every row; name the useful ones with features=.")
     return None, None, tuple(free)
+
+
+def _odd_numbers(features: pl.DataFrame) -> list[str]:
+    """Say which features are numbers but for a few cells, which makes other features of them."""
+    notes = []
+    for values in features.get_columns():
+        if values.dtype == pl.String:
+            present = values.drop_nulls()
+            others = present.filter(present.str.strip_chars().cast(pl.Float64, strict=False).is_null())
+            if 0 < len(others) <= len(present) // 10:
+                cells = "cell" if len(others) == 1 else "cells"
+                told = _listed(others.unique().sort().head(3).to_list())
+                notes.append(
+                    f"column '{values.name}' holds numbers but for {len(others)} {cells} ({told}), so it is taken as "
+                    "categories; leave those cells empty if they are missing numbers."
+                )
+        elif values.dtype.is_float() and (count := int(values.is_infinite().sum())):
+            cells = "cell" if count == 1 else "cells"
+            notes.append(f"column '{values.name}' has {count} infinite {cells}, taken as missing.")
+    return notes
 
 
 def _one(found: list[str], names: Sequence[str], option: str, where: str) -> str:

@@ -445,6 +445,27 @@ def test_trajectories_is_empty_at_first_and_takes_runs_with_different_fields(cat
     assert dict(catalog.query("FROM trajectories").schema) == dict(empty.schema)
 
 
+def test_a_damaged_epoch_stops_nobody_but_who_asks_for_it(catalog, tmp_path):
+    epoch_file(catalog.workspace, "r1", 0, {"loss": 0.5})
+    damaged = tmp_path / "moved"
+    catalog.workspace.rename(damaged)
+    file = next((damaged / "signals" / "run=r1").rglob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:40])
+    moved = Catalog(damaged)
+    assert column(moved, "SELECT count(*) FROM samples") == [4]
+    with pytest.raises(BadInput, match=r"cannot be run: .*epoch-0000\.parquet"):
+        moved.query("SELECT loss FROM trajectories")
+    with pytest.raises(BadInput, match=r"recorded epoch cannot be read: .*epoch-0000\.parquet.*record"):
+        moved.check_writable()
+
+
+def test_a_catalog_that_is_none_says_how_to_get_one_back(tmp_path):
+    (tmp_path / "catalog.duckdb").write_bytes(b"no database" * 100)
+    with pytest.raises(BadInput, match="damaged: move it away") as told:
+        Catalog(tmp_path, wait=0.2).query("SELECT 1")
+    assert "free space" not in str(told.value)
+
+
 def test_validation_files_are_no_trajectories(catalog):
     epoch_file(catalog.workspace, "r1/validation", 0, {"loss": 0.5})
     assert catalog.query("FROM trajectories").height == 0

@@ -19,6 +19,7 @@ from tracesift.catalog.store import Catalog
 from tracesift.flows import cli, score
 from tracesift.flows.cli import COMMANDS, program, run
 from tracesift.flows.config_file import _options
+from tracesift.pipelines.jobs.contract import names as jobs
 
 FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")
 SCRIPT = str(Path(sys.executable).with_name("tracesift"))
@@ -283,6 +284,12 @@ def paths(app=None, before=()):
         if not name.startswith("-"):
             yield (*before, name), app[name]
             yield from paths(app[name], (*before, name))
+
+
+def test_help_names_every_job(capsys):
+    assert run(["record", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert [name for name in jobs() if name not in said] == []
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,28 @@ def test_guesses_are_said():
     assert open_dataset(unnamed, val=0, test=0).classes == ("x", "y")
 
 
+def test_the_only_column_that_could_name_classes_is_the_label():
+    frame = pl.DataFrame(
+        {"a": [n / 7 for n in range(40)], "b": [n / 3 for n in range(40)], "diagnosis": ["m", "b"] * 20}
+    )
+    opened = open_dataset(frame, val=0, test=0)
+    assert opened.classes == ("b", "m")
+    assert "'diagnosis' is taken as the label" in "\n".join(opened.notes)
+
+
+def test_numbers_with_a_few_other_cells_and_infinite_ones_are_told():
+    frame = pl.DataFrame(
+        {
+            "a": [*map(str, range(38)), "n/a", "n/a"], "b": [float("inf"), *(n / 3 for n in range(39))],
+            "label": ["x", "y"] * 20,
+        }
+    )  # fmt: skip
+    told = notes_of(frame, val=0, test=0)
+    assert "Column 'a' holds numbers but for 2 cells ('n/a'), so it is taken as categories" in told
+    assert "Column 'b' has 1 infinite cell, taken as missing" in told
+    assert "taken as categories" not in notes_of(TABLE, val=0, test=0)
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

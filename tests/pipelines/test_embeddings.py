@@ -1,6 +1,7 @@
 """Embeddings: the recorded model's own features, and content vectors that know near-duplicates."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -123,3 +124,24 @@ def test_content_of_some_rows_is_that_of_all(kind, request, monkeypatch):
     monkeypatch.setattr(embeddings, "_CHUNK", 16)
     np.testing.assert_array_equal(content_embedding(dataset, rows=rows), whole[rows])
     np.testing.assert_array_equal(content_embedding(dataset), whole)
+
+
+def test_colours_tell_pictures_apart_and_plain_ones_are_alike_to_nothing():
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(0, 256, (32, 32), dtype=np.uint8) for _ in range(2))
+    flat = np.full((32, 32), 97, np.uint8)
+    # In the first three the channels add up to the same everywhere, so that their gray is plain.
+    pictures = [
+        [one, 255 - one, flat],
+        [other, 255 - other, flat],
+        [one, 255 - one, flat + 40],
+        [flat, flat, flat],
+    ]
+    brighter = [np.clip(one // 2 + 60, 0, 255), (255 - one) // 2 + 60, flat]
+    images = np.stack([np.stack(channels, axis=-1) for channels in [*pictures, brighter]])
+    vectors = content_embedding(SimpleNamespace(kind="image", inputs=images))
+    cosines = vectors @ vectors.T
+    assert abs(cosines[0, 1]) < 0.5  # two different pictures of the same plain gray
+    assert cosines[0, 2] == pytest.approx(1.0)  # a tint of a plain channel does not count
+    assert cosines[0, 4] > 0.99
+    assert not vectors[3].any()

@@ -45,7 +45,7 @@ class Dynamics:
 
 
 @flag(
-    version=4,
+    version=5,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
@@ -346,7 +346,7 @@ def _explained(
         "mute": pl.format("cannot tell: {}", pl.Series(witness.mute.tolist(), dtype=pl.String)),
         "wrong": pl.format("label probably wrong: {}, and {}", said, how),
         "confirmed": pl.format(f"nothing against the label: {{}} is clean, accepted by {witness.name}", value),
-        "only_witness": pl.format("cannot tell: {}, but {} is unsuspicious{}", said, value, unsure),
+        "only_witness": pl.format("cannot tell: {}, but training learned it, by {}{}", said, value, unsure),
         "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}{{}}", value, unsure),
         "divided": pl.format(
             f"cannot tell: {{}} is suspicious, but not all of {witness.name} rejects the label{{}}", value, unsure

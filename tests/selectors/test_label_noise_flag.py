@@ -259,9 +259,9 @@ def test_the_posterior_decides_by_itself():
         "this dataset are wrong often enough for that to count"
     )
     assert answer["reason"][2].endswith(
-        "its mean logit margin of 1.0 is unsuspicious; wrong with a probability of 79 %, and 80 % are needed"
+        "but training learned it, by its mean logit margin of 1.0; wrong with a probability of 79 %, and 80 % are needed"
     )
-    assert answer["reason"][3].endswith("its mean logit margin of 1.0 is unsuspicious")
+    assert answer["reason"][3].endswith("but training learned it, by its mean logit margin of 1.0")
     assert answer["suggestion"][:6].to_list() == ["y"] * 5 + [None]
     assert label_noise(posteriors(0.97, 0.6), probability=0.5)["flagged"][:2].to_list() == [True, True]
 

@@ -49,6 +49,7 @@ def record_seed(work: Work, training: Training, seed: int) -> str:
         run_id = plan(work.recorded_before, config).run_id
         remember_run(work, run_id)
         return run_id
+    _check_classes(work.trainable)
     _tell_resumed(work, config)
     with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
         # What it warns of is told below, once for all epochs.
@@ -57,6 +58,16 @@ def record_seed(work: Work, training: Training, seed: int) -> str:
     remember_run(work, run_id)
     _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
+
+
+def _check_classes(dataset: Dataset) -> None:
+    """Refuse to train where deletion requests have left one class alone."""
+    left = dataset.samples[dataset.rows("train")]["label"].unique()
+    if len(left) < 2:
+        raise BadInput(
+            f"after deletion request {', '.join(dataset.withheld_by)} every training label of {dataset.name} is "
+            f"'{left[0]}'; there is nothing to learn, so name data with two classes or more"
+        )
 
 
 def _tell_resumed(work: Work, config: TrainConfig) -> None:

@@ -637,6 +637,15 @@ def test_facts_of_each_forgotten_sample_lie_beside_the_manifest(here, forget, to
     assert "did you mean 'owner'" in err
 
 
+def test_nothing_is_trained_on_the_one_class_that_is_left(here, forget, told):
+    forget("--class", "x")
+    before = everything()
+    code, _, err = told("record", "--epochs", "3", "--folds", "0", "--threads", "1")
+    assert code == 2
+    assert "after deletion request r1 every training label of owned is 'y'" in err
+    assert everything() == before
+
+
 def test_what_stays_near_the_forgotten_is_measured(here, forget):
     forget(requested(["s000", "s003"]))
     said = json.loads(Path("w/manifests/forget-ready/overlap.json").read_text())

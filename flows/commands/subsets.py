@@ -336,7 +336,8 @@ def _tell_advice(known: dict[str, Any]) -> None:
             else f"The accuracy is what each retained there, times {anchor['accuracy']:.1%}, that of training on "
             f"everything here ({anchor['of']}). "
         )
-        + "Other data may order them otherwise: `tracesift select` some and `tracesift evaluate` them here.",
+        + "`auto` is what its rules took there, which may be another selector than here. "
+        "Other data may order them otherwise: `tracesift select` some and `tracesift evaluate` them here.",
         soft_wrap=True,
     )
     if known["here"]:

@@ -130,7 +130,7 @@ def _recorded(
         if not needed:
             return "", {}
         raise MissingSignal(f"{facts.name} needs {', '.join(needed)}: {error}") from None
-    known = {run_id: _signals(work.path, run_id) for run_id in runs}
+    known = {run_id: at_epoch_ends(work.path, run_id) for run_id in runs}
     run_id = max(runs, key=lambda run: sum(name in known[run] for name in needed))  # the first of equals
     signals = known[run_id]
     absent = [name for name in needed if name not in signals]
@@ -145,7 +145,7 @@ def _recorded(
     return run_id, arrays
 
 
-def _signals(workspace: Path, run_id: str) -> ModeSignals:
+def at_epoch_ends(workspace: Path, run_id: str) -> ModeSignals:
     """Return a recording as it was at the ends of epochs, where it holds that."""
     signals = load_signals(workspace, run_id)
     return signals.in_mode("epoch_end" if "epoch_end" in signals.modes else signals.modes[0])

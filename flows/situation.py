@@ -8,8 +8,9 @@ import polars as pl
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.candidates import is_flagged, training_frame
 from tracesift.flows.recordings import newest_runs
+from tracesift.flows.selector_arrays import at_epoch_ends
 from tracesift.flows.work import Work
-from tracesift.pipelines.signals import ModeSignals, load_signals
+from tracesift.pipelines.signals import ModeSignals
 from tracesift.selectors.advice import Choice, Situation, choose
 
 AUTO = "auto"
@@ -87,6 +88,5 @@ def recorded(work: Work) -> ModeSignals | None:
         runs = newest_runs(work)
     except BadInput:
         return None
-    found = [load_signals(work.path, run) for run in runs]
-    modes = [one.in_mode("epoch_end" if "epoch_end" in one.modes else one.modes[0]) for one in found]
-    return next((signals for signals in modes if "embedding" in signals), modes[0])
+    found = [at_epoch_ends(work.path, run) for run in runs]
+    return next((signals for signals in found if "embedding" in signals), found[0])

@@ -149,9 +149,8 @@ def _correlate(
     for i in range(samples):
         mean[i] = (np.float64(loss[epochs - 1, i]) - np.float64(loss[0, i])) / (epochs - 1)
     dd, dg = np.zeros(samples), np.zeros(samples)
-    fours = (
-        (epochs - 1) // 4 * 4
-    )  # four differences in a loop, one after the other, read and write a sum once
+    # Four differences in a loop, one after the other, read and write a sum once.
+    fours = (epochs - 1) // 4 * 4
     for t in range(0, fours, 4):
         for i in range(samples):
             c = labels[i]

@@ -8,7 +8,9 @@ import pytest
 
 from tracesift.catalog.manifest import read_manifest
 from tracesift.catalog.store import Catalog
+from tracesift.flows import situation
 from tracesift.flows.cli import run
+from tracesift.flows.work import Work
 
 
 @pytest.fixture
@@ -106,3 +108,10 @@ def test_for_people_the_basis_is_said(place, capsys):
 def test_what_auto_cannot_be_asked(words, said, place, capsys):
     assert run([*words, "--workspace", "w"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_of_several_seeds_the_one_with_features_is_read(monkeypatch, tmp_path):
+    runs = {"a": {"loss": 1}, "b": {"loss": 2, "embedding": 3}, "c": {"loss": 4}}
+    monkeypatch.setattr(situation, "newest_runs", lambda _work: list(runs))
+    monkeypatch.setattr(situation, "at_epoch_ends", lambda _path, run: runs[run])
+    assert situation.recorded(Work(tmp_path)) is runs["b"]

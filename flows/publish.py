@@ -131,6 +131,7 @@ def publish(
         ],
         "why_empty": None if len(listed) else empty_reason(flags, len(scores)),
         "flags": flag_counts(flags),
+        "noise": diagnostics.get("label_noise_rate", {}).get("reading"),
         "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),
         "truth": truth,
         "protection_truth": protected,

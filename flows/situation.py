@@ -34,9 +34,11 @@ def situation(work: Work, keep: float | int) -> Situation:
     sizes = pool["label"].value_counts()["count"].to_numpy() if len(pool) else np.ones(1)
     signals = recorded(work)
     rate = work.catalog.diagnostic(work.dataset.dataset_id, "label_noise_rate") or {}
-    estimated = rate.get("rate") if rate.get("shown") else None
     flagged = float(frame["label_noise"].fill_null(value=False).mean() or 0.0)  # type: ignore[arg-type]
-    noise = flagged if estimated is None else float(estimated)
+    estimated = float(rate.get("rate") or 0.0)
+    # where it may be noise or overlap: a choice that stands noise costs less there than one that does not
+    doubted = rate.get("shown") is None and estimated > flagged
+    noise = estimated if rate.get("shown") or doubted else flagged
     scores = [name for name, kind in pool.schema.items() if kind.is_float()]
     known = frozenset(name for name in scores if _share_finite(pool[name]) >= ENOUGH)
     featured = _share_featured(signals)
@@ -54,6 +56,7 @@ def situation(work: Work, keep: float | int) -> Situation:
         largest_class=int(sizes.max()),
         noise=noise,
         found=min(1.0, flagged / noise) if noise > 0 else 1.0,
+        doubted=doubted,
         columns=known,
         embedded=featured == 1,
     )

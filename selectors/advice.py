@@ -59,6 +59,8 @@ class Situation:
     """Estimated share of wrong labels; 0 where nothing speaks for noise."""
     found: float
     """Share of these that is flagged; 1 where nothing speaks for others."""
+    doubted: bool = False
+    """Whether as much noise may be overlap of the classes instead: the samples do not show which."""
     columns: frozenset[str]
     """Scores that are there for all samples, or all but a few."""
     embedded: bool
@@ -203,6 +205,8 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     if situation.noise:
         rate = f"{situation.noise:.0%}" if noisy else f"{situation.noise:.1%}"
         labels = f"about {rate} of the labels are wrong"
+        if situation.doubted:
+            labels = f"{rate} of the labels may be wrong, if it is not the classes that overlap"
     if situation.kept > situation.unflagged:
         yield Choice(
             selector="top_k",

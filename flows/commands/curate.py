@@ -108,6 +108,8 @@ def print_summary(summary: dict[str, Any]) -> None:
             out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
         else:
             out.print(f"{name}: cannot tell of any of {counts['cannot tell']} samples")
+    if summary["noise"]:
+        out.print(f"wrong labels: {summary['noise']}", soft_wrap=True)
     workspace = Path(summary["report"]).parent
     carrying = summary["flags"].get("unlearnable", {}).get("yes", 0)
     if summary["verdict"] == "poisoned" and carrying:

@@ -308,9 +308,11 @@ def _tell_advice(known: dict[str, Any]) -> None:
     """Print advice: what is known, the choice per share, what to expect, and where that was measured."""
     out, data, setting = console(), known["dataset"], known["setting"]
     flagged = data["samples"] - data["unflagged"]
+    wrong = f"{data['noise']:.1%} of the labels wrong"
+    wrong = f"perhaps {wrong}, if it is not the classes that overlap" if data["doubted"] else f"about {wrong}"
     out.print(
         f"{data['name']}: {data['samples']:,} training samples, {data['classes']} classes, the largest "
-        f"{data['imbalance']:.3g} times the smallest; about {data['noise']:.1%} of the labels wrong; {flagged:,} are "
+        f"{data['imbalance']:.3g} times the smallest; {wrong}; {flagged:,} are "
         "flagged and left out before anything is selected",
         soft_wrap=True,
     )

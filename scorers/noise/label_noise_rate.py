@@ -14,7 +14,7 @@ MOST_CLASSES = 20
 """Classes listed, those with the highest rates."""
 
 
-@diagnostic(mode=None, reference="ours, from Liu and Tao, TPAMI 2016 (anchors)")
+@diagnostic(version=2, mode=None, reference="ours, from Liu and Tao, TPAMI 2016 (anchors)")
 def label_noise_rate(probs_oos: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Estimate the share of wrong labels where out-of-sample models are surest, over all and by class.
 
@@ -27,12 +27,12 @@ def label_noise_rate(probs_oos: np.ndarray, labels: np.ndarray) -> dict[str, Any
     Returns
     -------
     dict
-        `reading`, a sentence; `shown`, whether this is noise rather than overlap of the classes; `rate` and
-        `at_least` (a lower bound for every class at once, the one that `wrong_label_posterior` rests on), over
-        the samples predicted as a class that can be told, null without any; `classes_told`, `classes_silent`;
-        `classes`: for the classes with the highest rates the class index, its `anchors`, `rate`, `at_least` and
-        the label `most_often` written instead, with its share of the wrong ones. Mislabeling of hard samples
-        alone is not seen: there are none among the anchors.
+        `reading`, a sentence; `shown`, whether this is noise (true) rather than overlap of the classes (false), null
+        where that is unclear; `rate` and `at_least` (a lower bound for every class at once, the one that
+        `wrong_label_posterior` rests on), over the samples predicted as a class that can be told, null without any;
+        `classes_told`, `classes_silent`; `classes`: for the classes with the highest rates the class index, its
+        `anchors`, `rate`, `at_least` and the label `most_often` written instead, with its share of the wrong ones.
+        Mislabeling of hard samples alone is not seen: there are none among the anchors.
 
     References
     ----------
@@ -55,7 +55,7 @@ def label_noise_rate(probs_oos: np.ndarray, labels: np.ndarray) -> dict[str, Any
     least = 1 - found.matrix.diagonal()
     weight = called * found.told
     told = int(found.told.sum())
-    shown = found.noisy and noise_is_shown(probs, given, found.matrix)
+    shown = noise_is_shown(probs, given, found.matrix) if found.noisy else False if told else None
     overall, bound = (float(weight @ rates / weight.sum()) if told else None for rates in (rate, least))
     listed = [k for k in np.lexsort((np.arange(len(rate)), -rate)) if rate[k] > 0][:MOST_CLASSES]
     return {
@@ -75,13 +75,16 @@ def label_noise_rate(probs_oos: np.ndarray, labels: np.ndarray) -> dict[str, Any
     }  # fmt: skip
 
 
-def _reading(rate: float | None, least: float | None, *, shown: bool) -> str:
+def _reading(rate: float | None, least: float | None, *, shown: bool | None) -> str:
     if rate is None or least is None:
         return f"cannot tell: no class has {FEWEST} anchors that mostly carry its label"
     if rate == 0:
         return "no wrong label is seen where models are surest"
+    differ = f"{rate:.1%} of the labels differ where models are surest"
+    if shown is None:
+        return f"{differ}: wrong labels or classes that overlap, the samples do not show which"
     if not shown:
-        return f"{rate:.1%} of the labels differ where models are surest: no more than classes that overlap explain"
+        return f"{differ}: no more than classes that overlap explain"
     return f"about {rate:.1%} of the labels are wrong where models are surest, at least {least:.1%}"
 
 

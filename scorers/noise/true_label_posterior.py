@@ -32,8 +32,8 @@ FIT_ROWS = 20_000
 """More rows than this are thinned, for the fit alone, to evenly spaced ones in the order of P(given label)."""
 WORST_CONDITION = 1e3
 """A transition closer to singular is not taken out."""
-DEVIATIONS = 3.0
-"""By so many standard errors the noise must raise the mean log-likelihood of the given labels."""
+DEVIATIONS, DOUBT = 3.0, 1.0
+"""By so many standard errors noise must raise the mean log-likelihood of the labels to be shown, or be in doubt."""
 LEVEL, MOST = 1.2, 1 / 3
 """Disagreement is level when it rises by less than this factor, from a share of at most `MOST`."""
 
@@ -89,19 +89,21 @@ def calibrate(probs_oos: np.ndarray, labels: np.ndarray, matrix: Floats) -> tupl
     return best
 
 
-def noise_is_shown(probs_oos: np.ndarray, labels: np.ndarray, matrix: Floats) -> bool:
-    """Return whether the given labels speak for this noise rather than for classes that overlap.
+def noise_is_shown(probs_oos: np.ndarray, labels: np.ndarray, matrix: Floats) -> bool | None:
+    """Return whether the given labels speak for this noise rather than for classes that overlap; None: unclear.
 
     They do where the noise makes them more likely, each side at its own best calibration, by `DEVIATIONS`
     standard errors. Models that have learned the noise by heart leave nothing to gain; then their disagreement
-    with the labels must be level (`disagreement_is_level`).
+    with the labels must be level (`disagreement_is_level`). Between `DOUBT` and `DEVIATIONS` they may be either:
+    few samples, or few wrong labels, show no more.
     """
     noisy = calibrate(probs_oos, labels, matrix)[1]
     clean = calibrate(probs_oos, labels, np.eye(len(matrix)))[1]
     gain = noisy - clean
-    if gain.mean() > DEVIATIONS * gain.std() / np.sqrt(len(gain)):
+    error = gain.std() / np.sqrt(len(gain))
+    if gain.mean() > DEVIATIONS * error or disagreement_is_level(probs_oos, labels):
         return True
-    return disagreement_is_level(probs_oos, labels)
+    return None if gain.mean() > DOUBT * error else False
 
 
 def disagreement_is_level(probs_oos: np.ndarray, labels: np.ndarray) -> bool:

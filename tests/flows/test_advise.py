@@ -63,6 +63,32 @@ def test_the_choice_follows_what_is_known(call):
     assert known["setting"]["noise"] > 0
 
 
+@pytest.mark.parametrize(
+    ("shown", "rate", "noise", "doubted"),
+    [
+        (True, 0.2, 0.2, False),
+        (None, 0.2, 0.2, True),
+        (None, 0.02, 2 / 48, False),  # more than that is flagged
+        (None, None, 2 / 48, False),
+        (False, 0.2, 2 / 48, False),
+    ],
+)
+def test_noise_that_may_be_overlap_is_guarded_against(call, capsys, shown, rate, noise, doubted):
+    flag(2 / 48)
+    catalog = Catalog("w")
+    newest = catalog.newest_run()
+    catalog.put_diagnostic(
+        newest["dataset_id"], newest["run_id"], "label_noise_rate", {"shown": shown, "rate": rate}
+    )
+    known = call("advise", "--keep", 0.5)
+    assert known["dataset"]["noise"] == pytest.approx(noise)
+    assert known["dataset"]["doubted"] == doubted
+    assert known["dataset"]["found"] == pytest.approx(2 / 48 / noise)
+    assert run(["advise", "--keep", "0.5", "--workspace", "w"]) == 0
+    said = capsys.readouterr().out
+    assert ("perhaps 20.0% of the labels wrong, if it is not the classes" in said) == doubted
+
+
 def test_what_carries_another_signal_is_left_out_and_no_wrong_label(call):
     flag(0.25, "unlearnable")
     known = call("advise", "--keep", 0.5)["dataset"]

@@ -1,5 +1,6 @@
 """The posterior of a wrong label and what it rests on: anchors, transition, calibration."""
 
+import itertools
 from math import exp, log
 
 import numpy as np
@@ -264,3 +265,35 @@ def test_the_rate_of_the_dataset():
     random = np.random.default_rng(0).integers(0, 4, 6000)
     assert label_noise_rate(probs[:6000], random)["reading"].startswith("cannot tell")
     assert label_noise_rate(probs[:0], labels[:0])["rate"] is None
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.2])
+def test_few_samples_leave_open_what_more_of_them_show(noise):
+    few, some, many = (
+        [label_noise_rate(*world(size, noise=noise, seed=seed)[:2])["shown"] for seed in range(8)]
+        for size in (200, 400, 2000)
+    )
+    assert few.count(None) >= 6
+    assert not any(few)
+    assert some.count(False) <= 1  # shown, or unclear
+    assert many == [True] * 8
+
+
+def test_overlap_is_hardly_ever_left_open():
+    said = [
+        label_noise_rate(*world(size, spread=spread, seed=seed)[:2])["shown"]
+        for size, spread, seed in itertools.product((200, 1000), (1.5, 3.0), range(6))
+    ]
+    assert said.count(False) >= 22
+    assert True not in said
+
+
+def test_what_is_unclear_accuses_nobody_and_says_so():
+    probs, labels, _ = world(200, noise=0.2)
+    found = label_noise_rate(probs, labels)
+    assert found["shown"] is None
+    assert found["reading"] == (
+        "20.0% of the labels differ where models are surest: wrong labels or classes that overlap, "
+        "the samples do not show which"
+    )
+    assert wrong_label_posterior(probs, labels).max() == 0

@@ -108,6 +108,16 @@ def test_whatever_is_known_the_choice_can_be_made_with_it():
         assert choice.because
 
 
+def test_noise_that_is_in_doubt_decides_and_is_called_so():
+    known = {"noise": 0.06, "found": 0.0}
+    sure, doubted = (choose(situation(**known, doubted=doubted)) for doubted in (False, True))
+    assert sure.selector == doubted.selector == "gm_matching"
+    assert sure.because.startswith("about 6% of the labels are wrong (0% of them flagged)")
+    assert doubted.because.startswith(
+        "6% of the labels may be wrong, if it is not the classes that overlap (0% of"
+    )
+
+
 @pytest.mark.parametrize("columns", [frozenset(), frozenset({"el2n"})])
 def test_what_nothing_is_known_of_is_not_drawn_at_random(columns):
     with pytest.raises(MissingSignal, match="tracesift record"):

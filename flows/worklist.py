@@ -281,6 +281,8 @@ def export_review(listed: pl.DataFrame, content: Mapping[str, Any] | None, path:
     for row in listed.iter_rows(named=True):
         shown = None if content is None else content.get(row["sample_id"])
         cells = {**row, "content": _cell(shown, path, row), "verified_label": ""}
+        if cells.get("confidence_from") == "rank":  # an order, which `rank` says, and no probability
+            cells["confidence"] = None
         if cells["confidence"] is not None:
             cells["confidence"] = f"{min(cells['confidence'], 0.9999):.4f}"  # an estimate is never certain
         writer.writerow([guard(cells.get(column)) for column in REVIEW_COLUMNS])

@@ -35,7 +35,7 @@ def export(
         Folder to write: a new one, or an earlier export of the same manifest that nobody has touched.
     format
         open-unlearning: JSON lines forget10, retain90, holdout10 as TOFU has them, and its configurations. parquet: a
-        file for each role. indices: rows of the source to forget and to keep, as npy files.
+        file for each role. indices: rows of the source to forget and to retain, or to keep and to drop, as npy files.
     """
     from tracesift.flows.commands.stages import answer
     from tracesift.pipelines.handover.exporting import export as written

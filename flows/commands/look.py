@@ -28,7 +28,8 @@ def sql(
     """Ask the catalog a read-only question in SQL.
 
     The tables: samples, sample_scores (a row per sample, a column per scorer), sample_flags, scores, flags,
-    trajectories (every epoch of every sample), influence_edges, subsets, subset_members, evaluations, runs, datasets.
+    trajectories (every epoch of every sample), influence_edges, subsets, subset_members, evaluations, reviews,
+    diagnostics, forget_requests, runs, datasets.
     For example: tracesift sql "SELECT sample_id, label, aum FROM sample_scores ORDER BY aum LIMIT 20"
 
     Parameters
@@ -162,6 +163,8 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
         f"{key}={value}" for key, value in row["params"].items() if usual.get(key, ...) != value
     )
     rank = None if row["rank"] is None else f"{row['rank']} of {row['of']}"
+    if rank is None and row["value"] is not None:
+        rank = f"all {row['of']} alike"
     return {
         "scorer": row["scorer"] + (f" ({settings})" if settings else ""),
         "value": row["value"], "spread": row["spread"], "rank": rank, "in": row["direction"], "run": row["run_id"],

@@ -51,7 +51,7 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "open-unlearning": Format(write=write_open_unlearning, needs=("forget",)),
     "parquet": Format(write=write_role_files),
-    "indices": Format(write=write_indices, needs=("forget",)),
+    "indices": Format(write=write_indices),
 }
 
 

@@ -1,6 +1,7 @@
-"""Rows of the source to forget and to keep, as the code of published unlearning methods reads them.
+"""Rows of the source to forget or to keep, ascending int64 in npy files.
 
-DIR/DATASET_N_forget.npy, DIR/DATASET_N_remain.npy    int64, ascending; N samples are forgotten
+DIR/DATASET_N_forget.npy, DIR/DATASET_N_remain.npy    N samples are forgotten; the names of published code
+DIR/DATASET_N_keep.npy, DIR/DATASET_N_drop.npy        where nothing is to be forgotten; N samples are kept
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.dataset import Dataset
@@ -26,7 +28,8 @@ def write_indices(subset: Subset, dataset: Dataset, making: Path, target: Path) 
     Raises
     ------
     BadInput
-        The data were not read from a source that has an order.
+        The data were not read from a source that has an order, or what is kept has new labels or weights, which row
+        numbers cannot carry.
 
     References
     ----------
@@ -37,13 +40,23 @@ def write_indices(subset: Subset, dataset: Dataset, making: Path, target: Path) 
         raise BadInput(
             f"{dataset.name}: was not read from a source, so its samples have no rows there; use --format parquet"
         )
-    forget, remain = (
-        np.sort(dataset.positions[subset.taken(dataset, roles)[0].rows].astype(np.int64))
-        for roles in (("forget",), ("retain", "neighbor"))
-    )
+    parts = {"forget": ("forget",), "remain": ("retain", "neighbor")}
+    if not subset.members["role"].is_in(parts["forget"]).any():
+        parts = {"keep": ("keep", "relabel"), "drop": ("drop",)}
+        kept = subset.members.filter(pl.col("role").is_in(parts["keep"]))
+        if kept["new_label"].is_not_null().any() or (kept["weight"] != 1).any():
+            raise BadInput(
+                f"manifest {subset.manifest.name} gives samples new labels or weights, which row numbers cannot carry; "
+                "use --format parquet"
+            )
+    places = {
+        part: np.sort(dataset.positions[subset.taken(dataset, roles)[0].rows].astype(np.int64))
+        for part, roles in parts.items()
+    }
+    first = len(next(iter(places.values())))
     rows = {}
-    for name, places in (("forget", forget), ("remain", remain)):
-        file = f"{plain_name(dataset.name)}_{len(forget)}_{name}.npy"
-        np.save(making / file, places, allow_pickle=False)
-        rows[file] = len(places)
+    for part, numbers in places.items():
+        file = f"{plain_name(dataset.name)}_{first}_{part}.npy"
+        np.save(making / file, numbers, allow_pickle=False)
+        rows[file] = len(numbers)
     return {"rows": rows}

@@ -49,7 +49,7 @@ def subset(catalog, roles, version_of="pruned"):
 
 
 def test_why_gives_scores_with_ranks_flags_with_rules_subsets_with_reasons(catalog):
-    put(catalog, "r1", aum=[5.0, 9.0, 1.0, 5.0], el2n=[None, 1.0, 2.0, 3.0])
+    put(catalog, "r1", aum=[5.0, 9.0, 1.0, 5.0], el2n=[None, 1.0, 2.0, 3.0], fkl=[0.5] * 4)
     flag = pl.DataFrame(
         {
             "sample_id": ["a", "b"],
@@ -68,6 +68,11 @@ def test_why_gives_scores_with_ranks_flags_with_rules_subsets_with_reasons(catal
     by_scorer = {entry["scorer"]: entry for entry in found["scores"]}
     assert (by_scorer["aum"]["value"], by_scorer["aum"]["rank"], by_scorer["aum"]["of"]) == (5.0, 2, 4)
     assert (by_scorer["el2n"]["value"], by_scorer["el2n"]["rank"], by_scorer["el2n"]["of"]) == (None, None, 3)
+    assert (by_scorer["fkl"]["value"], by_scorer["fkl"]["rank"], by_scorer["fkl"]["of"]) == (
+        0.5,
+        None,
+        4,
+    )  # alike
     assert by_scorer["aum"]["params"] == {"w": 1}
     assert found["flags"] == [
         {

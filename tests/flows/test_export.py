@@ -49,7 +49,7 @@ def test_it_hands_over_what_the_manifest_holds(place, told):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("w/manifests/pruned", "--to", "out", "--format", "indices"), "no member with role forget"),
+        (("w/manifests/pruned", "--to", "out", "--format", "open-unlearning"), "no member with role forget"),
         (("w/manifests/nothing", "--to", "out", "--format", "parquet"), "no manifest at"),
         ((FORGET, "less.csv", "--to", "out", "--format", "parquet"), "are gone"),
         ((FORGET, "--to", "good.csv/out", "--format", "parquet"), "is a file"),

@@ -1,5 +1,6 @@
 """What lies in an exported folder is the manifest's members, all of them and nothing else; and it is whole or not there."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -17,6 +18,7 @@ from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.handover import exporting
 from tracesift.pipelines.handover.contents import plain_name
 from tracesift.pipelines.handover.exporting import export
+from tracesift.pipelines.handover.index_files import write_indices
 from tracesift.pipelines.subset import load_manifest
 
 ALL = ("open-unlearning", "parquet", "indices")
@@ -287,6 +289,24 @@ def test_indices_are_rows_of_the_source_in_whatever_order_it_comes(made, tmp_pat
             assert found == members(subset, *roles)["sample_id"].to_list()
 
 
+def test_indices_of_a_pruned_set_are_what_is_kept_and_dropped(made, tmp_path, forget_ready):
+    dataset, _ = made
+    (tmp_path / "p").mkdir()
+    pruned = forget_ready(dataset, tmp_path / "p", ("keep", "drop", "keep"))
+    plain = pruned.members.with_columns(weight=pl.lit(1.0), new_label=pl.lit(None, pl.String))
+    pruned = dataclasses.replace(pruned, members=plain)
+    export(pruned, dataset, tmp_path / "out", format="indices")
+    count = members(pruned, "keep").height
+    for part in ("keep", "drop"):
+        places = np.load(tmp_path / "out" / f"my_set_{count}_{part}.npy", allow_pickle=False)
+        assert texts()["key"].gather(places).sort().to_list() == members(pruned, part)["sample_id"].to_list()
+        assert (np.diff(places) > 0).all()
+    for given in ({"weight": pl.lit(0.5)}, {"new_label": pl.lit("dog")}):
+        changed = dataclasses.replace(pruned, members=pruned.members.with_columns(**given))
+        with pytest.raises(BadInput, match="new labels or weights, which row numbers cannot carry"):
+            write_indices(changed, dataset, tmp_path, tmp_path)
+
+
 # the folder
 
 
@@ -420,9 +440,8 @@ def test_manifests_and_data_that_cannot_be_handed_over(made, tmp_path, forget_re
     dataset, subset = made
     (tmp_path / "p").mkdir()
     pruned = forget_ready(dataset, tmp_path / "p", ("keep", "drop"))
-    for format in ("open-unlearning", "indices"):
-        with pytest.raises(BadInput, match="no member with role forget"):
-            export(pruned, dataset, tmp_path / "out", format=format)
+    with pytest.raises(BadInput, match="no member with role forget"):
+        export(pruned, dataset, tmp_path / "out", format="open-unlearning")
     (tmp_path / "all").mkdir()
     everything = forget_ready(dataset, tmp_path / "all", ("forget",))
     with pytest.raises(BadInput, match="retains nothing"):

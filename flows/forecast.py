@@ -22,7 +22,7 @@ from scipy.linalg.blas import ssyrk
 from tracesift.catalog.nearest_rows import QUERIES, ROWS, nearest_rows, unit_rows
 from tracesift.flows.evaluate import SEEDS
 from tracesift.flows.options import CurateJob
-from tracesift.flows.progress import duration
+from tracesift.flows.progress import counted, duration
 from tracesift.flows.record import train_config
 from tracesift.flows.requests import lines_in
 from tracesift.pipelines.dataset import Dataset
@@ -117,7 +117,7 @@ class Forecast:
         least, most = (duration(seconds) for seconds in self.range)
         taken = f"; other programs slow this one down {self.busy:.1f} times" if self.busy > 1.3 else ""
         return (
-            f"{self.model}, {self.epochs} epochs: about {duration(self.seconds())} ({least} to {most}): "
+            f"{self.model}, {counted(self.epochs, 'epoch')}: about {duration(self.seconds())} ({least} to {most}): "
             f"{', '.join(shares)}; {self.bytes / 1e6:.0f} MB on disk{taken}"
         )
 
@@ -255,12 +255,11 @@ def as_steps(forecast: Forecast) -> list[dict[str, Any]]:
     """Return the steps for people, those of one name together, with the minutes each is expected to take."""
     names = list(dict.fromkeys(step.name for step in forecast.steps))
     counts = {name: sum(step.name == name for step in forecast.steps) for name in names}
+    recording = f"record {forecast.model}, {counted(forecast.epochs, 'epoch')}"
     titles = {
-        "record_seed": f"record {forecast.model}, {forecast.epochs} epochs, {{}} seed(s)",
-        "cross_fit_fold": "cross-fit {} folds", "join_folds": "join folds", "embed_run": "embed",
-        "make_subsets": "make subsets", "evaluate_cell": "evaluate: {} trainings", "publish": "report",
+        "record_seed": f"{recording}, {counted(counts.get('record_seed', 0), 'seed')}",
+        "cross_fit_fold": f"cross-fit {counted(counts.get('cross_fit_fold', 0), 'fold')}",
+        "evaluate_cell": f"evaluate: {counted(counts.get('evaluate_cell', 0), 'training')}",
+        "join_folds": "join folds", "embed_run": "embed", "make_subsets": "make subsets", "publish": "report",
     }  # fmt: skip
-    return [
-        {"step": titles.get(name, name).format(counts[name]), "minutes": forecast.seconds(name) / 60}
-        for name in names
-    ]
+    return [{"step": titles.get(name, name), "minutes": forecast.seconds(name) / 60} for name in names]

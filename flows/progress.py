@@ -98,6 +98,17 @@ def stage(what: str) -> None:
         show(what)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things as people say it.
+
+    Examples
+    --------
+    >>> counted(1, "epoch"), counted(1200, "sample")
+    ('1 epoch', '1,200 samples')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Return a length of time as people say it.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
-from tracesift.flows.progress import duration, say, watched
+from tracesift.flows.progress import counted, duration, say, watched
 from tracesift.flows.recordings import remember_run
 from tracesift.flows.work import Work
 from tracesift.pipelines.checkpoint import epochs_done
@@ -184,6 +184,7 @@ def tell_expected(work: Work, training: Training) -> None:
         f" and {duration(expected.busy * expected.crossfit_seconds)} to cross-fit" if training.folds else ""
     )
     say(
-        f"{expected.model}, {expected.epochs} epochs: about {duration(expected.busy * recording)} to record{folds}, "
+        f"{expected.model}, {counted(expected.epochs, 'epoch')}: "
+        f"about {duration(expected.busy * recording)} to record{folds}, "
         f"{expected.bytes * training.seeds / 1e6:.0f} MB on disk"
     )

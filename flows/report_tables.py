@@ -53,6 +53,13 @@ WORDS = {
     "prior": "share of each true class",
     "transition": "probability of each label, by true class",
     "clusterability": "how often neighbours share the true class",
+    # duplicates
+    "rates": "duplicates among the training samples",
+    "eps": "counted from a cosine of 1 minus",
+    "share": "share that duplicates an earlier one",
+    "train_in_other_splits": "training samples that are in val or test too",
+    "leaked_into": "found in training, too",
+    "of": "of so many",
     # loss_change_concentration
     "top": "samples that count as changing most",
     "shares": "their share of the loss change, from epoch to epoch",

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 
 USUAL = {"least_confidence", "prediction_entropy", "prediction_margin", "class_centroid_distance"}
@@ -111,6 +112,16 @@ def test_duplicates_are_dropped_and_leaks_are_told(copied, capsys):
     assert "14.29% at 0.0005" in said
     assert "5 training samples duplicate 5 val or test samples (eps=0.001)" in said
     assert "t10 = v10 (test, cosine " in said
+    (kept,) = Catalog("w").query("SELECT value FROM diagnostics WHERE name = 'duplicates'")["value"]
+    found = json.loads(kept)
+    assert found["train_in_other_splits"] == 5
+    assert [row["samples"] for row in found["leaked_into"]] == [0, 5]
+    assert {row["eps"]: row["share"] for row in found["rates"]}["0.0005"] == 0.1429
+    assert "t10" not in kept  # counts, no ids
+    assert run(["report", "--workspace", "w"]) == 0
+    page = (copied / "w" / "report.html").read_text()
+    assert "5 training samples duplicate 5 val or test samples" in page
+    assert "training samples that are in val or test too" in page
     result = members(copied / "w", "semdedup")
     dropped = result.filter(pl.col("role") == "drop")
     assert sorted(int(name[1:]) for name in dropped["sample_id"]) == list(range(10))

@@ -82,20 +82,23 @@ def estimate_transition(probs_oos: np.ndarray, labels: np.ndarray) -> Transition
 
 
 def anchor_counts(probs_oos: np.ndarray, labels: np.ndarray) -> Integers:
-    """Return the anchors of each class by given label, (K, K); ties with the last anchor are anchors too."""
+    """Return the anchors of each class by given label, (K, K)."""
     classes = probs_oos.shape[1]
-    predicted = np.empty(len(labels), dtype=np.int64)
+    return np.array([np.bincount(labels[rows], minlength=classes) for rows in anchors_of(probs_oos)])
+
+
+def anchors_of(probs_oos: np.ndarray) -> list[Integers]:
+    """Return the rows that are anchors of each class; ties with the last anchor are anchors too."""
+    predicted = np.empty(len(probs_oos), dtype=np.int64)
     for rows in row_blocks(*probs_oos.shape):
         predicted[rows] = probs_oos[rows].argmax(axis=1)
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    for k in range(classes):
+    found = []
+    for k in range(probs_oos.shape[1]):
         called = np.flatnonzero(predicted == k)
         number = min(max(ANCHORS, int(np.ceil(ANCHOR_SHARE * called.size))), called.size // 2)
-        if number:
-            sureness = probs_oos[called, k]
-            anchors = called[sureness >= np.sort(sureness)[-number]]
-            counts[k] = np.bincount(labels[anchors], minlength=classes)
-    return counts
+        sureness = probs_oos[called, k]
+        found.append(called[sureness >= np.sort(sureness)[-number]] if number else called[:0])
+    return found
 
 
 def wrong_label_shares(counts: Integers) -> Floats:

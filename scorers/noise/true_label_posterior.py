@@ -8,7 +8,8 @@ which the given labels, which are draws from T^T q, are most likely. Then
     P(true j | x, given i) = q_j T[j, i] / sum_k q_k T[k, i].
 
 Classes that overlap everywhere have no clean anchors, and T would call their overlap noise. So T is used only where
-the data show noise: it must explain the given labels better than no noise does, or disagreement must be level.
+the data show noise: it must explain the given labels better than no noise does, or disagreement must be level; and
+the anchors must be anchors, of their class more often than the noise is strong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from tracesift.scorers.arrays import Floats, Integers, row_blocks
-from tracesift.scorers.noise.label_transition import estimate_transition
+from tracesift.scorers.noise.label_transition import anchors_of, estimate_transition
 
 LEAST = 1e-6
 """Floor of a probability."""
@@ -95,15 +96,24 @@ def noise_is_shown(probs_oos: np.ndarray, labels: np.ndarray, matrix: Floats) ->
     They do where the noise makes them more likely, each side at its own best calibration, by `DEVIATIONS`
     standard errors. Models that have learned the noise by heart leave nothing to gain; then their disagreement
     with the labels must be level (`disagreement_is_level`). Between `DOUBT` and `DEVIATIONS` they may be either:
-    few samples, or few wrong labels, show no more.
+    few samples, or few wrong labels, show no more. Nor do models so unsure that, by the same calibration, more of
+    their anchors are of another class than are mislabeled.
     """
-    noisy = calibrate(probs_oos, labels, matrix)[1]
+    true, noisy = calibrate(probs_oos, labels, matrix)
     clean = calibrate(probs_oos, labels, np.eye(len(matrix)))[1]
     gain = noisy - clean
     error = gain.std() / np.sqrt(len(gain))
     if gain.mean() > DEVIATIONS * error or disagreement_is_level(probs_oos, labels):
-        return True
+        return None if _anchors_overlap(probs_oos, matrix, true) else True
     return None if gain.mean() > DOUBT * error else False
+
+
+def _anchors_overlap(probs_oos: np.ndarray, matrix: Floats, true: Calibration) -> bool:
+    """Return whether more of the anchors of noisy classes are of another class than are mislabeled."""
+    anchors, rate = anchors_of(probs_oos), 1 - matrix.diagonal()
+    noisy = [k for k in np.flatnonzero(rate) if anchors[k].size]
+    others = sum((1 - true(probs_oos[anchors[k]])[:, k]).sum() for k in noisy)
+    return bool(others > sum(rate[k] * anchors[k].size for k in noisy))
 
 
 def disagreement_is_level(probs_oos: np.ndarray, labels: np.ndarray) -> bool:

@@ -10,7 +10,12 @@ from scipy.stats import beta
 from tracesift.scorers.contract import compute, diagnose
 from tracesift.scorers.noise import true_label_posterior as module
 from tracesift.scorers.noise.label_noise_rate import label_noise_rate
-from tracesift.scorers.noise.label_transition import anchor_counts, estimate_transition, wrong_label_shares
+from tracesift.scorers.noise.label_transition import (
+    anchor_counts,
+    anchors_of,
+    estimate_transition,
+    wrong_label_shares,
+)
 from tracesift.scorers.noise.preferred_label_posterior import preferred_label_posterior
 from tracesift.scorers.noise.true_label_posterior import calibrate, disagreement_is_level
 from tracesift.scorers.noise.wrong_label_posterior import wrong_label_posterior
@@ -297,3 +302,16 @@ def test_what_is_unclear_accuses_nobody_and_says_so():
         "the samples do not show which"
     )
     assert wrong_label_posterior(probs, labels).max() == 0
+
+
+def test_models_that_are_unsure_even_of_their_anchors_show_no_noise(monkeypatch):
+    monkeypatch.setattr(module, "DEVIATIONS", -np.inf)  # whatever the likelihood says
+    said = {}
+    for spread, noise in ((1.5, 0.0), (1.5, 0.05), (6.0, 0.05), (6.0, 0.2)):
+        probs, labels, true = world(3000, noise=noise, spread=spread)
+        found = estimate_transition(probs, labels)
+        said[spread, noise] = module.noise_is_shown(probs, labels, found.matrix)
+        anchors = np.concatenate(anchors_of(probs))
+        of_another_class = (true != probs.argmax(axis=1))[anchors].mean()
+        assert (of_another_class > (true != labels)[anchors].mean()) == (said[spread, noise] is None)
+    assert said == {(1.5, 0.0): None, (1.5, 0.05): None, (6.0, 0.05): True, (6.0, 0.2): True}

@@ -1,5 +1,6 @@
 """The Prefect skin on a real server: the results of plain calls, retries, limits, and what its page shows."""
 
+import asyncio
 import contextvars
 import json
 import shutil
@@ -14,9 +15,12 @@ import pytest
 import torch
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
+from prefect.server.services.scheduler import schedule_deployments
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -396,6 +400,25 @@ def test_the_deployment_of_deletion_requests_fits_its_flow():
     assert all(Path(inbox["parameters"][name]).is_absolute() for name in ("inbox", "workspace"))
     assert inbox["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     assert inbox["work_pool"]["job_variables"]["env"]["DO_NOT_TRACK"] == "1"
+
+
+@pytest.mark.usefixtures("server")
+def test_the_schedules_of_the_file_make_runs():
+    plan = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (about,) = plan["deployments"][0]["schedules"]
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            flow_id=client.create_flow(deployed.curate),
+            name="nightly",
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(**about))],
+        )
+        asyncio.run(schedule_deployments())  # what the server does every minute
+        made = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        )
+    assert len(made) >= 3
+    assert all(one.auto_scheduled and one.state.is_scheduled() for one in made)
+    assert {one.expected_start_time.hour for one in made} == {3}
 
 
 @pytest.mark.usefixtures("server")

@@ -131,6 +131,23 @@ class Catalog:
                 self._find_signals(con)
                 yield con
 
+    def check_output(self, path: Path, *, snapshot: bool = False) -> None:
+        """Raise BadInput where a file of the user's at `path` would go over what is kept here, or into its data.
+
+        In the workspace it may only be a CSV or Parquet file in the folder itself, of which the workspace keeps none.
+        """
+        target, own = path.expanduser().resolve(), self.workspace.resolve()
+        if target.is_relative_to(own):
+            if target.parent != own or target.suffix not in (".csv", ".parquet") or target.is_dir():
+                raise BadInput(
+                    f"{path} lies where the workspace keeps its own files; write to another folder"
+                )
+            return
+        for (source,) in self.query("SELECT DISTINCT source FROM datasets", snapshot=snapshot).iter_rows():
+            data = Path(source or "").expanduser()
+            if source and data.exists() and target.is_relative_to(data.resolve()):
+                raise BadInput(f"{path} belongs to the data ({source}); write to another file")
+
     def check_writable(self) -> None:
         """Open and close the catalog as a writer does, so that a held or newer one is noticed beforehand."""
         with self._write():

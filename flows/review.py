@@ -38,6 +38,8 @@ def export(work: Work, out: Path | None, count: int | None) -> dict[str, Any]:
     """
     if count is not None and count < 1:
         raise BadInput(f"--count {count}: at least 1")
+    path = out or work.path / "review.csv"
+    work.catalog.check_output(path)
     scores, flags = _scores(work), newest_flags(work)
     if flags.is_empty():
         raise BadInput(f"{work.path} holds no flags; run `tracesift score --workspace {work.path}` first")
@@ -49,7 +51,7 @@ def export(work: Work, out: Path | None, count: int | None) -> dict[str, Any]:
     else:
         rows = work.dataset.samples["sample_id"].search_sorted(shown["sample_id"]).to_list()
         content = dict(zip(shown["sample_id"], work.dataset.content(rows), strict=True))
-    path = export_review(shown, content, out or work.path / "review.csv")
+    export_review(shown, content, path)
     return {"file": str(path), "listed": shown.height, "suspects": listed.height}
 
 

@@ -48,8 +48,11 @@ def sql(
 
     if sum([common.json, csv, parquet is not None]) > 1:
         raise BadInput("choose one of --json, --csv and --parquet")
+    catalog = Catalog(common.workspace)
     try:
-        rows = Catalog(common.workspace).query(query, snapshot=snapshot)
+        if parquet is not None:
+            catalog.check_output(parquet, snapshot=snapshot)
+        rows = catalog.query(query, snapshot=snapshot)
     except WorkspaceBusy as error:
         raise WorkspaceBusy(f"{error}; or read a copy with --snapshot") from error
     if common.json:

@@ -581,6 +581,32 @@ def test_another_command_in_the_workspace(place, impatient, elsewhere, refused, 
     succeeds("select", "random", "--keep", "0.3", "--workspace", "w")  # a killed holder holds nothing
 
 
+# --- files of the user's own, written where others lie
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("w/catalog.duckdb", "where the workspace keeps its own files"),
+        ("w/manifests/pruned/members.parquet", "where the workspace keeps its own files"),
+        ("w/signals/new.csv", "where the workspace keeps its own files"),
+        ("./w/../w/report.html", "where the workspace keeps its own files"),
+        ("good.csv", "belongs to the data"),
+    ],
+)
+def test_nothing_is_written_over_the_workspace_or_the_data(place, refused, target, says):
+    del place
+    for words in (("sql", "SELECT 1 AS a", "--parquet"), ("review", "export", "--out")):
+        assert says in refused(*words, target, "--workspace", "w")
+
+
+def test_new_files_and_earlier_ones_are_written(place, succeeds):
+    for target in ("w/mine.parquet", "out/mine.parquet"):
+        for _ in range(2):
+            succeeds("sql", "SELECT 1 AS a", "--parquet", target, "--workspace", "w")
+        assert pl.read_parquet(place / target).rows() == [(1,)]
+
+
 # --- disks
 
 

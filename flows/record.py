@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from tracesift.catalog.schema import BadInput
+from tracesift.catalog.schema import BadInput, IncompleteRecording
 from tracesift.flows.options import Training
 from tracesift.flows.progress import counted, duration, say, watched
 from tracesift.flows.recordings import remember_run
@@ -18,7 +18,7 @@ from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embeddings import embed
 from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
-from tracesift.pipelines.signals import is_whole, read_run, run_folder
+from tracesift.pipelines.signals import forget_broken_arrays, is_whole, read_run, run_folder
 from tracesift.pipelines.train import TrainConfig, plan, record
 
 
@@ -50,14 +50,19 @@ def record_seed(work: Work, training: Training, seed: int) -> str:
         remember_run(work, run_id)
         return run_id
     _check_classes(work.trainable)
-    _tell_resumed(work, config)
-    with watched(f"record, seed {seed}") as report, warnings.catch_warnings():
-        # What it warns of is told below, once for all epochs.
-        warnings.simplefilter("ignore", CoverageWarning)
-        run_id = record(work.trainable, work.path, config, report, inputs=work.inputs)
+    run_id = plan(work.trainable, config).run_id
+    if not _found_whole(work, config):
+        _record(work, config)
     remember_run(work, run_id)
     _tell_nonfinite(read_run(work.path, run_id), f"seed {seed}")
     return run_id
+
+
+def _record(work: Work, config: TrainConfig) -> None:
+    with watched(f"record, seed {config.seed}") as report, warnings.catch_warnings():
+        # What it warns of is told below, once for all epochs.
+        warnings.simplefilter("ignore", CoverageWarning)
+        record(work.trainable, work.path, config, report, inputs=work.inputs)
 
 
 def _check_classes(dataset: Dataset) -> None:
@@ -70,15 +75,22 @@ def _check_classes(dataset: Dataset) -> None:
         )
 
 
-def _tell_resumed(work: Work, config: TrainConfig) -> None:
-    """Say where a stopped recording goes on."""
+def _found_whole(work: Work, config: TrainConfig) -> bool:
+    """Return whether a recording is there and unchanged; say where a stopped one goes on, and why one is made again."""
     planned = plan(work.trainable, config)
     folder = run_folder(work.path, planned.run_id)
-    if (folder / "run.json").exists():
-        return
-    done = epochs_done(folder)
-    if done:
-        say(f"recording of seed {config.seed} goes on after epoch {done} of {planned.epochs}")
+    if not (folder / "run.json").exists():
+        done = epochs_done(folder)
+        if done:
+            say(f"recording of seed {config.seed} goes on after epoch {done} of {planned.epochs}")
+        return False
+    forget_broken_arrays(work.path, planned.run_id)
+    try:
+        read_run(work.path, planned.run_id, verify=True)
+    except IncompleteRecording as error:
+        say(f"{str(error).partition(';')[0]}; seed {config.seed} is recorded again")
+        return False
+    return True
 
 
 def _tell_nonfinite(run: Mapping[str, Any], what: str) -> None:

@@ -109,6 +109,8 @@ def score(
     done = work.record("score", key)
     if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
         return done
+    for run in runs:
+        read_run(work.path, run, verify=True)
     frames: list[pl.DataFrame] = []
     left_out: dict[str, str] = {}
     with watched("score") as report:

@@ -607,6 +607,22 @@ def test_new_files_and_earlier_ones_are_written(place, succeeds):
         assert pl.read_parquet(place / target).rows() == [(1,)]
 
 
+# --- recordings that were changed
+
+
+def test_an_altered_recording_is_not_scored_and_is_made_again_aloud(place, refused, succeeds):
+    epoch = next((place / "w/signals").glob("run=*/mode=in_training/epoch-0001.parquet"))
+    whole = epoch.read_bytes()
+    frame = pl.read_parquet(epoch)
+    frame.with_columns(correct=~pl.col("correct")).write_parquet(epoch)
+    said = refused("score", "historical_variance", "--workspace", "w")
+    assert f"{epoch.name} has changed since it was recorded" in said
+    _, err = succeeds("curate", "good.csv", "--workspace", "w", *FEW)
+    assert "has changed since it was recorded; seed 0 is recorded again" in " ".join(err.split())
+    assert epoch.read_bytes() == whole
+    succeeds("score", "historical_variance", "--workspace", "w")
+
+
 # --- disks
 
 

@@ -37,6 +37,8 @@ _BROKEN = (
     duckdb.TransactionException,  # a commit that could not be written
     OSError,
 )
+_DAMAGED = ("not a valid DuckDB database file", "Corrupt database file")
+"""What DuckDB says of a file that is none, and of a block whose checksum is another."""
 
 
 def identifier(name: str) -> str:
@@ -188,14 +190,17 @@ def _translated(path: Path) -> Iterator[None]:
         if isinstance(error, duckdb.InterruptException) or "interrupted" in str(error):
             raise KeyboardInterrupt from error
         raise
-    except _BROKEN as error:
+    except (duckdb.Error, OSError) as error:
         told = first_line(error).removesuffix("!")
         mend = "check the disk's free space and the file's permissions, then run again"
-        if "not a valid DuckDB database file" in told:
+        if any(words in told for words in _DAMAGED):
             mend = (
-                "it is damaged: move it away and put back a copy, or run the same commands again: recordings are files "
-                "of their own, which `tracesift curate` takes in without training"
+                "it is damaged: move it away, then put back a copy or run the same commands again. Recordings are "
+                "files of their own, which `tracesift curate` takes in without training; reviews and deletion requests "
+                "are in the catalog alone"
             )
+        elif not isinstance(error, _BROKEN):
+            raise
         raise BadInput(f"the catalog {path} cannot be read or written: {told}; {mend}") from error
 
 

@@ -466,6 +466,18 @@ def test_a_catalog_that_is_none_says_how_to_get_one_back(tmp_path):
     assert "free space" not in str(told.value)
 
 
+def test_a_changed_byte_is_found_by_its_checksum(catalog):
+    whole = catalog.path.read_bytes()
+    for place in (20, 5000):
+        catalog.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(
+            BadInput, match=r"Corrupt database file.*it is damaged: move it away, then put back"
+        ):
+            Catalog(catalog.workspace, wait=0.2).query("SELECT * FROM samples")
+    catalog.path.write_bytes(whole)
+    assert catalog.query("SELECT * FROM samples").height == 4
+
+
 def test_validation_files_are_no_trajectories(catalog):
     epoch_file(catalog.workspace, "r1/validation", 0, {"loss": 0.5})
     assert catalog.query("FROM trajectories").height == 0

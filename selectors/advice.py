@@ -204,9 +204,7 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     labels = "no label is known to be wrong"
     if situation.noise:
         rate = f"{situation.noise:.0%}" if noisy else f"{situation.noise:.1%}"
-        labels = f"about {rate} of the labels are wrong"
-        if situation.doubted:
-            labels = f"{rate} of the labels may be wrong, if it is not the classes that overlap"
+        labels = f"{'up to' if situation.doubted else 'about'} {rate} of the labels are wrong"
     if situation.kept > situation.unflagged:
         yield Choice(
             selector="top_k",

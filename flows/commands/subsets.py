@@ -309,7 +309,7 @@ def _tell_advice(known: dict[str, Any]) -> None:
     out, data, setting = console(), known["dataset"], known["setting"]
     flagged = data["samples"] - data["unflagged"]
     wrong = f"{data['noise']:.1%} of the labels wrong"
-    wrong = f"perhaps {wrong}, if it is not the classes that overlap" if data["doubted"] else f"about {wrong}"
+    wrong = f"up to {wrong}, unless it is the classes that overlap" if data["doubted"] else f"about {wrong}"
     out.print(
         f"{data['name']}: {data['samples']:,} training samples, {data['classes']} classes, the largest "
         f"{data['imbalance']:.3g} times the smallest; {wrong}; {flagged:,} are "

@@ -86,7 +86,7 @@ def test_noise_that_may_be_overlap_is_guarded_against(call, capsys, shown, rate,
     assert known["dataset"]["found"] == pytest.approx(2 / 48 / noise)
     assert run(["advise", "--keep", "0.5", "--workspace", "w"]) == 0
     said = capsys.readouterr().out
-    assert ("perhaps 20.0% of the labels wrong, if it is not the classes" in said) == doubted
+    assert ("up to 20.0% of the labels wrong, unless it is the classes" in said) == doubted
 
 
 def test_what_carries_another_signal_is_left_out_and_no_wrong_label(call):

@@ -113,9 +113,7 @@ def test_noise_that_is_in_doubt_decides_and_is_called_so():
     sure, doubted = (choose(situation(**known, doubted=doubted)) for doubted in (False, True))
     assert sure.selector == doubted.selector == "gm_matching"
     assert sure.because.startswith("about 6% of the labels are wrong (0% of them flagged)")
-    assert doubted.because.startswith(
-        "6% of the labels may be wrong, if it is not the classes that overlap (0% of"
-    )
+    assert doubted.because.startswith("up to 6% of the labels are wrong (0% of them flagged)")
 
 
 @pytest.mark.parametrize("columns", [frozenset(), frozenset({"el2n"})])

@@ -23,7 +23,7 @@ from tracesift.catalog.manifest import (
     read_members,
     verify_manifest,
 )
-from tracesift.catalog.schema import BadInput, FingerprintMismatch
+from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRecording
 from tracesift.catalog.store import Catalog
 from tracesift.catalog.views import WORKSPACE_VARIABLE
 from tracesift.flows.work import Work
@@ -336,7 +336,7 @@ def examine(workspace: Path) -> list[dict[str, Any]]:
     """Return what this machine has, a row per thing: name, state (ok, missing, problem), found, and what needs it."""
     rows = [_python(), *(_installed(name, needed, required=True) for name, needed in REQUIRED.items())]
     rows += [_installed(name, needed, required=False) for name, needed in OPTIONAL.items()]
-    return [*rows, _faiss(), *_torch(), _disk(workspace), *_place(workspace)]
+    return [*rows, _faiss(), *_torch(), _disk(workspace), *_place(workspace), *_recordings(workspace)]
 
 
 def _row(name: str, state: str, found: str, needed: str, *, required: bool = False) -> dict[str, Any]:
@@ -403,27 +403,46 @@ def _torch() -> list[dict[str, Any]]:
 
 
 def _place(workspace: Path) -> list[dict[str, Any]]:
-    """Return whether the workspace lies where its catalog was last written; nothing where there is none."""
+    """Return whether the catalog is whole and lies where it was last written; nothing where there is none."""
     needed = "trajectories in DuckDB clients of your own"
     catalog = Catalog(workspace)
     if not catalog.path.exists():
         return []
     try:
         written = catalog.query("SELECT path FROM workspace").item()
+        read = catalog.read_through()
     except BadInput as error:
-        return [_row("workspace", "problem", str(error), "everything")]
+        return [_row("catalog", "problem", str(error), "everything")]
     here = str(catalog.workspace)
+    whole = _row("catalog", "ok", f"{read:,} rows of all tables could be read", "everything")
     if written == here:
-        return [_row("workspace", "ok", here, needed)]
+        return [whole, _row("workspace", "ok", here, needed)]
     return [
+        whole,
         _row(
             "workspace",
             "problem",
             f"copied or moved from {written}; until the next command that writes, such as `tracesift score`, such a "
             f"client says SET VARIABLE {WORKSPACE_VARIABLE} = {literal(here)}",
             needed,
-        )
+        ),
     ]
+
+
+def _recordings(workspace: Path) -> list[dict[str, Any]]:
+    """Return whether every finished recording is as it was made; nothing where there is none."""
+    from tracesift.pipelines.signals import list_runs, read_run
+
+    needed, found = "scores and selections of the recording", list_runs(workspace)
+    changed = []
+    for run in found:
+        try:
+            read_run(workspace, run["run_id"], verify=True)
+        except IncompleteRecording as error:
+            changed.append(str(error))
+    if changed:
+        return [_row("recordings", "problem", "; ".join(changed), needed)]
+    return [_row("recordings", "ok", f"{len(found)} as recorded", needed)] if found else []
 
 
 def _disk(workspace: Path) -> dict[str, Any]:

@@ -215,6 +215,26 @@ class TestDoctor:
         assert row["state"] == "problem"
         assert "uninstall all but one" in row["found"]
 
+    def test_a_changed_byte_is_found_wherever_it_is(self, home, capsys):
+        def states():
+            code, said = answer(capsys, "doctor", "--workspace", home / "w")
+            assert code == 0
+            rows = {row["name"]: row for row in said["checks"]}
+            return rows["catalog"], rows.get("recordings")
+
+        assert [row["state"] for row in states()] == ["ok", "ok"]
+        epoch = next((home / "w/signals").glob("run=*/mode=*/epoch-0000.parquet"))
+        catalog = home / "w/catalog.duckdb"
+        for path, column in ((epoch, 1), (catalog, 0)):
+            whole = path.read_bytes()
+            middle = len(whole) // 2
+            path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+            row = states()[column]
+            path.write_bytes(whole)
+            assert row["state"] == "problem"
+            assert str(path) in row["found"]
+        assert [row["state"] for row in states()] == ["ok", "ok"]
+
     def test_a_copied_workspace_says_how_to_read_it(self, home, capsys):
         def place():
             code, said = answer(capsys, "doctor", "--workspace", home / "w")

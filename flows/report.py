@@ -30,7 +30,7 @@ from tracesift.flows.agreement import LABEL_DETECTORS, agreement
 from tracesift.flows.report_influence import MEMORIZED
 from tracesift.flows.report_previews import preview
 from tracesift.flows.show import chance
-from tracesift.flows.worklist import FLAGGED
+from tracesift.flows.worklist import FLAGGED, SPEAKS_AGAINST, estimate
 
 MAX_ITEMS = 200
 """The most worklist items on the page; the rest is in the catalog and in `tracesift review export`."""
@@ -94,6 +94,8 @@ class ReportData:
     """What `long_tail` returned: the memorized samples in two halves"""
     unlearning: Sequence[Mapping[str, Any]] = ()
     """What `studies` returned: original, retraining and unlearning methods on each forget-ready subset"""
+    worth_a_look: int | None = None
+    """How many samples are worth a look, where the worklist lists only the first of them"""
 
 
 def render_report(data: ReportData) -> str:
@@ -330,6 +332,7 @@ def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFram
     items = [
         {
             **row,
+            "estimate": estimate(row),
             "flags": (row["flag"] or "").split(", "),
             "preview": _preview(data, row["sample_id"]),
             "partners": _partners(data, row["sample_id"]),
@@ -349,6 +352,9 @@ def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFram
         "more": listed.height - shown.height,
         "flagged": flagged,
         "look": look,
+        "worth_a_look": look if data.worth_a_look is None else data.worth_a_look,
+        "speaks_against": SPEAKS_AGAINST,
+        "order": report_tables.order_in_words(listed),
         "median": shown.filter(pl.col("status") == FLAGGED, pl.col("confidence_from") != "rank")[
             "confidence"
         ].median(),

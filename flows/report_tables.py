@@ -428,6 +428,26 @@ def status_counts(listed: pl.DataFrame) -> tuple[int, int]:
     return listed.height - look, look
 
 
+def order_in_words(listed: pl.DataFrame) -> str:
+    """Return in which order a worklist stands, as a sentence.
+
+    Examples
+    --------
+    >>> order_in_words(pl.DataFrame({"status": ["flagged"], "confidence_from": ["flag"]}))
+    'The most probably wrong first.'
+    """
+    groups = (
+        "The flagged first, then those worth a look; of each, the " if all(status_counts(listed)) else "The "
+    )
+    sources = set(listed["confidence_from"].drop_nulls())
+    if not sources:
+        return f"{groups}ids by the alphabet."
+    if sources == {"rank"}:
+        return f"{groups}most suspicious first; the probability that a label is wrong could not be estimated."
+    rest = ", then those without an estimate, the most suspicious first" if "rank" in sources else " first"
+    return f"{groups}most probably wrong{rest}."
+
+
 RATES = {
     "label_noise_rate": "anchors: where out-of-sample models are surest, their answer is right",
     "confident_joint_rate": None,

@@ -71,7 +71,7 @@ class ReportData:
     scores: pl.DataFrame
     """one row per training sample: sample_id, label and any of the scorers' columns"""
     flags: pl.DataFrame
-    """flag, sample_id, flagged (null = cannot tell), score, threshold, reason"""
+    """flag, sample_id, flagged (null = cannot tell), score, threshold, reason; optionally suggestion"""
     diagnostics: Mapping[str, Mapping[str, Any]]
     """per-dataset results by name, `residual_verdict` among them"""
     subsets: Sequence[Mapping[str, Any]]
@@ -128,7 +128,7 @@ def render_report(data: ReportData) -> str:
         "histograms": _histograms(data, figures, flagged.to_list()),
         "any_flagged": len(flagged) > 0,
         "class_rows": report_tables.class_rows(
-            data.dataset["classes"], data.scores, data.flags, listed, _kept_subsets(subsets)
+            data.dataset["classes"], data.scores, data.flags, _kept_subsets(subsets)
         ),
         "class_subsets": _kept_subsets(subsets),
         "flag_rows": report_tables.flag_rows(data.flags),

@@ -195,12 +195,12 @@ def class_rows(
     classes: Sequence[str],
     scores: pl.DataFrame,
     flags: pl.DataFrame,
-    listed: pl.DataFrame,
     subsets: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return one row per class: samples, flagged, cannot tell, most frequent suggestion, kept per subset.
 
-    A flag that is silent about the whole set (the picture check on a set of texts) is left out here.
+    Suggestions are those for all samples of the class that a flag does not clear, in the worklist or not. A flag that
+    is silent about the whole set (the picture check on a set of texts) is left out here.
     """
     per_sample = (
         _deciding(flags)
@@ -220,7 +220,7 @@ def class_rows(
     )
     counts = {row["label"]: row for row in counted.iter_rows(named=True)}
     confidence = _mean_by_label(scores, "cartography_confidence")
-    suggested = _most_suggested(listed)
+    suggested = _most_suggested(scores, flags)
     order = [*classes, *sorted(set(counts) - set(classes))]
     rows = []
     for name in order:
@@ -248,12 +248,19 @@ def _mean_by_label(scores: pl.DataFrame, column: str) -> dict[str, float]:
     return {label: mean for label, mean in means.iter_rows() if mean is not None}
 
 
-def _most_suggested(listed: pl.DataFrame) -> dict[str, tuple[str, int]]:
+def _most_suggested(scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, tuple[str, int]]:
+    """Return per label what most samples are suggested to be, and how many; of equals, what most flagged ones are."""
+    if "suggestion" not in flags.columns:
+        return {}
+    labels = scores.select("sample_id", pl.col("label").cast(pl.String))
     pairs = (
-        listed.filter(pl.col("suggestion").is_not_null())
+        flags.filter(pl.col("flagged").fill_null(value=True))
+        .join(labels, on="sample_id")
+        .filter(pl.col("suggestion") != pl.col("label"))
+        .unique(["sample_id", "suggestion"])
         .group_by("label", "suggestion")
-        .len("count")
-        .sort("label", "count", "suggestion", descending=[False, True, False])
+        .agg(pl.len().alias("count"), pl.col("flagged").sum())
+        .sort("label", "count", "flagged", "suggestion", descending=[False, True, True, False])
         .group_by("label", maintain_order=True)
         .first()
     )

@@ -47,10 +47,10 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     """Return everything known of one sample, as a dict that JSON can hold.
 
     Its keys: `sample`; `scores` (value, spread, and `rank` among the `of` samples scored, 1 = most of what
-    `direction` names, null where all are alike); `flags` with score, threshold and reason; `subsets` (newest version
-    of each) with role, weight and reason; `influence`, the partners that a training sample helps and harms most by
-    the newest edges of each method, and `influenced_by`, the training samples that count this one among theirs;
-    `reviews`; and `lineage`, the dataset and the runs that these rest on.
+    `direction` names, which it shares with `ties` others; null where all are alike); `flags` with score, threshold and
+    reason; `subsets` (newest version of each) with role, weight and reason; `influence`, the partners that a training
+    sample helps and harms most by the newest edges of each method, and `influenced_by`, the training samples that count
+    this one among theirs; `reviews`; and `lineage`, the dataset and the runs that these rest on.
 
     Parameters
     ----------
@@ -137,17 +137,20 @@ def _ranked(
         return []
     values, deviations = own[0][: len(columns)], own[0][len(columns) :]
     counts = ", ".join(
-        f"count({name}), count(*) FILTER (WHERE {name} > ?), min({name}) = max({name})" for name in wanted
+        f"count({name}), count(*) FILTER (WHERE {name} > ?), count(*) FILTER (WHERE {name} = ?)"
+        for name in wanted
     )
-    (counted,) = rows(con, f"SELECT {counts} FROM wide.run_{key}", tuple(values))
-    scored, above, alike = counted[::3], counted[1::3], counted[2::3]
+    compared = tuple(value for value in values for _ in range(2))
+    (counted,) = rows(con, f"SELECT {counts} FROM wide.run_{key}", compared)
+    scored, above, equal = counted[::3], counted[1::3], counted[2::3]
     return [
         {
             "scorer": column["scorer"],
             "value": values[place],
             "spread": deviations[place],
-            "rank": None if values[place] is None or alike[place] else above[place] + 1,
+            "rank": None if values[place] is None or equal[place] == scored[place] else above[place] + 1,
             "of": scored[place],
+            "ties": None if values[place] is None else equal[place] - 1,
             "direction": column["direction"],
             "version": column["scorer_version"],
             "params": json.loads(column["params"]),

@@ -229,7 +229,7 @@ def histogram(scores: pl.DataFrame, column: str, *, flagged: Collection[str] = (
         )
     edges, folded = _edges(known)
     if folded:
-        remark += f"{folded:,} beyond the drawn range are counted in the outermost bars. "
+        remark += f"{folded:,} beyond the drawn range {'is' if folded == 1 else 'are'} counted in the outermost bars. "
     marked = scores["sample_id"].is_in(list(flagged)).to_numpy()[finite]
     clipped = np.clip(known, edges[0], edges[-1])
     frame = pl.DataFrame(
@@ -346,10 +346,18 @@ def evaluation_dots(summary: pl.DataFrame, metric: str) -> Figure:
 
 
 def _side_by_side(points: pl.DataFrame) -> pl.DataFrame:
-    """Add `x`: the share, moved a little where several selectors keep the same, so that none hides another."""
-    place = pl.col("selector").rank("dense").over(pl.col("share").round(2))
-    middle = (place.max().over(pl.col("share").round(2)) + 1) / 2
-    return points.with_columns(x=(pl.col("share") + GAP * (place - middle)).round(4))
+    """Add `x`: the share, moved a little where several selectors keep the same, so that none hides another.
+
+    What would come to lie beyond 100 % or below 0 is moved the other way, with all that keep the same.
+    """
+    same = pl.col("share").round(2)
+    place = pl.col("selector").rank("dense").over(same)
+    moved = pl.col("share") + GAP * (place - (place.max().over(same) + 1) / 2)
+    above, below = (
+        (moved.max().over(same) - 1).clip(lower_bound=0),
+        moved.min().over(same).clip(upper_bound=0),
+    )
+    return points.with_columns(x=(moved - above - below).round(4))
 
 
 def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
@@ -373,7 +381,7 @@ def evaluation_curve(summary: pl.DataFrame, metric: str) -> Figure | None:
         alt.Tooltip("mean:Q", format=".4f"),
     ]
     rows = known.select("subset", "selector", "share", "x", "mean", "lo", "hi").to_dicts()
-    across = alt.Scale(domain=[0, max(row["x"] for row in rows) + GAP], nice=False)
+    across = alt.Scale(domain=[0, min(1, max(row["x"] for row in rows) + GAP)], nice=False)
     axis = alt.Axis(format="~%", tickCount=10, labelOverlap=True, labelSeparation=4)
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("x:Q", title="share of the training set kept", axis=axis, scale=across),

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -26,7 +28,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
@@ -34,6 +36,8 @@ from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows import curate as body
 from tracesift.flows.options import Choosing, CurateJob, Reading, Training
 from tracesift.flows.progress import listener
+from tracesift.flows.show import chance
+from tracesift.flows.worklist import FLAGGED, estimate
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
 
@@ -51,8 +55,7 @@ RETRY_DELAY = 5.0
 """How often and after how many seconds a failed step is tried again, by itself."""
 
 SHOWN = 100
-COLUMNS = ("rank", "sample_id", "label", "suggestion", "confidence", "status", "reason")
-"""Rows and columns of the worklist that go to the Prefect server, which keeps them; the report holds all."""
+"""Rows of the worklist that go to the Prefect server, which keeps them; the report holds more."""
 
 LINE = 400
 """Characters of a step's result that are shown."""
@@ -108,7 +111,7 @@ def curate(
         "dataset": whole["dataset"],
         "runs": whole["runs"],
         "flags": whole["flags"],
-        "suspects": len(whole["worklist"]),
+        "suspects": count_of_suspects(whole),
         "report": whole["report"],
     }
 
@@ -167,20 +170,69 @@ def put_artifacts(summary: Mapping[str, Any]) -> None:
     """Show the worklist, the subsets, what they are worth, and the report on the page of the flow run."""
     name = summary["dataset"]["name"]
     worklist = summary["worklist"]
-    shown = [{column: row[column] for column in COLUMNS} for row in worklist[:SHOWN]]
+    shown = table_of(worklist[:SHOWN])
     tables = {
-        "worklist": (shown, f"Look at these first: {len(shown)} of {len(worklist)} suspects"),
+        "worklist": (shown, f"Look at these first: {len(shown):,} of {count_of_suspects(summary):,} suspects"),
         "subsets": (summary["subsets"], "The exported subsets and their controls"),
         "evaluations": (summary["evaluations"], "Retrained: test accuracy, same number of steps"),
     }  # fmt: skip
     for what, (rows, description) in tables.items():
         if rows:
             create_table_artifact(key=artifact_key(name, what), table=list(rows), description=description)
-    report = Path(summary["report"]).resolve()
-    create_link_artifact(
-        key=artifact_key(name, "report"), link=report.as_uri(), link_text=report.name,
-        description=f"`{report}`, on the machine that ran it",
+    report, machine = Path(summary["report"]).resolve(), platform.node()
+    create_markdown_artifact(  # no link: a browser opens no file from a page that came over http
+        key=artifact_key(name, "report"), markdown=report_in_words(report, machine),
+        description=f"{report.name}, on {machine}",
     )  # fmt: skip
+
+
+def count_of_suspects(summary: Mapping[str, Any]) -> int:
+    """Return how many samples are flagged or worth a look, listed or not."""
+    flagged = sum(row["status"] == FLAGGED for row in summary["worklist"])
+    return int(flagged + summary["worth_a_look"])
+
+
+def table_of(worklist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of the worklist for a page that cuts off what is wide: the reason early, no column that says nothing.
+
+    The order says the rank, and a status that all rows have is left out.
+
+    Examples
+    --------
+    >>> row = {"rank": 1, "sample_id": "a", "label": "cat", "suggestion": "dog", "confidence": 0.7999,
+    ...        "confidence_from": "flag", "status": "flagged", "flag": "label_noise", "reason": "why"}
+    >>> table_of([row])
+    [{'label': 'cat', 'suggestion': 'dog', 'label wrong': '79 %', 'reason': 'why', 'sample_id': 'a'}]
+    """
+    rows = [
+        {
+            "status": row["status"], "label": row["label"], "suggestion": row["suggestion"],
+            "label wrong": None if (known := estimate(row)) is None else chance(known),
+            "reason": row["reason"], "sample_id": row["sample_id"],
+        }
+        for row in worklist
+    ]  # fmt: skip
+    silent = {name for name in ("suggestion", "label wrong") if all(row[name] is None for row in rows)}
+    silent |= {"status"} if len({row["status"] for row in rows}) == 1 else set()
+    return [{name: value for name, value in row.items() if name not in silent} for row in rows]
+
+
+def report_in_words(report: Path, machine: str) -> str:
+    """Return where the report lies and how to open it, as Markdown.
+
+    Examples
+    --------
+    >>> print(report_in_words(Path("/data/my work/report.html"), "worker-1"))
+    The report lies on `worker-1`:
+    <BLANKLINE>
+        /data/my work/report.html
+    <BLANKLINE>
+    Open it there:
+    <BLANKLINE>
+        python3 -m webbrowser file:///data/my%20work/report.html
+    """
+    opened = f"python3 -m webbrowser {shlex.quote(report.as_uri())}"
+    return f"The report lies on `{machine}`:\n\n    {report}\n\nOpen it there:\n\n    {opened}"
 
 
 def artifact_key(dataset: str, what: str) -> str:

@@ -25,7 +25,7 @@ from tracesift.flows.score import diagnostics_of
 from tracesift.flows.truth import protection_truth, truth_of
 from tracesift.flows.unlearned import studies
 from tracesift.flows.work import Work, was_handed_over
-from tracesift.flows.worklist import excerpt, worklist
+from tracesift.flows.worklist import FLAGGED, excerpt, worklist
 from tracesift.pipelines.bare import KIND
 from tracesift.scorers.contract import find
 
@@ -60,7 +60,7 @@ def publish(
     stage("worklist")
     scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
     flags = newest_flags(work)
-    listed = suspects(work, scores, flags)
+    listed, worth_a_look = suspects(work, scores, flags)
     # The catalog knows the true labels that were planted and those that a person verified since.
     labels = work.catalog.query(
         "SELECT sample_id, split, label, label_true FROM samples WHERE dataset_id = ? ORDER BY sample_row",
@@ -99,6 +99,7 @@ def publish(
         },
         runs=_runs(work),
         worklist=listed,
+        worth_a_look=worth_a_look,
         content=dict(zip(shown, work.dataset.content(rows), strict=True)) if content else None,
         scores=scores.drop("split"),
         flags=flags,
@@ -129,6 +130,7 @@ def publish(
             {**row, "content": excerpt((data.content or {}).get(row["sample_id"]))}
             for row in listed.to_dicts()
         ],
+        "worth_a_look": worth_a_look,
         "why_empty": None if len(listed) else empty_reason(flags, len(scores)),
         "flags": flag_counts(flags),
         "noise": diagnostics.get("label_noise_rate", {}).get("reading"),
@@ -152,21 +154,31 @@ def newest_flags(work: Work) -> pl.DataFrame:
     )
 
 
-def suspects(work: Work, scores: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFrame:
-    """Return the ranked worklist, verified samples left out."""
+def suspects(
+    work: Work, scores: pl.DataFrame, flags: pl.DataFrame, least: int = LEAST_CONFLICTS
+) -> tuple[pl.DataFrame, int]:
+    """Return the ranked worklist, verified samples left out, and how many samples are worth a look, listed or not.
+
+    Parameters
+    ----------
+    least
+        So many samples that are worth a look are listed, or as many as are flagged.
+    """
     directions = {name: find(name).direction or "" for name in LABEL_DETECTORS if name in scores.columns}
     suggested = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "suggestion", "confidence")
     verified = work.catalog.query("SELECT sample_id FROM reviews")["sample_id"]
-    listed = worklist(
-        flags, scores, suggested, directions=directions, verified=verified.to_list(),
-        max_conflicts=max(LEAST_CONFLICTS, int(flags["flagged"].sum())),
+    ranked = worklist(
+        flags, scores, suggested, directions=directions, verified=verified.to_list(), max_conflicts=len(scores)
     )  # fmt: skip
+    flagged = int((ranked["status"] == FLAGGED).sum())
+    listed = ranked.head(flagged + max(least, int(flags["flagged"].sum())))
+    worth_a_look = len(ranked) - flagged
     truth = work.dataset.samples.select(
         "sample_id", planted=pl.col("label_true").is_not_null() & (pl.col("label_true") != pl.col("label"))
     )
     if not (work.dataset.transform or {}).get("plant_label_noise"):
-        return listed
-    return listed.join(truth, on="sample_id", how="left", maintain_order="left")
+        return listed, worth_a_look
+    return listed.join(truth, on="sample_id", how="left", maintain_order="left"), worth_a_look
 
 
 def flag_counts(flags: pl.DataFrame) -> dict[str, dict[str, int]]:

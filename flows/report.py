@@ -30,7 +30,7 @@ from tracesift.flows.agreement import LABEL_DETECTORS, agreement
 from tracesift.flows.report_influence import MEMORIZED
 from tracesift.flows.report_previews import preview
 from tracesift.flows.show import chance
-from tracesift.flows.worklist import FLAGGED
+from tracesift.flows.worklist import FLAGGED, SPEAKS_AGAINST, estimate
 
 MAX_ITEMS = 200
 """The most worklist items on the page; the rest is in the catalog and in `tracesift review export`."""
@@ -71,7 +71,7 @@ class ReportData:
     scores: pl.DataFrame
     """one row per training sample: sample_id, label and any of the scorers' columns"""
     flags: pl.DataFrame
-    """flag, sample_id, flagged (null = cannot tell), score, threshold, reason"""
+    """flag, sample_id, flagged (null = cannot tell), score, threshold, reason; optionally suggestion"""
     diagnostics: Mapping[str, Mapping[str, Any]]
     """per-dataset results by name, `residual_verdict` among them"""
     subsets: Sequence[Mapping[str, Any]]
@@ -94,6 +94,8 @@ class ReportData:
     """What `long_tail` returned: the memorized samples in two halves"""
     unlearning: Sequence[Mapping[str, Any]] = ()
     """What `studies` returned: original, retraining and unlearning methods on each forget-ready subset"""
+    worth_a_look: int | None = None
+    """How many samples are worth a look, where the worklist lists only the first of them"""
 
 
 def render_report(data: ReportData) -> str:
@@ -126,7 +128,7 @@ def render_report(data: ReportData) -> str:
         "histograms": _histograms(data, figures, flagged.to_list()),
         "any_flagged": len(flagged) > 0,
         "class_rows": report_tables.class_rows(
-            data.dataset["classes"], data.scores, data.flags, listed, _kept_subsets(subsets)
+            data.dataset["classes"], data.scores, data.flags, _kept_subsets(subsets)
         ),
         "class_subsets": _kept_subsets(subsets),
         "flag_rows": report_tables.flag_rows(data.flags),
@@ -330,6 +332,7 @@ def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFram
     items = [
         {
             **row,
+            "estimate": estimate(row),
             "flags": (row["flag"] or "").split(", "),
             "preview": _preview(data, row["sample_id"]),
             "partners": _partners(data, row["sample_id"]),
@@ -349,6 +352,9 @@ def _worklist_section(data: ReportData, listed: pl.DataFrame, shown: pl.DataFram
         "more": listed.height - shown.height,
         "flagged": flagged,
         "look": look,
+        "worth_a_look": look if data.worth_a_look is None else data.worth_a_look,
+        "speaks_against": SPEAKS_AGAINST,
+        "order": report_tables.order_in_words(listed),
         "median": shown.filter(pl.col("status") == FLAGGED, pl.col("confidence_from") != "rank")[
             "confidence"
         ].median(),

@@ -195,12 +195,12 @@ def class_rows(
     classes: Sequence[str],
     scores: pl.DataFrame,
     flags: pl.DataFrame,
-    listed: pl.DataFrame,
     subsets: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return one row per class: samples, flagged, cannot tell, most frequent suggestion, kept per subset.
 
-    A flag that is silent about the whole set (the picture check on a set of texts) is left out here.
+    Suggestions are those for all samples of the class that a flag does not clear, in the worklist or not. A flag that
+    is silent about the whole set (the picture check on a set of texts) is left out here.
     """
     per_sample = (
         _deciding(flags)
@@ -220,7 +220,7 @@ def class_rows(
     )
     counts = {row["label"]: row for row in counted.iter_rows(named=True)}
     confidence = _mean_by_label(scores, "cartography_confidence")
-    suggested = _most_suggested(listed)
+    suggested = _most_suggested(scores, flags)
     order = [*classes, *sorted(set(counts) - set(classes))]
     rows = []
     for name in order:
@@ -248,12 +248,19 @@ def _mean_by_label(scores: pl.DataFrame, column: str) -> dict[str, float]:
     return {label: mean for label, mean in means.iter_rows() if mean is not None}
 
 
-def _most_suggested(listed: pl.DataFrame) -> dict[str, tuple[str, int]]:
+def _most_suggested(scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, tuple[str, int]]:
+    """Return per label what most samples are suggested to be, and how many; of equals, what most flagged ones are."""
+    if "suggestion" not in flags.columns:
+        return {}
+    labels = scores.select("sample_id", pl.col("label").cast(pl.String))
     pairs = (
-        listed.filter(pl.col("suggestion").is_not_null())
+        flags.filter(pl.col("flagged").fill_null(value=True))
+        .join(labels, on="sample_id")
+        .filter(pl.col("suggestion") != pl.col("label"))
+        .unique(["sample_id", "suggestion"])
         .group_by("label", "suggestion")
-        .len("count")
-        .sort("label", "count", "suggestion", descending=[False, True, False])
+        .agg(pl.len().alias("count"), pl.col("flagged").sum())
+        .sort("label", "count", "flagged", "suggestion", descending=[False, True, True, False])
         .group_by("label", maintain_order=True)
         .first()
     )
@@ -426,6 +433,26 @@ def status_counts(listed: pl.DataFrame) -> tuple[int, int]:
     """Return how many samples of a worklist are flagged and how many are worth a look."""
     look = listed.filter(pl.col("status") == WORTH_A_LOOK).height
     return listed.height - look, look
+
+
+def order_in_words(listed: pl.DataFrame) -> str:
+    """Return in which order a worklist stands, as a sentence.
+
+    Examples
+    --------
+    >>> order_in_words(pl.DataFrame({"status": ["flagged"], "confidence_from": ["flag"]}))
+    'The most probably wrong first.'
+    """
+    groups = (
+        "The flagged first, then those worth a look; of each, the " if all(status_counts(listed)) else "The "
+    )
+    sources = set(listed["confidence_from"].drop_nulls())
+    if not sources:
+        return f"{groups}ids by the alphabet."
+    if sources == {"rank"}:
+        return f"{groups}most suspicious first; the probability that a label is wrong could not be estimated."
+    rest = ", then those without an estimate, the most suspicious first" if "rank" in sources else " first"
+    return f"{groups}most probably wrong{rest}."
 
 
 RATES = {

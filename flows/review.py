@@ -16,7 +16,8 @@ import polars as pl
 from tracesift.catalog.files import canonical_json
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.progress import say
-from tracesift.flows.publish import newest_flags, suspects
+from tracesift.flows.publish import LEAST_CONFLICTS, newest_flags, suspects
+from tracesift.flows.report_tables import status_counts
 from tracesift.flows.truth import truth_of
 from tracesift.flows.work import Work
 from tracesift.flows.worklist import export_review, import_review
@@ -27,14 +28,14 @@ VERIFIED = "label verified by a person"
 
 
 def export(work: Work, out: Path | None, count: int | None) -> dict[str, Any]:
-    """Write the worklist as CSV, the most suspicious first; return its path and how many it lists.
+    """Write the worklist as CSV, the most suspicious first; return its path, how many it lists and how many there are.
 
     Parameters
     ----------
     out
         The file to write; ``review.csv`` in the workspace where None.
     count
-        At most so many samples.
+        At most so many samples; where it is more than the worklist of the report has, more are listed.
     """
     if count is not None and count < 1:
         raise BadInput(f"--count {count}: at least 1")
@@ -43,7 +44,7 @@ def export(work: Work, out: Path | None, count: int | None) -> dict[str, Any]:
     scores, flags = _scores(work), newest_flags(work)
     if flags.is_empty():
         raise BadInput(f"{work.path} holds no flags; run `tracesift score --workspace {work.path}` first")
-    listed = suspects(work, scores, flags)
+    listed, worth_a_look = suspects(work, scores, flags, max(count or 0, LEAST_CONFLICTS))
     shown = listed if count is None else listed.head(count)
     content = None
     if work.dataset.kind == KIND:
@@ -52,7 +53,12 @@ def export(work: Work, out: Path | None, count: int | None) -> dict[str, Any]:
         rows = work.dataset.samples["sample_id"].search_sorted(shown["sample_id"]).to_list()
         content = dict(zip(shown["sample_id"], work.dataset.content(rows), strict=True))
     export_review(shown, content, path)
-    return {"file": str(path), "listed": shown.height, "suspects": listed.height}
+    return {
+        "file": str(path),
+        "listed": shown.height,
+        "suspects": status_counts(listed)[0] + worth_a_look,
+        "worth_a_look": worth_a_look,
+    }
 
 
 def take(work: Work, file: Path) -> dict[str, Any]:

@@ -55,16 +55,17 @@ def cell(value: Any, widest: int = WIDEST) -> str:
 
 
 def chance(probability: float) -> str:
-    """Return an estimated probability in per cent; it is never written as certain.
+    """Return an estimated probability in per cent, rounded down as in the reasons; it is never written as certain.
 
     Examples
     --------
-    >>> chance(0.874), chance(0.9996), chance(0.0)
-    ('87 %', '> 99 %', '< 1 %')
+    >>> chance(0.874), chance(0.7999), chance(0.29), chance(0.9901), chance(0.0)
+    ('87 %', '79 %', '29 %', '> 99 %', '< 1 %')
     """
-    if probability >= 0.995:
+    percent = round(100 * probability, 3)  # 100 * 0.29 is a little below 29
+    if percent > 99:
         return "> 99 %"
-    return f"{100 * probability:.0f} %" if probability >= 0.005 else "< 1 %"
+    return f"{math.floor(percent)} %" if percent >= 1 else "< 1 %"
 
 
 def _plain(value: Any) -> Any:

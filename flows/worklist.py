@@ -1,7 +1,7 @@
 """The ranked list of samples that a person should look at, its CSV form, and the verified labels coming back.
 
 A flag says yes, no or cannot tell. The worklist puts the yes first, by confidence, then those cannot-tell
-samples whose evidence contradicts itself, marked "worth a look". Confidence is the estimated probability
+samples that something speaks against, marked "worth a look". Confidence is the estimated probability
 that the label is wrong, where a flag or a suggestion brings one; otherwise it is the share of samples that
 look less suspicious, averaged over the detectors: an order, no probability. `confidence_from` says which it
 is, and in each group those with a probability come first, because the two cannot be compared.
@@ -47,11 +47,13 @@ WORKLIST_SCHEMA: dict[str, pl.DataType] = {
 FLAGGED = "flagged"
 WORTH_A_LOOK = "worth a look"
 
+SPEAKS_AGAINST = "something speaks against their label, but not enough to call it wrong"
+"""Why samples are worth a look: all the evidence is against the label or some of it, and it proves nothing."""
+
 REVIEW_COLUMNS = (
     "rank", "sample_id", "content", "label", "suggestion", "verified_label", "confidence", "confidence_from",
     "status", "flag", "reason",
 )  # fmt: skip
-
 """Columns of the CSV; the one to fill in stands beside what is suggested, before the long sentences."""
 
 _SUSPICION = {"suspicious": 1.0, "outlier": 1.0, "clean": -1.0}
@@ -250,7 +252,7 @@ def _conflicting(
         pl.lit("cannot tell"),
         pl.when(pl.col("reason") != "").then(pl.format(": {}", "reason")).otherwise(pl.lit("")),
         pl.when(pl.col("against") != "")
-        .then(pl.format(f"; among the {share:.0%} most suspicious by {{}}", "against"))
+        .then(pl.format(f"; among the {100 * share:.3g} % most suspicious by {{}}", "against"))
         .otherwise(pl.lit("")),
     )
     return _ranked(both.with_columns(reason=sides), WORTH_A_LOOK)
@@ -281,13 +283,25 @@ def export_review(listed: pl.DataFrame, content: Mapping[str, Any] | None, path:
     for row in listed.iter_rows(named=True):
         shown = None if content is None else content.get(row["sample_id"])
         cells = {**row, "content": _cell(shown, path, row), "verified_label": ""}
-        if cells.get("confidence_from") == "rank":  # an order, which `rank` says, and no probability
-            cells["confidence"] = None
+        cells["confidence"] = estimate(row)  # the order is what `rank` says
         if cells["confidence"] is not None:
             cells["confidence"] = f"{min(cells['confidence'], 0.9999):.4f}"  # an estimate is never certain
         writer.writerow([guard(cells.get(column)) for column in REVIEW_COLUMNS])
     write_bytes(path, b"\xef\xbb\xbf" + buffer.getvalue().encode())
     return path
+
+
+def estimate(row: Mapping[str, Any]) -> float | None:
+    """Return the estimated probability that the label of a listed sample is wrong, None where there is only an order.
+
+    Examples
+    --------
+    >>> estimate({"confidence": 0.9, "confidence_from": "flag"})
+    0.9
+    >>> estimate({"confidence": 0.9, "confidence_from": "rank"})
+    """
+    confidence: float | None = row["confidence"]
+    return None if row.get("confidence_from") == "rank" else confidence
 
 
 def excerpt(shown: Any, length: int = 120) -> str | None:

@@ -12,8 +12,8 @@ from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Traini
 from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import duration, say
 from tracesift.flows.show import chance, console, print_json, print_table
+from tracesift.flows.worklist import FLAGGED, SPEAKS_AGAINST, estimate
 
-FLAGGED = "flagged"
 Flag = Parameter(negative="")
 SHOWN = 10
 """Samples of the worklist in the closing summary."""
@@ -199,14 +199,20 @@ def print_worklist(summary: dict[str, Any]) -> None:
     if not work:
         out.print(f"\nNothing to look at: {summary['why_empty']}\n")
         return
-    flagged = sum(row["status"] == FLAGGED for row in work)
+    flagged, found = sum(row["status"] == FLAGGED for row in work), summary["worth_a_look"]
     if flagged:
-        more = f", then {len(work) - flagged} that are worth a look" if len(work) > flagged else ""
-        out.print(f"\nLook at these first: {flagged} flagged samples, the most certain ones first{more}.\n")
-    else:
+        many = f"{len(work) - flagged:,}" + (f" of {found:,}" if found > len(work) - flagged else "")
+        word = "sample" if flagged == 1 else "samples"
+        more = f", then {many} that are worth a look: {SPEAKS_AGAINST}" if found else ""
         out.print(
-            f"\nNothing is flagged. {len(work)} samples are worth a look, because the evidence contradicts itself; the "
-            "most suspicious ones come first.\n",
+            f"\nLook at these first: {flagged:,} flagged {word}, the most certain first{more}.\n",
+            soft_wrap=True,
+        )
+    else:
+        cut = f", and the first {len(work):,} are listed" if found > len(work) else ""
+        out.print(
+            f"\nNothing is flagged. {found:,} {'sample is' if found == 1 else 'samples are'} worth a look: "
+            f"{SPEAKS_AGAINST}. The most suspicious come first{cut}.\n",
             soft_wrap=True,
         )
     for row in work[:SHOWN]:
@@ -223,6 +229,7 @@ def print_worklist(summary: dict[str, Any]) -> None:
 def _standing(row: dict[str, Any]) -> str:
     """Say why a sample is listed: which flag, and the probability that its label is wrong where there is one."""
     status = f"{row['status']} ({row['flag']})" if row["status"] == FLAGGED else row["status"]
-    if row["confidence"] is None or row["confidence_from"] == "rank":
+    probability = estimate(row)
+    if probability is None:
         return status  # the order of the list says the rest
-    return f"{status}, label wrong: {chance(row['confidence'])}"
+    return f"{status}, label wrong: {chance(probability)}"

@@ -165,13 +165,27 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
     settings = ", ".join(
         f"{key}={value}" for key, value in row["params"].items() if usual.get(key, ...) != value
     )
-    rank = None if row["rank"] is None else f"{row['rank']} of {row['of']}"
-    if rank is None and row["value"] is not None:
-        rank = f"all {row['of']} alike"
     return {
         "scorer": row["scorer"] + (f" ({settings})" if settings else ""),
-        "value": row["value"], "spread": row["spread"], "rank": rank, "in": row["direction"], "run": row["run_id"],
+        "value": row["value"], "spread": row["spread"], "rank": _rank(row), "in": row["direction"],
+        "run": row["run_id"],
     }  # fmt: skip
+
+
+def _rank(row: dict[str, Any]) -> str | None:
+    """Return the place of a value in words, with how many others share it.
+
+    Examples
+    --------
+    >>> _rank({"value": 0.0, "rank": 1, "of": 29_315, "ties": 20_000})
+    '1 of 29,315, with 20,000 others'
+    """
+    if row["value"] is None:
+        return None
+    if row["rank"] is None:
+        return f"all {row['of']:,} alike"
+    shared = f", with {row['ties']:,} other{'s' if row['ties'] > 1 else ''}" if row["ties"] else ""
+    return f"{row['rank']:,} of {row['of']:,}{shared}"
 
 
 def scorers(*, common: Common = Common()) -> int:

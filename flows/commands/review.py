@@ -24,7 +24,7 @@ def export(*, common: Common = Common(), out: Path | None = None, count: int | N
     out
         The CSV to write; review.csv in the workspace by default. Images go into a folder beside it.
     count
-        At most so many samples.
+        At most so many samples, also more than the report lists; by default as many as it does.
     """
     from tracesift.flows.review import export as write
     from tracesift.flows.work import existing
@@ -35,7 +35,7 @@ def export(*, common: Common = Common(), out: Path | None = None, count: int | N
     else:
         print(result["file"])
         say(
-            f"{result['listed']} of {result['suspects']} suspects; fill in verified_label, leave the rest empty"
+            f"{result['listed']:,} of {result['suspects']:,} suspects; fill in verified_label, leave the rest empty"
         )
         say(f"then: tracesift review import {result['file']} --workspace {common.workspace}")
     return 0

@@ -29,7 +29,7 @@ from tracesift.selectors.flags.witness import Witness, cross_fitted, in_sample, 
 SMALLEST_LOSS = 1e-3
 """Keeps the logarithm finite for a sample that was fitted perfectly."""
 MEANINGS = {"aum": "mean logit margin", "mean_loss": "mean loss"}
-END = {"aum": "above", "mean_loss": "below"}
+END = {"aum": "more", "mean_loss": "less"}
 SUREST = 0.999999
 """An estimate is never certain."""
 
@@ -45,7 +45,7 @@ class Dynamics:
 
 
 @flag(
-    version=5,
+    version=6,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
@@ -312,17 +312,19 @@ def _explained(
 ) -> pl.DataFrame:
     """Write the reasons, each with the numbers of its sample alone, and give the columns their final form."""
     column = dynamics.column
-    value = pl.format("its {} of {}", pl.lit(MEANINGS[column]), pl.col(column).round_sig_figs(3))
+    value = pl.format("{} of {}", pl.lit(MEANINGS[column]), pl.col(column).round_sig_figs(3))
     if witness.out_of_sample:
         more = (-pl.col("oos_margin")).round(3)
         more = pl.when(more < 1).then(more.cast(pl.String)).otherwise(pl.lit("> 0.999"))
         said = pl.format(
-            "{} give '{}' {} more probability than '{}'", pl.lit(witness.name), "oos_pred", more, "label"
+            "{} prefer '{}' to '{}', by {} in probability", pl.lit(witness.name), "oos_pred", "label", more
         )
         preferred: pl.Expr = pl.when(pl.col("oos_pred") != pl.col("label")).then("oos_pred")
     else:
-        said, preferred = pl.lit(f"it is rejected by {witness.name}"), pl.lit(None, pl.String)
-    alone = "is suspicious" if witness.out_of_sample else "is in-sample"
+        said, preferred = pl.lit(f"the label is rejected by {witness.name}"), pl.lit(None, pl.String)
+    # in-sample, that the network accepts what it was trained on is no evidence for the label
+    alone = "its {} is suspicious, but {}{}" if witness.out_of_sample else "with a {}, {}{}"
+    accepted = pl.lit(f"the label is accepted by {witness.name}")
     confidence = pl.col("confidence").fill_nan(None)
     percent = (100 * confidence).round(3)
     chance = (
@@ -333,11 +335,16 @@ def _explained(
     usual = (
         f"{np.nanmedian(numbers(frame, column)):.3g}" if np.isfinite(numbers(frame, column)).any() else "–"
     )
-    apart = f"in training {{}} lies in a separate group of the most suspicious (half of all: {usual} or {END[column]})"
+    apart = (
+        "in training its {} lies in a separate group of the most suspicious (half of all samples have "
+        f"{usual} or {END[column]})"
+    )
     grouped = pl.when("by_group").then(pl.format(apart, value))
     how = grouped.otherwise(pl.lit("labels of this dataset are wrong often enough for that to count"))
     short = pl.when(confidence < least).then(pl.lit(f", and {100 * least:.4g} % are needed"))
-    estimated = pl.format("; wrong with a probability of {}{}", chance, short.otherwise(pl.lit("")))
+    estimated = pl.format(
+        "; the label is wrong with a probability of {}{}", chance, short.otherwise(pl.lit(""))
+    )
     unsure = pl.when(percent >= 1).then(estimated).otherwise(pl.lit(""))
     weak = pl.when(confidence.is_null()).then(_why_no_estimate(frame, witness)).otherwise(estimated)
     sentences = {
@@ -345,13 +352,18 @@ def _explained(
         "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
         "mute": pl.format("cannot tell: {}", pl.Series(witness.mute.tolist(), dtype=pl.String)),
         "wrong": pl.format("label probably wrong: {}, and {}", said, how),
-        "confirmed": pl.format(f"nothing against the label: {{}} is clean, accepted by {witness.name}", value),
-        "only_witness": pl.format("cannot tell: {}, but training learned it, by {}{}", said, value, unsure),
-        "only_dynamics": pl.format(f"cannot tell: {{}} {alone}, accepted by {witness.name}{{}}", value, unsure),
-        "divided": pl.format(
-            f"cannot tell: {{}} is suspicious, but not all of {witness.name} rejects the label{{}}", value, unsure
+        "confirmed": pl.format(
+            "nothing against the label: its {} is unsuspicious, and it is accepted by {}", value, pl.lit(witness.name)
         ),
-        "weak": pl.format("cannot tell: {} is suspicious, and {}{}", value, said, weak),
+        "only_witness": pl.format(
+            "cannot tell: {}, but training learned the label, with a {}{}", said, value, unsure
+        ),
+        "only_dynamics": pl.format(f"cannot tell: {alone}", value, accepted, unsure),
+        "divided": pl.format(
+            "cannot tell: its {} is suspicious, but the label is not rejected by all of {}{}", value,
+            pl.lit(witness.name), unsure,
+        ),
+        "weak": pl.format("cannot tell: its {} is suspicious, and {}{}", value, said, weak),
     }  # fmt: skip
     reason: pl.Expr = pl.coalesce(pl.when(pl.col("why") == key).then(text) for key, text in sentences.items())
     suggested = pl.when(pl.col("suggestion") != pl.col("label")).then("suggestion")

@@ -66,13 +66,15 @@ def test_why_gives_scores_with_ranks_flags_with_rules_subsets_with_reasons(catal
     assert json.loads(json.dumps(found)) == found
     assert found["sample"]["label"] == "cat"
     by_scorer = {entry["scorer"]: entry for entry in found["scores"]}
-    assert (by_scorer["aum"]["value"], by_scorer["aum"]["rank"], by_scorer["aum"]["of"]) == (5.0, 2, 4)
-    assert (by_scorer["el2n"]["value"], by_scorer["el2n"]["rank"], by_scorer["el2n"]["of"]) == (None, None, 3)
-    assert (by_scorer["fkl"]["value"], by_scorer["fkl"]["rank"], by_scorer["fkl"]["of"]) == (
-        0.5,
-        None,
-        4,
-    )  # alike
+    said = {
+        name: tuple(entry[key] for key in ("value", "rank", "of", "ties"))
+        for name, entry in by_scorer.items()
+    }
+    assert said == {
+        "aum": (5.0, 2, 4, 1),  # one is above it, one equal
+        "el2n": (None, None, 3, None),
+        "fkl": (0.5, None, 4, 3),  # all are alike
+    }
     assert by_scorer["aum"]["params"] == {"w": 1}
     assert found["flags"] == [
         {

@@ -118,9 +118,30 @@ def test_as_many_samples_are_worth_a_look_as_are_flagged(workspace):
          "flagged": [True] * 150 + [None] * 750, "suggestion": "b", "confidence": 0.9, "suspicion": 0.9}
     )  # fmt: skip
     scores = flags.select("sample_id", label=pl.lit("a"))
-    assert suspects(Work(workspace), scores, flags)["status"].to_list().count("worth a look") == 150
+    listed, worth_a_look = suspects(Work(workspace), scores, flags)
+    assert listed["status"].to_list().count("worth a look") == 150
+    assert worth_a_look == 750
     few = flags.with_columns(flagged=pl.lit(None, dtype=pl.Boolean))
-    assert suspects(Work(workspace), scores, few)["status"].to_list().count("worth a look") == 100
+    listed, worth_a_look = suspects(Work(workspace), scores, few)
+    assert listed["status"].to_list() == ["worth a look"] * 100
+    assert worth_a_look == 900
+    assert len(suspects(Work(workspace), scores, few, least=300)[0]) == 300
+
+
+def test_the_closing_worklist_says_why_and_how_many_there_are(capsys):
+    row = {"rank": 1, "sample_id": "s1", "label": "a", "suggestion": "b", "confidence": 0.7999, "confidence_from": "flag",
+           "status": "worth a look", "flag": "label_noise", "reason": "r", "content": None}  # fmt: skip
+    ranked = {**row, "rank": 2, "sample_id": "s2", "confidence_from": "rank"}
+    print_worklist({"worklist": [row, ranked], "worth_a_look": 1_045})
+    told = capsys.readouterr().out
+    assert "Nothing is flagged. 1,045 samples are worth a look: something speaks against their label" in told
+    assert "and the first 2 are listed" in told
+    assert "s1  a → b  worth a look, label wrong: 79 %\n" in told
+    assert "s2  a → b  worth a look\n" in told
+    print_worklist({"worklist": [{**row, "status": "flagged"}, ranked], "worth_a_look": 30})
+    assert "1 flagged sample, the most certain first, then 1 of 30 that are worth" in capsys.readouterr().out
+    print_worklist({"worklist": [row], "worth_a_look": 1})
+    assert "are listed" not in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -115,8 +115,8 @@ def stand_in(monkeypatch, **steps):
 def skip_scoring(monkeypatch):
     """Let the flow end after its training steps."""
     summary = {
-        "dataset": {"name": "tiny"}, "runs": [], "flags": {}, "worklist": [], "subsets": [], "evaluations": [],
-        "report": "report.html",
+        "dataset": {"name": "tiny"}, "runs": [], "flags": {}, "worklist": [], "worth_a_look": 0, "subsets": [],
+        "evaluations": [], "report": "report.html",
     }  # fmt: skip
     stand_in(
         monkeypatch,
@@ -198,7 +198,24 @@ def test_worklist_subsets_and_report_are_artifacts(flown, called):
     assert {row["name"] for row in json.loads(kept["tiny-table-subsets"]["data"])} == set(
         fingerprints(flown[0])
     )
-    assert (flown[0] / "report.html").resolve().as_uri() in kept["tiny-table-report"]["data"]
+    assert str((flown[0] / "report.html").resolve()) in kept["tiny-table-report"]["data"]
+    assert "](file:" not in kept["tiny-table-report"]["data"], (
+        "a browser opens no file from a page that came over http"
+    )
+
+
+def test_the_table_of_suspects_shows_the_reason_and_no_order_as_a_probability():
+    row = {"rank": 1, "sample_id": "a", "label": "x", "suggestion": None, "confidence": 0.98, "confidence_from": "rank",
+           "status": "worth a look", "flag": "label_noise", "reason": "why"}  # fmt: skip
+    assert deployed.table_of([row, {**row, "sample_id": "b"}]) == [
+        {"label": "x", "reason": "why", "sample_id": "a"},
+        {"label": "x", "reason": "why", "sample_id": "b"},
+    ]
+    flagged = {**row, "status": "flagged", "suggestion": "y", "confidence_from": "flag"}
+    assert deployed.table_of([flagged, row]) == [
+        {"status": "flagged", "label": "x", "suggestion": "y", "label wrong": "98 %", "reason": "why", "sample_id": "a"},
+        {"status": "worth a look", "label": "x", "suggestion": None, "label wrong": None, "reason": "why", "sample_id": "a"},
+    ]  # fmt: skip
 
 
 def test_a_second_run_trains_nothing_in_either_skin(called, flown, server, source, monkeypatch, capsys):

@@ -14,6 +14,7 @@ import vl_convert
 from PIL import Image
 
 from tracesift.flows.report import MAX_ITEMS, ReportData, in_workspace, readable, render_report, script_json
+from tracesift.flows.show import chance
 from tracesift.flows.worklist import worklist
 
 NASTY = "<script>alert(1)</script>"
@@ -231,7 +232,7 @@ def test_an_item_holds_what_one_needs_to_act(page):
     assert copied[0] == first["sample_id"]
     assert len(page.all("img")) == len(items)
     assert "margin in the low group" in page.text
-    assert f"{100 * first['confidence']:.0f} %" in page.text
+    assert chance(first["confidence"]) in page.text
     assert "planted error" in page.text
 
 
@@ -309,8 +310,29 @@ def test_a_rank_is_not_sold_as_a_probability():
     assert set(ranked["confidence_from"]) == {"rank"}
     page = Page(render_report(replace(data, worklist=ranked)))
     assert "not estimated" in page.text
+    assert "Not estimated:" in page.text, "the same words where it is told how numbers are made"
+    assert "More suspicious than" not in page.text
     assert "Median confidence" not in page.text
     assert not page.with_class("bar")
+    assert "Most certain" not in page.text
+    assert "most suspicious first; the probability that a label is wrong could not be estimated." in page.text
+
+
+def test_what_is_worth_a_look_is_said_to_be_unproven_and_counted_in_full(page):
+    data = build()
+    look = (data.worklist["status"] == "worth a look").sum()
+    why = "more are worth a look: something speaks against their label, but not enough to call it wrong"
+    assert f"8 of 40 training samples are flagged; {look} {why}." in page.text
+    cut = Page(render_report(replace(data, worth_a_look=1_045))).text
+    assert f"1,045 {why}; the first {look} of them are listed." in cut
+
+
+def test_a_listed_probability_is_the_one_that_its_reason_names():
+    data = build()
+    near = data.worklist.with_columns(confidence=0.7999)
+    text = Page(render_report(replace(data, worklist=near))).text
+    assert "79 %" in text
+    assert "80 %" not in text
 
 
 def test_numbers_of_the_evaluation(page):

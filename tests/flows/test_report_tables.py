@@ -37,7 +37,6 @@ SCORES = pl.DataFrame(
         "cartography_confidence": [0.2, 0.4, 1.0, None, 0.5],
     }
 )
-LISTED = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "x"], "suggestion": ["y", "y"]})
 
 
 def test_flags_count_yes_no_and_cannot_tell_apart():
@@ -57,7 +56,7 @@ def test_flags_count_yes_no_and_cannot_tell_apart():
 
 def test_classes():
     subsets = [{"counts": {"by_label": {"x": 2, "w": 1}}}]
-    rows = {row["label"]: row for row in class_rows(["x", "y", "z"], SCORES, FLAGS, LISTED, subsets)}
+    rows = {row["label"]: row for row in class_rows(["x", "y", "z"], SCORES, FLAGS, subsets)}
     assert list(rows) == ["x", "y", "z", "w"]  # the dataset's order; what it does not know comes last
     assert (rows["x"]["samples"], rows["x"]["flagged"], rows["x"]["unknown"], rows["x"]["share"]) == (
         2,
@@ -75,8 +74,25 @@ def test_classes():
     assert (rows["z"]["samples"], rows["z"]["share"], rows["z"]["confidence"]) == (0, None, None)
     assert rows["x"]["confidence"] == pytest.approx(0.3)
     assert rows["y"]["confidence"] == 1.0
-    assert (rows["x"]["suggested"], rows["y"]["suggested"]) == (("y", 2), None)
+    assert rows["x"]["suggested"] is None
     assert [rows[name]["kept"] for name in "xyzw"] == [[2], [0], [0], [1]]
+
+
+def test_most_often_suggested_is_counted_over_the_class_and_not_over_the_worklist():
+    scores = pl.DataFrame({"sample_id": list("abcdefg"), "label": ["x"] * 6 + ["y"]})
+    flags = pl.DataFrame(
+        {
+            "flag": ["m"] * 7, "sample_id": list("abcdefg"), "reason": [""] * 7,
+            "flagged": [True, None, None, None, False, False, None],
+            "suggestion": ["z", "z", "w", "w", "v", "v", "y"],  # e and f are cleared; y is the label itself
+        }
+    )  # fmt: skip
+    twice = pl.concat([flags, flags.with_columns(flag=pl.lit("other"))])
+    for given in (flags, twice):
+        rows = {row["label"]: row["suggested"] for row in class_rows(["x", "y"], scores, given, [])}
+        assert rows == {"x": ("z", 2), "y": None}, "of equals, what is suggested for a flagged sample"
+    more = flags.with_columns(suggestion=pl.Series(["z", "w", "w", "w", "v", "v", "y"]))
+    assert class_rows(["x"], scores, more, [])[0]["suggested"] == ("w", 3)
 
 
 def test_reasons_that_differ_in_numbers_and_names_are_one_group():
@@ -106,18 +122,16 @@ def test_reasons_that_differ_in_numbers_and_names_are_one_group():
 
 
 def test_a_number_that_is_only_bounded_is_a_number_too():
-    said = [f"give 'x' {number} more probability than 'y'" for number in ("0.5", "> 0.999")]
+    said = [f"prefer 'x' to 'y', by {number} in probability" for number in ("0.5", "> 0.999")]
     two = FLAGS.filter(pl.col("reason") == "few").with_columns(reason=pl.Series(said))
-    assert flag_rows(two)[0]["reasons"] == [{"reason": "give … … more probability than …", "count": 2}]
+    assert flag_rows(two)[0]["reasons"] == [{"reason": "prefer … to …, by … in probability", "count": 2}]
 
 
 def test_a_flag_that_is_silent_about_the_whole_set_does_not_make_every_class_unknown():
     silent = FLAGS.with_columns(flag=pl.lit("picture"), flagged=pl.lit(None, pl.Boolean))
     with_silent = pl.concat([FLAGS, silent])
-    assert class_rows(["x", "y"], SCORES, with_silent, LISTED, []) == class_rows(
-        ["x", "y"], SCORES, FLAGS, LISTED, []
-    )
-    alone = class_rows(["x"], SCORES, silent, LISTED, [])[0]
+    assert class_rows(["x", "y"], SCORES, with_silent, []) == class_rows(["x", "y"], SCORES, FLAGS, [])
+    alone = class_rows(["x"], SCORES, silent, [])[0]
     assert (alone["unknown"], alone["share"]) == (2, None)
     cleared = pl.concat(
         [FLAGS.filter(pl.col("sample_id") == "b").with_columns(flagged=pl.lit(value=False)), silent]

@@ -57,7 +57,7 @@ def test_the_order_of_suspicion_by_hand(dataset):
 def test_the_summary_says_it(ranking, end, capsys):
     print_summary(
         {
-            "worklist": [], "why_empty": "nothing", "flags": {}, "stability": None, "subsets": [], "evaluations": [],
+            "worklist": [], "why_empty": "nothing", "noise": None, "flags": {}, "stability": None, "subsets": [], "evaluations": [],
             "truth": {"known": 2045, "wrong": 1030, "precision": None, "recall": 0.0, "ranking": ranking},
             "verdict": None, "report": "w/report.html",
         }

@@ -109,7 +109,7 @@ def test_cannot_tell_is_listed_only_where_something_speaks_against_it():
         ("b", WORTH_A_LOOK),
         ("a", WORTH_A_LOOK),
     ]
-    assert listed["reason"][1] == "cannot tell: r; among the 20% most suspicious by loss"
+    assert listed["reason"][1] == "cannot tell: r; among the 20 % most suspicious by loss"
     assert listed["reason"][2] == "cannot tell: few samples"
     none = worklist(given, scores(loss=[0.1, 0.9, 0.2, 0.3, 0.0]), suggested, max_conflicts=0)
     assert none["sample_id"].to_list() == ["c"]

@@ -213,7 +213,11 @@ def test_the_early_target_can_only_hold_back(noisy):
     calm = label_noise(alone.with_columns(elr_target_disagreement=pl.lit(0.1)))
     loud = label_noise(alone.with_columns(elr_target_disagreement=pl.lit(0.9)))
     assert yes(calm).sum() == 0
-    assert calm["reason"].str.contains("not all of the sign of the margin and elr_target_disagreement").any()
+    assert (
+        calm["reason"]
+        .str.contains("not rejected by all of the sign of the margin and elr_target_disagreement")
+        .any()
+    )
     assert np.array_equal(yes(loud), yes(label_noise(alone)))
 
 
@@ -255,41 +259,42 @@ def test_the_posterior_decides_by_itself():
     assert answer["flagged"][:6].to_list() == [True, True, None, None, True, False]
     assert answer["confidence"][:6].to_list() == [0.8, 0.97, 0.7999, None, 0.999999, None]
     assert answer["reason"][1] == (
-        "label probably wrong: models that never saw it give 'y' 0.9 more probability than 'x', and labels of "
+        "label probably wrong: models that never saw it prefer 'y' to 'x', by 0.9 in probability, and labels of "
         "this dataset are wrong often enough for that to count"
     )
     assert answer["reason"][2].endswith(
-        "but training learned it, by its mean logit margin of 1.0; wrong with a probability of 79 %, and 80 % are needed"
+        "but training learned the label, with a mean logit margin of 1.0; the label is wrong with a probability of 79 %, "
+        "and 80 % are needed"
     )
-    assert answer["reason"][3].endswith("but training learned it, by its mean logit margin of 1.0")
+    assert answer["reason"][3].endswith("but training learned the label, with a mean logit margin of 1.0")
     assert answer["suggestion"][:6].to_list() == ["y"] * 5 + [None]
     assert label_noise(posteriors(0.97, 0.6), probability=0.5)["flagged"][:2].to_list() == [True, True]
 
 
 def test_a_cannot_tell_names_what_was_missing():
-    said = "cannot tell: its mean logit margin of -0.5 is suspicious, and models that never saw it give 'y' "
+    said = "cannot tell: its mean logit margin of -0.5 is suspicious, and models that never saw it prefer 'y' to 'x', by "
     low = posteriors(0.7999, 0.0, 0.29).with_columns(
         aum=pl.Series([-0.5] * 3 + np.linspace(-0.5, 3, 57).tolist()),  # no group apart
         oos_margin=pl.Series([-0.9, -0.9997, -0.9994] + [0.9] * 57),
     )
     first, second, third = label_noise(low)["reason"][:3]
     assert first == (
-        f"{said}0.9 more probability than 'x'; wrong with a probability of 79 %, and 80 % are needed"
+        f"{said}0.9 in probability; the label is wrong with a probability of 79 %, and 80 % are needed"
     )
     rarely = "nothing shows that 'y' is labeled 'x' often enough for that to count"
-    assert second == f"{said}> 0.999 more probability than 'x', but {rarely}"
-    assert third == f"{said}0.999 more probability than 'x', but {rarely}"
+    assert second == f"{said}> 0.999 in probability, but {rarely}"
+    assert third == f"{said}0.999 in probability, but {rarely}"
     no_sign = label_noise(low.with_columns(wrong_label_posterior=0.0))["reason"][0]
     assert no_sign == (
-        f"{said}0.9 more probability than 'x', but nothing shows that labels of this dataset are wrong often enough "
+        f"{said}0.9 in probability, but nothing shows that labels of this dataset are wrong often enough "
         "for that to count"
     )
     assert label_noise(low, probability=0.795)["reason"][0] == (
-        "label probably wrong: models that never saw it give 'y' 0.9 more probability than 'x', and labels of this "
+        "label probably wrong: models that never saw it prefer 'y' to 'x', by 0.9 in probability, and labels of this "
         "dataset are wrong often enough for that to count"
     )
     assert label_noise(low.drop("wrong_label_posterior"))["reason"][0] == (
-        f"{said}0.9 more probability than 'x', but training shows no separate group of suspicious samples"
+        f"{said}0.9 in probability, but training shows no separate group of suspicious samples"
     )
 
 
@@ -356,7 +361,7 @@ def test_columns_order_and_numbers(noisy):
     assert answer["threshold"].unique().to_list() == [0.8]
     assert answer["score"].equals(answer["confidence"])
     assert answer["confidence"].is_between(0, 0.999999).all()
-    said = r"^label probably wrong: models that never saw it give 'class \d' 0\.\d+ more probability than 'class \d'"
+    said = r"^label probably wrong: models that never saw it prefer 'class \d' to 'class \d', by 0\.\d+ in probability"
     assert flagged["reason"].str.contains(said).all()
     assert (
         flagged["suggestion"] != flagged.join(frame, on="sample_id", maintain_order="left")["label"]

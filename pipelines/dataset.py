@@ -267,7 +267,7 @@ def _assemble(
     notes = [*loaded.notes, *columns.notes]
     labels, truth = _labels(loaded, columns, split, where, notes, clean=options["clean_labels"])
     prepared = model_inputs.prepare(loaded, columns, where, on_error=options["on_error"])
-    notes += prepared.notes
+    notes += [*prepared.notes, *beside.odd_values(loaded.table, columns)]
     table = loaded.table.filter(prepared.kept)
     labels, truth, split = (column.filter(prepared.kept) for column in (labels, truth, split))
     if labels.n_unique() < 2:

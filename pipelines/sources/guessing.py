@@ -89,7 +89,7 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
     inputs = {wanted.text, wanted.image, *(wanted.features or ())}
     if label is None:
         free = [name for name in table.columns if name not in taken | inputs]
-        label = _guess_label(table, free, where)
+        label = loaded.class_label or _guess_label(table, free, where)
         notes.append(f"column '{label}' is taken as the label.")
     if label in inputs or label == identity:
         raise BadInput(f"column '{label}' cannot be both the label and an input or the id")

@@ -48,7 +48,8 @@ class Reading:
     label: str | None = None
     """Column of the label; guessed when unambiguous, and said."""
     id: str | None = None
-    """Column of the sample ids (recommended); otherwise ids are made from the content."""
+    """Column of the sample ids (recommended), or content-hash for ids made from the content in spite of a column
+    called id; where there is none they are made from it anyway."""
     text: str | None = None
     """Column of the text."""
     image: str | None = None

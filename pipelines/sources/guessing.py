@@ -133,7 +133,8 @@ def _resolve_id(loaded: Loaded, wanted: Wanted, notes: list[str]) -> str | None:
     name = _named(loaded.table, _IDS)
     if name is not None and name not in (wanted.text, wanted.label, wanted.image, *(wanted.features or ())):
         notes.append(
-            f"column '{name}' is taken as the sample id (id='{CONTENT_IDS}' asks for content hashes)."
+            f"column '{name}' is taken as the sample id; id='{CONTENT_IDS}' (--id {CONTENT_IDS}) makes ids from the "
+            "content instead."
         )
         return name
     return None
@@ -204,7 +205,9 @@ def _guess_inputs(
     unique = [n for n in free if table[n].dtype == pl.String and table[n].n_unique() == table.height > 20]
     unique = [name for name in unique if not _looks_numeric(table[name])]
     if unique:
-        notes.append(f"column {listed(unique)} differs in every row; name the useful ones with features=.")
+        notes.append(
+            f"column {listed(unique)} differs in every row; name the useful ones with features= (--features)."
+        )
     return None, None, tuple(free)
 
 

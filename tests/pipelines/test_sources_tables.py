@@ -130,7 +130,7 @@ def test_encodings_and_formats_by_option(tmp_path):
 def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding, name):
     content = FRAME.write_csv() if name.endswith("csv") else FRAME.write_ndjson()
     path = put(tmp_path, name, ("\ufeff" + content).encode(encoding))
-    with pytest.raises(BadInput, match=rf"byte order mark of (utf-..): give --encoding \1") as refused:
+    with pytest.raises(BadInput, match=r"byte order mark of (utf-..): give --encoding \1") as refused:
         open_dataset(path)
     advised = str(refused.value).split()[-1]
     assert (

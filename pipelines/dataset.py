@@ -308,10 +308,12 @@ def _labels(
     loaded: Loaded, columns: Columns, split: pl.Series, where: str, notes: list[str], *, clean: bool
 ) -> tuple[pl.Series, pl.Series]:
     """Return labels and known true labels as text; splits that spell them differently are an error."""
+    if loaded.mixed.get(columns.label) == "objects":
+        raise BadInput(f"{where}: {spelling.of_objects(columns.label)}")
     if loaded.mixed.get(columns.label) == "nested values":
         raise BadInput(
-            f"{where}: label column '{columns.label}' holds lists or objects: multi-label data are not supported; "
-            "give a column with one label per row (--label)"
+            f"{where}: label column '{columns.label}' holds lists or objects beside other values: multi-label data are "
+            "not supported; give a column with one label per row (--label)"
         )
     labels = spelling.read_labels(loaded.table[columns.label], where)
     if columns.label in loaded.mixed:

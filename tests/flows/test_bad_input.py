@@ -129,6 +129,11 @@ SOURCES = {
     "label-nan.csv": (table(label=labels("NaN")), ["'label' is missing or NaN in 1 row "]),
     "label-nan.jsonl": (mixed_labels(float("nan")), ["'label' is missing or NaN in 1 row "]),
     "label-list.jsonl": (mixed_labels(["x", "y"]), ["'label'", "multi-label data are not supported"]),
+    "label-objects.jsonl": (
+        mixed_labels({"a": 1}).replace('"x"', '{"a": 2}').replace('"y"', '{"a": 3}'),
+        ["'label' holds objects of several fields"],
+    ),
+    "label-mixed.jsonl": (mixed_labels({"a": 1}), ["'label' holds lists or objects beside other values"]),
     "label-all-null.parquet": (table(label=pl.lit(None, dtype=pl.String)), ["'label'"]),
     "one-class.csv": (table(label=pl.lit("x")), ["every label is 'x'", "at least two classes"]),
     "ids-double.csv": (

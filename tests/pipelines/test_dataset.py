@@ -103,6 +103,7 @@ def test_mixed_labels_in_json_lines_are_told(tmp_path):
         ([1.0, float("nan"), 2.0, 1.0], "missing or NaN in 1 row "),
         (["a"] * 4, "at least two classes"),
         ([["a"], ["b"], ["a", "b"], []], "multi-label"),
+        ([{"name": "a", "by": 1}, {"name": "b", "by": 2}] * 2, "'label' holds objects of several fields"),
         ([0.11, 0.22, 0.33, 0.44], "regression"),
         ([None] * 4, "empty in every row"),
         ([f"row {i}" for i in range(30)], "30 different values in 30 rows, like an id"),
@@ -140,6 +141,16 @@ def test_guesses_are_said():
     assert opened.samples.columns == ["sample_id", "split", "label", "label_true", "content_hash"]
     unnamed = frame.select("headline", mood="category")
     assert open_dataset(unnamed, val=0, test=0).classes == ("x", "y")
+
+
+def test_the_note_of_the_ids_works_in_python_and_on_the_command_line():
+    frame = TABLE.with_columns(id=pl.format("row {}", "age"))
+    told = notes_of(frame, val=0, test=0)
+    assert (
+        "'id' is taken as the sample id; id='content-hash' (--id content-hash) makes ids from the content"
+        in told
+    )
+    assert "sample id" not in notes_of(frame, id="content-hash", val=0, test=0)
 
 
 def test_the_only_column_that_could_name_classes_is_the_label():

@@ -136,6 +136,7 @@ def test_torch_datasets(tmp_path):
         (Pictures(torch.zeros(4, 3, 5, 5, dtype=torch.uint8)), [1, "b", 2, 3], "mixes int and str"),
         (Pictures(torch.zeros(4, 3, 5, 5, dtype=torch.uint8)), ["a", "a", "b", "c"], "more than once"),
         ([("a", [1, 2])], None, "multi-label"),
+        ([("a", {"name": "x"})], None, "its label is a dict of several fields"),
         ([("a", "b", "c")], None, "no .input, label. pair"),
         ([], None, "no rows"),
         (3, None, "no source known here"),

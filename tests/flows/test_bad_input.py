@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -286,6 +287,21 @@ def test_an_option_that_cannot_be(words, unchanged, refused):
     assert OPTIONS[words] in refused("curate", "good.csv", "--workspace", "fresh", *words.split())
     assert not (unchanged / "fresh").exists()
     assert OPTIONS[words] in refused("curate", "good.csv", "--workspace", "w", *words.split())
+
+
+def test_the_advice_on_unknown_ids_works_where_nothing_was_made(
+    made, tmp_path, monkeypatch, refused, succeeds
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made / "good.csv", tmp_path)
+    (tmp_path / "unknown.txt").write_text("nope1\n")
+    said = refused("curate", "good.csv", "--forget", "unknown.txt", *FEW)
+    assert not (tmp_path / "tracesift-work").exists()
+    ingest, query = said.split("`")[1:4:2]
+    succeeds(*ingest.replace("SOURCE", "good.csv").split()[1:])
+    out, _ = succeeds(*shlex.split(query)[1:])
+    assert "s001" in out
+    assert "ingest" not in refused("forget", "unknown.txt")  # there it stands already
 
 
 @pytest.mark.parametrize(

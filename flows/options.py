@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # the command line knows sources by their names, and starts w
 
 Flat = Parameter(name="*")
 
+AUTO = "auto"
+"""Asked for in place of a selector's name, `situation.choose` decides."""
+
 FORM = {"use_attribute_docstrings": True, "extra": "forbid"}
 """For the form that Prefect makes of a deployment's parameters: the text under a field helps, a name too many is
 an error."""
@@ -159,7 +162,7 @@ class Choosing:
     """Share of the training samples that the pruned subset keeps."""
     max_drop: float = 0.05
     """Share of the training samples that the denoised subset may drop at most."""
-    selector: str = "auto"
+    selector: str = AUTO
     """Selector of the pruned subset; `tracesift selectors` lists them, and auto takes one by what is known."""
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,9 @@ def curate(
     no_content
         Leave thumbnails and text out of the report.
     """
+    from tracesift.flows.curated_selector import check_selector
+    from tracesift.pipelines.dataset import open_dataset
+
     job = CurateJob(
         source=source, workspace=str(common.workspace), reading=reading, training=training, choosing=choosing,
         forget=None if forget is None else str(forget), plant_noise=plant_noise, evaluate=evaluate,
@@ -61,9 +65,12 @@ def curate(
     )  # fmt: skip
     if forget is not None and not forget.is_file():
         raise BadInput(f"--forget {forget}: no such file; give a file with one sample id a line")
+    check_selector(choosing)
+    server = None if dry_run else named_server()
+    if server is None:  # before what trains is loaded, which takes seconds: most refusals come from the data
+        job = replace(job, source=open_dataset(source, **reading.arguments()), reading=Reading())
     if dry_run:
         return _dry_run(job, as_json=common.json)
-    server = named_server()
     if server is not None:
         check_answers(server)
         say(f"running as a Prefect flow on {server}")

@@ -238,7 +238,8 @@ def test_curate_reads_the_tables_of_its_steps(config, told, monkeypatch):
     (job,) = jobs
     assert (job.training.epochs, job.training.folds, job.training.threads) == (4, 0, 1)
     assert (job.choosing.keep, job.choosing.max_drop) == (0.25, 0.01)
-    assert (job.reading.label, job.reading.features) == ("label", ("a", "b"))
+    read = job.source.options  # opened by then
+    assert (read["label"], read["features"]) == ("label", ["a", "b"])
     assert (job.workspace, job.forget) == ("other", "ids.txt")
 
 

@@ -123,7 +123,8 @@ class Training:
     epochs: int | None = None
     """Epochs; the model's recipe decides when not given."""
     seeds: int = 1
-    """How many runs with different seeds; scores are combined and their spread is kept."""
+    """How many runs with different seeds; scores are combined and their spread is kept. Subsets are retrained with 3
+    also where fewer are asked for (evaluate)."""
     seed: int = 0
     """First seed; the others follow it."""
     folds: int = 3

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
-from tracesift.flows.progress import duration, say
+from tracesift.flows.progress import counted, duration, say
 from tracesift.flows.show import chance, console, print_json, print_table
 
 FLAGGED = "flagged"
@@ -121,8 +121,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     carrying = summary["flags"].get("unlearnable", {}).get("yes", 0)
     if summary["verdict"] == "poisoned" and carrying:
         out.print(
-            f"{carrying} samples carry a small signal of their label, which a model may learn in place of the content "
-            "(an attack, or a watermark or camera that goes with a class); a subset without them: "
+            f"{counted(carrying, 'sample')} with a small signal of the label, which a model may learn in place of the "
+            "content (an attack, or a watermark or camera that goes with a class); a subset without them: "
             f"tracesift select depoison --workspace {workspace}",
             soft_wrap=True,
         )
@@ -193,8 +193,8 @@ def _print_stability(found: dict[str, Any] | None) -> None:
     if pruned is not None:
         drawn = pruned["bootstrap"]
         console().print(
-            f"{pruned['every']} samples are kept in pruned by each of the seeds by itself; with seeds drawn again "
-            f"{drawn['overlap']:.0%} of it stands ({drawn['low']:.0%} to {drawn['high']:.0%})",
+            f"{counted(pruned['every'], 'sample')} kept in pruned by each of the seeds by itself; with seeds drawn "
+            f"again {drawn['overlap']:.0%} of it stands ({drawn['low']:.0%} to {drawn['high']:.0%})",
             soft_wrap=True,
         )
 

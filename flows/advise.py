@@ -10,6 +10,7 @@ import numpy as np
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.compared import EVERYTHING, compared
+from tracesift.flows.progress import counted
 from tracesift.flows.situation import recorded, situation
 from tracesift.flows.work import Work
 from tracesift.selectors.advice import choose, expected, measured, nearest_setting
@@ -62,10 +63,11 @@ def _everything(work: Work) -> dict[str, Any] | None:
     if tested:
         return {
             "accuracy": tested[0]["accuracy"],
-            "of": f"test samples, {tested[0]['seeds']} seeds (evaluate)",
+            "of": f"test samples, {counted(tested[0]['seeds'], 'seed')} (evaluate)",
         }
     signals = recorded(work)
     if signals is None or "val_probs_last" not in signals:
         return None
     right = np.asarray(signals["val_probs_last"]).argmax(axis=1) == np.asarray(signals["val_labels"])
-    return {"accuracy": float(right.mean()), "of": f"{right.size} validation samples of the newest recording"}
+    of = f"{counted(right.size, 'validation sample')} of the newest recording"
+    return {"accuracy": float(right.mean()), "of": of}

@@ -26,6 +26,7 @@ from tracesift.catalog.manifest import (
 from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRecording
 from tracesift.catalog.store import Catalog
 from tracesift.catalog.views import WORKSPACE_VARIABLE
+from tracesift.flows.progress import counted
 from tracesift.flows.work import Work
 
 REQUIRED = {
@@ -103,7 +104,8 @@ def verify(
         checked.append("that no sample forgotten before it was made stands in it to be used")
         differences += _returned(forgotten["stand"])
     if manifest.purged:
-        told = f"{manifest.purged} members were purged since it was made; what is checked are the other ones"
+        gone = counted(manifest.purged, "member")
+        told = f"{gone} purged since it was made; what is checked are the other ones"
         note = told if note is None else f"{told}; {note}"
     return {
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
@@ -178,7 +180,7 @@ def _returned(stand: Sequence[Mapping[str, Any]]) -> list[str]:
         for one in stand[:NAMED]
     ]
     more = ", …" if len(stand) > NAMED else ""
-    return [f"{len(stand)} forgotten samples stand in it: {', '.join(named)}{more}"]
+    return [f"{counted(len(stand), 'forgotten sample')} in it, to be used: {', '.join(named)}{more}"]
 
 
 def _own_source(manifest: Manifest) -> tuple[str | None, str | None]:
@@ -392,7 +394,9 @@ def _torch() -> list[dict[str, Any]]:
     except (ImportError, OSError) as error:
         return [_row("torch device", "problem", f"torch cannot be imported: {error}", needed, required=True)]
     capability = torch.backends.cpu.get_cpu_capability()
-    rows = [_row("cpu", "ok", f"{torch.get_num_threads()} threads, capability {capability}", needed)]
+    rows = [
+        _row("cpu", "ok", f"{counted(torch.get_num_threads(), 'thread')}, capability {capability}", needed)
+    ]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return [*rows, _row("gpu", "ok", ", ".join(names), "large models")]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracesift.catalog.schema import BadInput
+from tracesift.flows.curated_selector import check_selector
 from tracesift.flows.deletion import Handling, asked_before, handle
 from tracesift.flows.evaluate import cells, check_test, evaluate_cell
 from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_steps, forecast
@@ -31,12 +31,8 @@ from tracesift.flows.record import (
 )
 from tracesift.flows.requests import check_file, from_file
 from tracesift.flows.score import flag, score
-from tracesift.flows.situation import AUTO
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
-from tracesift.scorers.contract import find as find_scorer
-from tracesift.scorers.contract import names as scorer_names
-from tracesift.selectors import contract as selectors
 
 
 class RunStep(Protocol):
@@ -129,45 +125,12 @@ def revising(run_step: RunStep, expected: Forecast) -> RunStep:
 
 def check(job: CurateJob, dataset: Dataset) -> None:
     """Refuse before anything is written what would only fail after the training."""
-    if job.choosing.selector != AUTO:
-        _check_selector(job)
+    check_selector(job.choosing)
     if job.forget is not None:
         check_file(dataset, Path(job.forget))
     check_training(dataset, job.training)
     if job.evaluate:
         check_test(dataset)
-
-
-def _check_selector(job: CurateJob) -> None:
-    selector = selectors.find(job.choosing.selector)
-    if selector.chooses == "forget":
-        raise BadInput(
-            f"--selector {selector.name} chooses what to forget, and curate prunes; run it afterwards: "
-            f"tracesift select {selector.name}"
-        )
-    if any(column.startswith("<") for column in selector.needs):
-        raise BadInput(
-            f"--selector {selector.name} must be told which score to use, which curate does not; run it afterwards: "
-            f"tracesift select {selector.name} --keep {job.choosing.keep:g} --param score=aum"
-        )
-    if not selector.budget:
-        raise BadInput(
-            f"--selector {selector.name} decides by itself how many samples it keeps, and curate prunes to a share; "
-            f"run it afterwards: tracesift select {selector.name}"
-        )
-    if unscored := _not_scored(selector.name):
-        made_by = "".join(f"tracesift record --job {name}, " for name in find_scorer(unscored).jobs)
-        raise BadInput(
-            f"--selector {selector.name} reads '{unscored}', which curate does not score; run it afterwards: {made_by}"
-            f"tracesift score {unscored}, tracesift select {selector.name} --keep {job.choosing.keep:g}"
-        )
-
-
-def _not_scored(selector: str) -> str | None:
-    """Return the first score that a selector reads and that is only made when it, or its job, is named; else None."""
-    scorers = scorer_names()
-    wanted = [name for name in selectors.columns_needed(selector, {}) if name in scorers]
-    return next((name for name in wanted if find_scorer(name).experimental or find_scorer(name).jobs), None)
 
 
 def estimate(job: CurateJob) -> dict[str, Any]:

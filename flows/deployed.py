@@ -35,7 +35,7 @@ from prefect.states import Completed
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows import curate as body
 from tracesift.flows.options import Choosing, CurateJob, Reading, Training
-from tracesift.flows.progress import listener
+from tracesift.flows.progress import counted, listener
 from tracesift.flows.show import chance
 from tracesift.flows.worklist import FLAGGED, estimate
 from tracesift.pipelines.dataset import Dataset
@@ -255,11 +255,13 @@ def in_words(result: Any) -> str:
     'run_id 6c08, 4 scorers, flags (label_noise (yes 3))'
     >>> in_words([{"name": "pruned", "version": 1}, {"name": "denoised", "version": 1}])
     'pruned, denoised'
+    >>> in_words({"runs": ["6c08"], "worklist": [{"rank": 1}], "subsets": [{"name": "pruned"}]})
+    '1 run, worklist of 1, 1 subset'
     """
     if isinstance(result, Mapping):
         line = ", ".join(_entry(name, value) for name, value in result.items() if value not in (None, [], {}))
     elif isinstance(result, Dataset):
-        line = f"{result.name}, {len(result)} samples"
+        line = f"{result.name}, {counted(len(result), 'sample')}"
     elif isinstance(result, list):
         line = ", ".join(str(one["name"]) for one in result)
     else:
@@ -270,7 +272,12 @@ def in_words(result: Any) -> str:
 def _entry(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{name} ({in_words(value)})"
-    return f"{len(value)} {name}" if isinstance(value, list) else f"{name} {value}"
+    if not isinstance(value, list):
+        return f"{name} {value}"
+    # lists are named for what they hold, in the plural, but for the worklist
+    return (
+        f"worklist of {len(value):,}" if name == "worklist" else counted(len(value), name.removesuffix("s"))
+    )
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:

@@ -20,7 +20,7 @@ from tracesift.flows.candidates import TRAINED
 from tracesift.flows.compared import EVERYTHING
 from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.options import Training
-from tracesift.flows.progress import say, watched
+from tracesift.flows.progress import counted, say, watched
 from tracesift.flows.record import train_config
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
@@ -134,7 +134,7 @@ def _trained_on(
     members = members.filter(pl.col("sample_id").is_in(left.implode()))
     if len(members) < named:
         say(
-            f"{cell.label}: {named - len(members)} samples that were to be forgotten since are left out of it"
+            f"{cell.label}: without {counted(named - len(members), 'sample')}, to be forgotten since it was made"
         )
     if members.is_empty():
         raise BadInput(f"subset {cell.name} leaves nothing to train on")

@@ -19,7 +19,7 @@ from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.ingest import ingest
 from tracesift.flows.options import Reading
-from tracesift.flows.progress import say, watched
+from tracesift.flows.progress import counted, say, watched
 from tracesift.flows.recordings import remember_run
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.bare import from_recording
@@ -85,7 +85,7 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
             f"'{matched.missing[0]}'; they count as not seen"
         )
     if matched.others:
-        say(f"{matched.others} samples of {found.where} are in neither train nor val and are left out")
+        say(f"left out: {counted(matched.others, 'sample')} of {found.where} in neither train nor val")
     with watched("import") as report:
         run = write_imported(work.path, matched, mode=mode, report=report)
     if fresh:  # last, so that a recording that is refused leaves no dataset behind
@@ -93,8 +93,10 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
     remember_run(work, run["run_id"])
     facts = run["imported"]
     if facts["nonfinite"]:
+        hold = "holds" if facts["nonfinite"] == 1 else "hold"
         say(
-            f"{facts['nonfinite']} rows of {found.where} hold infinities; their scalars are taken as they come"
+            f"{counted(facts['nonfinite'], 'row')} of {found.where} {hold} infinities; their scalars are taken as "
+            "they come"
         )
     return {
         "run_id": run["run_id"], "dataset": dataset.name, "samples": len(matched.train.rows),

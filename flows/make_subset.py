@@ -21,11 +21,11 @@ from tracesift.catalog.manifest import (
 )
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.candidates import among, is_flagged, training_frame
-from tracesift.flows.options import CurateJob
-from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.options import AUTO, CurateJob
+from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.selector_arrays import arrays_for, stored_rows
-from tracesift.flows.situation import AUTO, chosen
+from tracesift.flows.situation import chosen
 from tracesift.flows.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
@@ -435,7 +435,9 @@ def forget_controls(work: Work, name: str, members: pl.DataFrame, *, seed: int) 
     """
     forgotten, left = int((members["role"] == "forget").sum()), len(training_frame(work))
     if left <= forgotten:
-        say(f"{name}: {left} samples are left, too few for a control that forgets {forgotten} others")
+        say(
+            f"{name}: {counted(left, 'sample')} left, too few for a control that forgets {forgotten:,} others"
+        )
         return []
     return controls(work, name, kept=left - forgotten, seed=seed, roles=("retain", "forget"))
 

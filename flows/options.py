@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # the command line knows sources by their names, and starts w
 
 Flat = Parameter(name="*")
 
+AUTO = "auto"
+"""Asked for in place of a selector's name, `situation.choose` decides."""
+
 FORM = {"use_attribute_docstrings": True, "extra": "forbid"}
 """For the form that Prefect makes of a deployment's parameters: the text under a field helps, a name too many is
 an error."""
@@ -48,7 +51,8 @@ class Reading:
     label: str | None = None
     """Column of the label; guessed when unambiguous, and said."""
     id: str | None = None
-    """Column of the sample ids (recommended); otherwise ids are made from the content."""
+    """Column of the sample ids (recommended), or content-hash for ids made from the content in spite of a column
+    called id; where there is none they are made from it anyway."""
     text: str | None = None
     """Column of the text."""
     image: str | None = None
@@ -119,7 +123,8 @@ class Training:
     epochs: int | None = None
     """Epochs; the model's recipe decides when not given."""
     seeds: int = 1
-    """How many runs with different seeds; scores are combined and their spread is kept."""
+    """How many runs with different seeds; scores are combined and their spread is kept. Subsets are retrained with 3
+    also where fewer are asked for (evaluate)."""
     seed: int = 0
     """First seed; the others follow it."""
     folds: int = 3
@@ -158,7 +163,7 @@ class Choosing:
     """Share of the training samples that the pruned subset keeps."""
     max_drop: float = 0.05
     """Share of the training samples that the denoised subset may drop at most."""
-    selector: str = "auto"
+    selector: str = AUTO
     """Selector of the pruned subset; `tracesift selectors` lists them, and auto takes one by what is known."""
 
     def __post_init__(self) -> None:

@@ -78,9 +78,14 @@ def watched(title: str) -> Iterator[Report]:
             say(f"{title}: {text}".rstrip())
 
     with _set(_stage, lambda what: line(what, STAGE_EVERY)):
-        yield lambda done, total, what: line(f"{done:.1f} of {total:g} {what}", LINE_EVERY)
+        yield lambda done, total, what: line(f"{_amount(done)} of {_amount(total)} {what}", LINE_EVERY)
     if last[0] > began:
         say(f"{title}: done")
+
+
+def _amount(value: float) -> str:
+    """Return a number with one decimal, a whole one with none: parts of epochs, and steps."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
 @contextmanager

@@ -45,7 +45,7 @@ from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
 from tracesift.catalog.redaction import Redaction, unmistakable
 from tracesift.catalog.schema import SPLITS, BadInput, nearest
 from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
-from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.work import Work
 from tracesift.flows.worklist import unguard
 from tracesift.pipelines.dataset import Dataset
@@ -258,9 +258,10 @@ def left_out(work: Work, dataset: Dataset) -> Dataset:
     gone = was_purged(work, dataset.samples["sample_id"].to_list()) | set(copies["sample_id"])
     if not gone:
         return dataset
+    were = "was" if len(gone) == 1 else "were"
     say(
-        f"{len(gone)} samples of {dataset.name} were purged from {work.path} and are left out; they still stand in "
-        f"{dataset.source}: delete them there"
+        f"{counted(len(gone), 'sample')} of {dataset.name} {were} purged from {work.path} and left out; what still "
+        f"stands in {dataset.source} is yours to delete"
     )
     keep = ~dataset.samples["sample_id"].is_in(pl.Series(sorted(gone), dtype=pl.String).implode())
     return restricted(dataset, keep.to_numpy())

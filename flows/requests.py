@@ -28,6 +28,9 @@ COLUMNS = ("request_id", "requested_by", *WAYS)
 LISTED = 20
 """Ids that a refusal lists."""
 
+LISTING = '`tracesift sql "SELECT sample_id FROM samples"` lists the ids'
+"""What a refusal advises where there is a workspace."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -315,14 +318,23 @@ def entities(work: Work, column: str) -> pl.DataFrame:
     )
 
 
-def check_known(dataset: Dataset, wanted: Sequence[str]) -> None:
-    """Refuse a request for samples that are unknown, or that no recorded model was trained on; they are listed."""
+def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING) -> None:
+    """Refuse a request for samples that are unknown, or that no recorded model was trained on; they are listed.
+
+    Parameters
+    ----------
+    dataset
+        The data.
+    wanted
+        The ids that are asked for.
+    listing
+        What lists the known ids.
+    """
     splits = dict(dataset.samples.select("sample_id", "split").iter_rows())
     unknown = [f"'{sample_id}'" for sample_id in wanted if sample_id not in splits]
     if unknown:
         raise BadInput(
-            f"{len(unknown)} of {len(wanted)} requested ids are not in {dataset.name}, first {some(unknown)}; "
-            'tracesift sql "SELECT sample_id FROM samples" lists the ids'
+            f"{len(unknown)} of {len(wanted)} requested ids are not in {dataset.name}, first {some(unknown)}; {listing}"
         )
     untrained = [
         f"'{sample_id}' ({splits[sample_id]})" for sample_id in wanted if splits[sample_id] != "train"
@@ -339,7 +351,7 @@ def check_file(dataset: Dataset, path: Path) -> None:
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, dataset):
         return
-    check_known(dataset, _ids(lines, path))
+    check_known(dataset, _ids(lines, path), f"`tracesift ingest SOURCE` takes the data in, then {LISTING}")
 
 
 def read_ids(path: Path) -> list[str]:

@@ -13,8 +13,6 @@ from tracesift.flows.work import Work
 from tracesift.pipelines.signals import ModeSignals
 from tracesift.selectors.advice import Choice, Situation, choose
 
-AUTO = "auto"
-"""Asked for in place of a selector's name, `choose` decides."""
 ENOUGH = 0.95
 """Share of the samples that a score must be there for; the few without are kept unjudged."""
 BLOCK = 16384

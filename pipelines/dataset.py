@@ -267,7 +267,7 @@ def _assemble(
     notes = [*loaded.notes, *columns.notes]
     labels, truth = _labels(loaded, columns, split, where, notes, clean=options["clean_labels"])
     prepared = model_inputs.prepare(loaded, columns, where, on_error=options["on_error"])
-    notes += prepared.notes
+    notes += [*prepared.notes, *beside.odd_values(loaded.table, columns)]
     table = loaded.table.filter(prepared.kept)
     labels, truth, split = (column.filter(prepared.kept) for column in (labels, truth, split))
     if labels.n_unique() < 2:
@@ -308,10 +308,12 @@ def _labels(
     loaded: Loaded, columns: Columns, split: pl.Series, where: str, notes: list[str], *, clean: bool
 ) -> tuple[pl.Series, pl.Series]:
     """Return labels and known true labels as text; splits that spell them differently are an error."""
+    if loaded.mixed.get(columns.label) == "objects":
+        raise BadInput(f"{where}: {spelling.of_objects(columns.label)}")
     if loaded.mixed.get(columns.label) == "nested values":
         raise BadInput(
-            f"{where}: label column '{columns.label}' holds lists or objects: multi-label data are not supported; "
-            "give a column with one label per row (--label)"
+            f"{where}: label column '{columns.label}' holds lists or objects beside other values: multi-label data are "
+            "not supported; give a column with one label per row (--label)"
         )
     labels = spelling.read_labels(loaded.table[columns.label], where)
     if columns.label in loaded.mixed:

@@ -84,7 +84,9 @@ LIGHT = (
     "--help", "--version", "curate --help", "sql SELECT --workspace /nowhere", "why x --workspace /nowhere",
     "scorers", "selectors", "verify /nowhere", "diff a b --workspace /nowhere", "gc --keep 1 --workspace /nowhere",
     "select ccs --keep 0.3 --workspace /nowhere", "forget --class x --workspace /nowhere",
-    "ingest /nowhere --workspace /nowhere",
+    "ingest /nowhere --workspace /nowhere", "curate /nowhere", "curate /nowhere --dry-run",
+    "curate /dev/null --format csv", "curate digits --selector dula", "curate digits --selector top_k",
+    "curate digits --keep 0",
 )  # fmt: skip
 
 

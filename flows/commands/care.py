@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from tracesift.flows.options import Common, Reading
-from tracesift.flows.progress import say
+from tracesift.flows.progress import counted, say
 from tracesift.flows.show import console, print_json, print_table
 
 Flag = Parameter(negative="")
@@ -55,11 +55,12 @@ def _of_forgotten(known: dict[str, Any]) -> str:
     if not known["deleted"]:
         return f"none of its samples was asked to be deleted {where}"
     told = (
-        f"{known['deleted']} of its samples were asked to be deleted, by {known['requests']} "
-        f"request{'s' * (known['requests'] > 1)} {where}"
+        f"{known['deleted']} of its samples {'was' if known['deleted'] == 1 else 'were'} asked to be deleted, by "
+        f"{counted(known['requests'], 'request')} {where}"
     )
     if known["used_until"]:
-        return f"{told}; {known['used_until']} are used in it, because it was made before: make it anew"
+        verb = "is" if known["used_until"] == 1 else "are"
+        return f"{told}; {known['used_until']} {verb} used in it, because it was made before: make it anew"
     return f"{told}; none of them is used in it"
 
 
@@ -95,7 +96,9 @@ def _print_manifests(result: dict[str, Any]) -> None:
     for name in ("added", "removed"):
         if result[name]:
             rest = " …" if len(result[name]) > SHOWN else ""
-            out.print(f"{name}: {len(result[name])} samples: {', '.join(result[name][:SHOWN])}{rest}")
+            out.print(
+                f"{name}: {counted(len(result[name]), 'sample')}: {', '.join(result[name][:SHOWN])}{rest}"
+            )
     if result["roles"]:
         print_table([{"role": change, "samples": count} for change, count in result["roles"].items()])
     if result["changed"]:
@@ -106,7 +109,7 @@ def _print_manifests(result: dict[str, Any]) -> None:
             }
             for row in result["changed"][:SHOWN]
         ]
-        print_table(rows, title=f"Changed ({len(result['changed'])} samples)")
+        print_table(rows, title=f"Changed ({counted(len(result['changed']), 'sample')})")
 
 
 def gc(*, keep: int, common: Common = Common(), dry_run: Annotated[bool, Flag] = False) -> int:
@@ -130,7 +133,9 @@ def gc(*, keep: int, common: Common = Common(), dry_run: Annotated[bool, Flag] =
     else:
         would = "would drop" if dry_run else "dropped"
         names = f": {', '.join(result['dropped'])}" if result["dropped"] else ""
-        print(f"{would} {len(result['dropped'])} recordings ({result['bytes'] / 1e6:,.1f} MB){names}")
+        print(
+            f"{would} {counted(len(result['dropped']), 'recording')} ({result['bytes'] / 1e6:,.1f} MB){names}"
+        )
         if result["embeddings"]:
             print(f"{would} embeddings of an earlier state of the data: {', '.join(result['embeddings'])}")
         print(f"kept {len(result['kept'])}: {', '.join(result['kept']) or 'none'}")

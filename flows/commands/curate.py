@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
-from tracesift.flows.progress import duration, say
+from tracesift.flows.progress import counted, duration, say
 from tracesift.flows.show import chance, console, print_json, print_table
 from tracesift.flows.worklist import FLAGGED, SPEAKS_AGAINST, estimate
 
@@ -54,6 +55,9 @@ def curate(
     no_content
         Leave thumbnails and text out of the report.
     """
+    from tracesift.flows.curated_selector import check_selector
+    from tracesift.pipelines.dataset import open_dataset
+
     job = CurateJob(
         source=source, workspace=str(common.workspace), reading=reading, training=training, choosing=choosing,
         forget=None if forget is None else str(forget), plant_noise=plant_noise, evaluate=evaluate,
@@ -61,9 +65,12 @@ def curate(
     )  # fmt: skip
     if forget is not None and not forget.is_file():
         raise BadInput(f"--forget {forget}: no such file; give a file with one sample id a line")
+    check_selector(choosing)
+    server = None if dry_run else named_server()
+    if server is None:  # before what trains is loaded, which takes seconds: most refusals come from the data
+        job = replace(job, source=open_dataset(source, **reading.arguments()), reading=Reading())
     if dry_run:
         return _dry_run(job, as_json=common.json)
-    server = named_server()
     if server is not None:
         check_answers(server)
         say(f"running as a Prefect flow on {server}")
@@ -114,8 +121,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     carrying = summary["flags"].get("unlearnable", {}).get("yes", 0)
     if summary["verdict"] == "poisoned" and carrying:
         out.print(
-            f"{carrying} samples carry a small signal of their label, which a model may learn in place of the content "
-            "(an attack, or a watermark or camera that goes with a class); a subset without them: "
+            f"{counted(carrying, 'sample')} with a small signal of the label, which a model may learn in place of the "
+            "content (an attack, or a watermark or camera that goes with a class); a subset without them: "
             f"tracesift select depoison --workspace {workspace}",
             soft_wrap=True,
         )
@@ -186,8 +193,8 @@ def _print_stability(found: dict[str, Any] | None) -> None:
     if pruned is not None:
         drawn = pruned["bootstrap"]
         console().print(
-            f"{pruned['every']} samples are kept in pruned by each of the seeds by itself; with seeds drawn again "
-            f"{drawn['overlap']:.0%} of it stands ({drawn['low']:.0%} to {drawn['high']:.0%})",
+            f"{counted(pruned['every'], 'sample')} kept in pruned by each of the seeds by itself; with seeds drawn "
+            f"again {drawn['overlap']:.0%} of it stands ({drawn['low']:.0%} to {drawn['high']:.0%})",
             soft_wrap=True,
         )
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.options import Common
+from tracesift.flows.progress import counted
 from tracesift.flows.show import cell, chance, console, print_json, print_table
 
 Flag = Parameter(negative="")
@@ -61,7 +62,7 @@ def sql(
         sys.stdout.write(rows.write_csv())
     elif parquet is not None:
         write_parquet(rows, parquet)
-        print(f"{len(rows)} rows in {parquet}", file=sys.stderr)
+        print(f"{counted(len(rows), 'row')} in {parquet}", file=sys.stderr)
     else:
         print_table(rows.head(200))
         if len(rows) > 200:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common
-from tracesift.flows.progress import say
+from tracesift.flows.progress import counted, say
 from tracesift.flows.show import print_json
 
 Flag = Parameter(negative="")
@@ -82,15 +82,15 @@ def _only_forgotten(ids: list[str], forgotten: tuple[str, ...], purged: frozense
 
 def tell_purge(result: dict[str, Any], workspace: Path) -> None:
     would = "would purge" if result["dry_run"] else "purged"
-    print(f"{would} {result['purged']} samples from {workspace}")
+    print(f"{would} {counted(result['purged'], 'sample')} from {workspace}")
     if result["already"]:
-        print(f"{result['already']} were purged before")
+        print(f"{result['already']} {'was' if result['already'] == 1 else 'were'} purged before")
     for what, number in result["removed"].items():
         print(f"  {number:8,} {what}")
     if result["twins"]:
         say(
-            f"{result['twins']} remaining samples hold exactly the same content as a purged one; forget them too "
-            "where it is the same person's"
+            f"{counted(result['twins'], 'remaining sample')} with exactly the same content as a purged one: forget "
+            "that too where it is the same person's"
         )
     for path in result["left"]:
         say(f"{path} names a purged sample or may hold one, and was not written here: delete it yourself")

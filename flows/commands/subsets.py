@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.commands.purge import tell_purge
-from tracesift.flows.options import Common, Training, checked_seed
+from tracesift.flows.options import AUTO, Common, Training, checked_seed
 from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.progress import watched
 from tracesift.flows.show import console, print_json, print_table
@@ -71,7 +71,6 @@ def select(
     from tracesift.flows.forget_sets import make_forget_set
     from tracesift.flows.make_subset import BY_FLAG, corrective, divided, pruned
     from tracesift.flows.requests import Request, check_known
-    from tracesift.flows.situation import AUTO
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -508,7 +507,6 @@ def _auto(
 ) -> tuple[str, dict[str, Any], str]:
     """Return selector, parameters and reason that `auto` stands for."""
     from tracesift.flows.make_subset import decided, unscored
-    from tracesift.flows.situation import AUTO
     from tracesift.selectors.contract import find
 
     if params:

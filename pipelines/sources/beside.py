@@ -9,7 +9,12 @@ import polars as pl
 from tracesift.catalog.schema import SPLITS, BadInput
 from tracesift.pipelines import identity
 from tracesift.pipelines.sources.columns import infer
-from tracesift.pipelines.sources.guessing import TRUTH_COLUMN, Columns
+from tracesift.pipelines.sources.guessing import TRUTH_COLUMN, Columns, listed
+
+STAND_INS = (
+    "?", "NA", "N/A", "na", "n/a", "nan", "NaN", "NAN", "null", "Null", "NULL", "none", "None", "NONE", "-",
+)  # fmt: skip
+"""Texts that often stand for a missing value; only the empty one, and NaN among numbers, is taken as missing."""
 
 RESERVED = ("sample_id", "split", "label", "label_true", "content_hash", "group", "row")
 
@@ -32,6 +37,40 @@ def groups(table: pl.DataFrame, columns: Columns, where: str) -> list[str] | Non
             f"{where}: group column '{columns.group}' is empty in {empty} row{'s' * (empty > 1)}; fill it"
         )
     return group.to_list()
+
+
+def odd_values(table: pl.DataFrame, columns: Columns) -> list[str]:
+    """Say which values of the features and of the label may be meant otherwise than they are read."""
+    notes: list[str] = []
+    standing: dict[str, list[str]] = {}
+    for name in (*columns.features, columns.label):
+        values = table[name]
+        if values.dtype.is_float() and name != columns.label and (count := int(values.is_infinite().sum())):
+            cells = "cell" if count == 1 else "cells"
+            notes.append(f"column '{name}' has {count} infinite {cells}, taken as missing.")
+        if values.dtype in (pl.Categorical, pl.Enum):
+            values = values.cast(pl.String)
+        if values.dtype != pl.String:
+            continue
+        present = values.drop_nulls()
+        others = present.filter(present.str.strip_chars().cast(pl.Float64, strict=False).is_null())
+        if name != columns.label and 0 < len(others) <= len(present) // 10:
+            cells = "cell" if len(others) == 1 else "cells"
+            told = listed(others.unique().sort().head(3).to_list())
+            notes.append(
+                f"column '{name}' holds numbers but for {len(others)} {cells} ({told}), so it is taken as "
+                "categories; leave those cells empty if they are missing numbers."
+            )
+            continue
+        found = others.filter(others.is_in(STAND_INS)).alias("text").value_counts()
+        for text, count in found.sort("count", "text", descending=[True, False]).iter_rows():
+            standing.setdefault(text, []).append(f"{count} row{'s' * (count > 1)} of '{name}'")
+    for text, places in standing.items():
+        told = ", ".join(places[:5]) + (f" and in {len(places) - 5} more columns" if len(places) > 5 else "")
+        notes.append(
+            f"'{text}' stands in {told}; it is read as a value of its own; leave those cells empty if they are missing."
+        )
+    return notes
 
 
 def used(table: pl.DataFrame, columns: Columns) -> list[str]:

@@ -5,6 +5,7 @@ Types are settled later (`columns.infer`), by one rule for every format, so a fi
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -17,6 +18,11 @@ import polars as pl
 from tracesift.catalog.schema import BadInput
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+}  # fmt: skip
+"""Byte order mark to the encoding whose text begins with it; the longer ones first, which begin like others."""
 
 
 def read_text(path: Path, encoding: str | None) -> str:
@@ -33,9 +39,14 @@ def read_text(path: Path, encoding: str | None) -> str:
         raise BadInput(f"unknown encoding '{wanted}'; try utf-8, latin-1 or cp1252 (--encoding)") from error
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
+        marked = next((name for mark, name in MARKS.items() if raw.startswith(mark)), None)
+        advice = (
+            f"it begins with the byte order mark of {marked}: give --encoding {marked}"
+            if marked
+            else "give --encoding, such as latin-1 or cp1252"
+        )
         raise BadInput(
-            f"{path}: line {line} is not {wanted} (byte 0x{raw[error.start]:02x} at {error.start}); "
-            "give --encoding, such as latin-1 or cp1252"
+            f"{path}: line {line} is not {wanted} (byte 0x{raw[error.start]:02x} at {error.start}); {advice}"
         ) from error
     return text.removeprefix("\ufeff")
 

@@ -62,11 +62,12 @@ def check_columns(table: pl.DataFrame, wanted: Wanted, where: str) -> None:
         if name not in table.columns:
             raise BadInput(
                 f"{where}: no column '{name}'{nearest(name, table.columns)}; "
-                f"its columns are {_listed(table.columns)} ({option}=, --{option})"
+                f"its columns are {listed(table.columns)} ({option}=, --{option})"
             )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them, the first twelve of many."""
     return ", ".join(f"'{name}'" for name in names[:12]) + (
         f" and {len(names) - 12} more" if len(names) > 12 else ""
     )
@@ -88,7 +89,7 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
     inputs = {wanted.text, wanted.image, *(wanted.features or ())}
     if label is None:
         free = [name for name in table.columns if name not in taken | inputs]
-        label = _guess_label(table, free, where)
+        label = loaded.class_label or _guess_label(table, free, where)
         notes.append(f"column '{label}' is taken as the label.")
     if label in inputs or label == identity:
         raise BadInput(f"column '{label}' cannot be both the label and an input or the id")
@@ -96,7 +97,7 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
     text, image, features = wanted.text, wanted.image, wanted.features or ()
     ignored = [name for name in table.columns if name not in taken | inputs and _is_row_index(table[name])]
     if ignored:
-        notes.append(f"column {_listed(ignored)} counts the rows and is left out.")
+        notes.append(f"column {listed(ignored)} counts the rows and is left out.")
     if loaded.arrays is not None:
         if text or image or features:
             raise BadInput(
@@ -132,7 +133,8 @@ def _resolve_id(loaded: Loaded, wanted: Wanted, notes: list[str]) -> str | None:
     name = _named(loaded.table, _IDS)
     if name is not None and name not in (wanted.text, wanted.label, wanted.image, *(wanted.features or ())):
         notes.append(
-            f"column '{name}' is taken as the sample id (id='{CONTENT_IDS}' asks for content hashes)."
+            f"column '{name}' is taken as the sample id; id='{CONTENT_IDS}' (--id {CONTENT_IDS}) makes ids from the "
+            "content instead."
         )
         return name
     return None
@@ -144,14 +146,12 @@ def _guess_label(table: pl.DataFrame, free: list[str], where: str) -> str:
     if len(named) == 1:
         return named[0]
     if named:
-        raise BadInput(f"{where}: {_listed(named)} could each be the label; give label= (--label)")
+        raise BadInput(f"{where}: {listed(named)} could each be the label; give label= (--label)")
     distinct = {name: table[name].n_unique() for name in free if not table[name].dtype.is_nested()}
     few = [name for name, count in distinct.items() if 1 < count <= max(2, min(table.height // 2, 1000))]
     if len(few) == 1:  # nothing else in the table could name classes
         return few[0]
-    hint = (
-        f"candidates with few values: {_listed(few)}" if few else f"its columns are {_listed(table.columns)}"
-    )
+    hint = f"candidates with few values: {listed(few)}" if few else f"its columns are {listed(table.columns)}"
     raise BadInput(f"{where}: cannot tell which column is the label; {hint}; give label= (--label)")
 
 
@@ -190,44 +190,25 @@ def _guess_inputs(
     if named or prose:
         if numeric and not named:
             raise BadInput(
-                f"{where}: column '{prose[0]}' reads like text beside numbers ({_listed(numeric)}); say what "
+                f"{where}: column '{prose[0]}' reads like text beside numbers ({listed(numeric)}); say what "
                 "the model reads with text= or features= (--text, --features)"
             )
         text = _one(named or prose, _TEXTS, "text", where)
         left = [name for name in free if name != text]
-        also = f"; {_listed(left)} kept beside it" if left else ""
+        also = f"; {listed(left)} kept beside it" if left else ""
         notes.append(f"column '{text}' is taken as the text{also}.")
         return text, None, ()
     if not free:
-        raise BadInput(f"{where}: no column is left for the model to read among {_listed(table.columns)}")
+        raise BadInput(f"{where}: no column is left for the model to read among {listed(table.columns)}")
     plural = "columns are taken as features" if len(free) > 1 else "column is taken as the feature"
-    notes.append(f"{len(free)} {plural}: {_listed(free)}.")
+    notes.append(f"{len(free)} {plural}: {listed(free)}.")
     unique = [n for n in free if table[n].dtype == pl.String and table[n].n_unique() == table.height > 20]
     unique = [name for name in unique if not _looks_numeric(table[name])]
-    notes += _odd_numbers(table.select(free))
     if unique:
-        notes.append(f"column {_listed(unique)} differs in every row; name the useful ones with features=.")
+        notes.append(
+            f"column {listed(unique)} differs in every row; name the useful ones with features= (--features)."
+        )
     return None, None, tuple(free)
-
-
-def _odd_numbers(features: pl.DataFrame) -> list[str]:
-    """Say which features are numbers but for a few cells, which makes other features of them."""
-    notes = []
-    for values in features.get_columns():
-        if values.dtype == pl.String:
-            present = values.drop_nulls()
-            others = present.filter(present.str.strip_chars().cast(pl.Float64, strict=False).is_null())
-            if 0 < len(others) <= len(present) // 10:
-                cells = "cell" if len(others) == 1 else "cells"
-                told = _listed(others.unique().sort().head(3).to_list())
-                notes.append(
-                    f"column '{values.name}' holds numbers but for {len(others)} {cells} ({told}), so it is taken as "
-                    "categories; leave those cells empty if they are missing numbers."
-                )
-        elif values.dtype.is_float() and (count := int(values.is_infinite().sum())):
-            cells = "cell" if count == 1 else "cells"
-            notes.append(f"column '{values.name}' has {count} infinite {cells}, taken as missing.")
-    return notes
 
 
 def _one(found: list[str], names: Sequence[str], option: str, where: str) -> str:
@@ -236,7 +217,7 @@ def _one(found: list[str], names: Sequence[str], option: str, where: str) -> str
     best = [name for name in found if name.lower() == names[0]]
     if len(best) == 1:
         return best[0]
-    raise BadInput(f"{where}: {_listed(found)} could each be the {option}; give {option}= (--{option})")
+    raise BadInput(f"{where}: {listed(found)} could each be the {option}; give {option}= (--{option})")
 
 
 def _is_row_index(values: pl.Series) -> bool:

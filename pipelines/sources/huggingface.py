@@ -103,4 +103,4 @@ def from_dataset(dataset: datasets.Dataset, name: str) -> Loaded:
                 pl.col(column).replace_strict(names, default=None, return_dtype=pl.String).alias(column)
             )
             label = column if label is None else ""
-    return Loaded(table=table, name=name, label=label or None)
+    return Loaded(table=table, name=name, class_label=label or None)

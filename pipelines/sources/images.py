@@ -226,13 +226,22 @@ def decode(listed: ImageList, names: Sequence[str], *, on_error: str) -> Decoded
     )
 
 
-def _classes_in(folder: Path) -> dict[str, list[Path]]:
-    """Return the images below each sub-folder that has any, by the sub-folder's name."""
+def _folders_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+
+
+def _classes_in(folder: Path) -> dict[Path, tuple[list[Path], list[Path]]]:
+    """Return the images below each sub-folder, and the linked folders, which are not gone into."""
     found = {}
-    for child in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        images = sorted(path for path in child.rglob("*") if is_image(path))
-        if images:
-            found[child.name] = images
+    for child in _folders_in(folder):
+        images: list[Path] = []
+        links: list[Path] = []
+        for path in sorted(child.rglob("*")):
+            if is_image(path):
+                images.append(path)
+            elif path.is_symlink() and path.is_dir():
+                links.append(path)
+        found[child] = images, links
     return found
 
 
@@ -246,8 +255,12 @@ def has_class_folders(folder: Path) -> bool:
 
 
 def read_class_folders(folder: Path) -> Loaded:
-    """Return a folder of class folders; ``train``, ``val``, ``test`` above them are splits."""
-    children = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    """Return a folder of class folders; ``train``, ``val``, ``test`` above them are splits.
+
+    Links within the folder are followed where they stand for an image, a class folder or a split, and noted below
+    that; one that leads out of the folder is an error, because what it shows is not what was given.
+    """
+    children = _folders_in(folder)
     splits = [path for path in children if known_split(path.name) and _holds_class_folders(path)]
     others = [path.name for path in children if path not in splits and any(map(is_image, path.rglob("*")))]
     if splits and others:
@@ -256,11 +269,23 @@ def read_class_folders(folder: Path) -> Loaded:
             f"({', '.join(others[:3])}); keep one kind"
         )
     files, labels, split = [], [], []
+    empty: list[Path] = []
+    linked: list[Path] = []
     for part in splits or [folder]:
-        for label, images in _classes_in(part).items():
+        for place, (images, links) in _classes_in(part).items():
             files += images
-            labels += [label] * len(images)
+            linked += links
+            labels += [place.name] * len(images)
             split += [known_split(part.name)] * len(images)
+            empty += [] if images else [place]
+    _check_links(folder, [*files, *linked])
+    notes = [_of_no_class([place for place in empty if place.name not in labels], folder)]
+    notes += [f"'{path.relative_to(folder)}' links to a folder and is not gone into." for path in linked]
+    notes += [
+        f"folder '{path.name}' holds no class folder with an image and is no split."
+        for path in children
+        if splits and path not in splits and known_split(path.name)
+    ]
     paths = [str(path.relative_to(folder)) for path in files]
     return Loaded(
         table=pl.DataFrame({"label": labels, "path": paths}),
@@ -269,4 +294,37 @@ def read_class_folders(folder: Path) -> Loaded:
         split=pl.Series("split", split) if splits else None,
         label="label",
         root=folder,
+        notes=tuple(filter(None, notes)),
     )
+
+
+def _of_no_class(empty: Sequence[Path], folder: Path) -> str:
+    """Say which folders are no class, because no image lies in them."""
+    names = [f"'{path.relative_to(folder)}'" for path in empty]
+    if not names:
+        return ""
+    told = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if len(names) == 1:
+        return f"folder {told} holds no image and is no class."
+    return f"folders {told} hold no image and are no classes."
+
+
+def _check_links(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse an image that lies outside of the folder and is only linked from it."""
+    root = folder.resolve()
+    homes: dict[Path, Path] = {}
+    for file in files:
+        if file.parent not in homes:
+            homes[file.parent] = file.parent.resolve()
+        lies = file.resolve() if file.is_symlink() else homes[file.parent]
+        if not lies.is_relative_to(root):
+            link = next(part for part in (*reversed(file.parents), file) if _leads_out(part, folder, root))
+            raise BadInput(
+                f"{link}: a link that leads out of {folder}, to {link.resolve()}; copy what it leads to in its place "
+                "(cp -rL copies a folder with all its links), or give the folder where the images lie"
+            )
+
+
+def _leads_out(path: Path, folder: Path, root: Path) -> bool:
+    below = path != folder and path.is_relative_to(folder)
+    return below and path.is_symlink() and not path.resolve().is_relative_to(root)

@@ -75,7 +75,7 @@ def as_column(name: str, values: list[Any]) -> tuple[pl.Series, str | None]:
     types = set(kinds)
     if dict in types or (list in types and len(types) > 1):
         values = [None if v is None else json.dumps(v, sort_keys=True, ensure_ascii=False) for v in values]
-        return pl.Series(name, values, dtype=pl.String), "nested values"
+        return pl.Series(name, values, dtype=pl.String), "objects" if types == {dict} else "nested values"
     if types == {int, float}:
         return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64), None
     if types == {int} and any(abs(value) >= 2**63 for value in values if value is not None):

@@ -14,9 +14,19 @@ MANY_NUMBERS = 20
 """A label with more distinct broken numbers than this is a quantity to predict, not a class."""
 
 
+def of_objects(name: str) -> str:
+    """Say of a label column that its values are objects, and what to do."""
+    return (
+        f"label column '{name}' holds objects of several fields, where a label is one value; make the field that "
+        "names the class a column of its own, and give that (--label)"
+    )
+
+
 def read_labels(values: pl.Series, where: str) -> pl.Series:
     """Return the labels of a column as text: 1, 1.0 and "1" are "1"; "01" stays; true counts in any case."""
     name = values.name
+    if isinstance(values.dtype, pl.Struct):
+        raise BadInput(f"{where}: {of_objects(name)}")
     if values.dtype.is_nested():
         raise BadInput(
             f"{where}: label column '{name}' holds {values.dtype} values: multi-label data are not "
@@ -96,7 +106,7 @@ def check_spelling(labels: pl.Series, split: pl.Series) -> list[str]:
         spelled.setdefault(plain_label(label), []).append(label)
     doubled = [same for same in spelled.values() if len(same) > 1]
     return [
-        f"labels {_shown(set(same))} differ only by blanks or a mark; clean_labels joins them."
+        f"labels {_shown(set(same))} differ only by blanks or a mark; clean_labels=True (--clean-labels) joins them."
         for same in doubled
     ]
 

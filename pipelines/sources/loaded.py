@@ -32,8 +32,9 @@ class Loaded:
 
     `arrays` is None where the inputs are columns of `table`; else uint8 (N, H, W, C) for images, (N, D) for
     features. `split` is set where the source's own structure (folders, file names, dictionary keys) says it,
-    `label` and `id` where it names those columns, `root` where relative paths of images start. `mixed` names
-    the columns that held text beside other types (JSON 1 and "1").
+    `label` and `id` where it names those columns, `class_label` where one column alone is typed as class names,
+    `root` where relative paths of images start. `mixed` names the columns that held text beside other types
+    (JSON 1 and "1").
     """
 
     table: pl.DataFrame
@@ -41,6 +42,7 @@ class Loaded:
     arrays: np.ndarray | ImageList | None = None
     split: pl.Series | None = None
     label: str | None = None
+    class_label: str | None = None
     id: str | None = None
     root: Path | None = None
     mixed: dict[str, str] = field(default_factory=dict)
@@ -104,6 +106,7 @@ def join(parts: Sequence[Loaded]) -> Loaded:
         arrays=_join_arrays(parts),
         split=split,
         label=first.label,
+        class_label=first.class_label,
         id=first.id,
         root=first.root,
         mixed={name: types for part in parts for name, types in part.mixed.items()},

@@ -99,7 +99,9 @@ def _ids(ids: Sequence[Any]) -> np.ndarray:
 
 def _label(value: Any, row: int) -> Any:
     plain = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(plain, (list, tuple, dict)):
+    if isinstance(plain, Mapping):
+        raise BadInput(f"row {row}: its label is a {type(plain).__name__} of several fields; give one value")
+    if isinstance(plain, (list, tuple)):
         raise BadInput(
             f"row {row}: its label is a {type(plain).__name__}; multi-label data are not supported"
         )

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,11 @@ SOURCES = {
     "label-nan.csv": (table(label=labels("NaN")), ["'label' is missing or NaN in 1 row "]),
     "label-nan.jsonl": (mixed_labels(float("nan")), ["'label' is missing or NaN in 1 row "]),
     "label-list.jsonl": (mixed_labels(["x", "y"]), ["'label'", "multi-label data are not supported"]),
+    "label-objects.jsonl": (
+        mixed_labels({"a": 1}).replace('"x"', '{"a": 2}').replace('"y"', '{"a": 3}'),
+        ["'label' holds objects of several fields"],
+    ),
+    "label-mixed.jsonl": (mixed_labels({"a": 1}), ["'label' holds lists or objects beside other values"]),
     "label-all-null.parquet": (table(label=pl.lit(None, dtype=pl.String)), ["'label'"]),
     "one-class.csv": (table(label=pl.lit("x")), ["every label is 'x'", "at least two classes"]),
     "ids-double.csv": (
@@ -281,6 +287,21 @@ def test_an_option_that_cannot_be(words, unchanged, refused):
     assert OPTIONS[words] in refused("curate", "good.csv", "--workspace", "fresh", *words.split())
     assert not (unchanged / "fresh").exists()
     assert OPTIONS[words] in refused("curate", "good.csv", "--workspace", "w", *words.split())
+
+
+def test_the_advice_on_unknown_ids_works_where_nothing_was_made(
+    made, tmp_path, monkeypatch, refused, succeeds
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made / "good.csv", tmp_path)
+    (tmp_path / "unknown.txt").write_text("nope1\n")
+    said = refused("curate", "good.csv", "--forget", "unknown.txt", *FEW)
+    assert not (tmp_path / "tracesift-work").exists()
+    ingest, query = said.split("`")[1:4:2]
+    succeeds(*ingest.replace("SOURCE", "good.csv").split()[1:])
+    out, _ = succeeds(*shlex.split(query)[1:])
+    assert "s001" in out
+    assert "ingest" not in refused("forget", "unknown.txt")  # there it stands already
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,22 @@ def test_ctrl_c_while_modules_are_imported_is_130_without_a_word(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_one_thing_is_said_in_the_singular(place, told):
+    for count, said in ((1, "1 row in"), (2, "2 rows in")):
+        query = f"SELECT sample_id FROM samples LIMIT {count}"
+        assert said in told("sql", query, "--parquet", "rows.parquet", "--workspace", "w")[2]
+    assert "dropped 0 recordings (" in told("gc", "--keep", "9", "--workspace", "w")[1]
+
+
+def test_the_help_of_evaluate_says_what_becomes_of_one_seed(told):
+    (line,) = [
+        part
+        for part in " ".join(told("evaluate", "--help")[1].split("│")).split("--")
+        if part.startswith("seeds INT")
+    ]
+    assert "retrained with 3 also where fewer are asked for" in " ".join(line.split())
+
+
 def test_a_reader_that_leaves_early_is_no_failure(place):
     command = f"{SCRIPT} sql 'FROM trajectories' --csv --workspace w | head -n 1"
     done = subprocess.run(
@@ -238,7 +254,8 @@ def test_curate_reads_the_tables_of_its_steps(config, told, monkeypatch):
     (job,) = jobs
     assert (job.training.epochs, job.training.folds, job.training.threads) == (4, 0, 1)
     assert (job.choosing.keep, job.choosing.max_drop) == (0.25, 0.01)
-    assert (job.reading.label, job.reading.features) == ("label", ("a", "b"))
+    read = job.source.options  # opened by then
+    assert (read["label"], read["features"]) == ("label", ["a", "b"])
     assert (job.workspace, job.forget) == ("other", "ids.txt")
 
 

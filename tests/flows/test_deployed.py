@@ -460,3 +460,10 @@ def test_a_worker_needs_an_absolute_workspace(source, monkeypatch):
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "00000000-0000-0000-0000-000000000000")
     with pytest.raises(BadInput, match="give an absolute path"):
         deployed.curate(source=source, workspace="somewhere")
+
+
+def test_a_step_in_words():
+    one = {"runs": ["6c08"], "worklist": [{"rank": 1}], "subsets": [{"name": "pruned"}], "truth": None}
+    assert deployed.in_words(one) == "1 run, worklist of 1, 1 subset"
+    more = {"run_id": "6c08", "scorers": ["aum"] * 1200}
+    assert deployed.in_words(more) == "run_id 6c08, 1,200 scorers"

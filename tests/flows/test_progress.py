@@ -38,7 +38,17 @@ def test_counts_come_every_quarter_of_a_minute(clock, capsys):
             clock[0] += 1
             report(step, 40, "epoch 1")
     assert capsys.readouterr().err.splitlines() == [
-        "record, seed 0: 14.0 of 40 epoch 1", "record, seed 0: 29.0 of 40 epoch 1", "record, seed 0: done",
+        "record, seed 0: 14 of 40 epoch 1", "record, seed 0: 29 of 40 epoch 1", "record, seed 0: done",
+    ]  # fmt: skip
+
+
+def test_parts_of_an_epoch_have_a_decimal_and_whole_steps_have_none(clock, capsys):
+    with watched("record, seed 0") as report:
+        for done, total in ((0.25, 3), (336.0, 1045), (1_200_000, 2_000_000)):
+            clock[0] += 16
+            report(done, total, "")
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "record, seed 0: 0.2 of 3", "record, seed 0: 336 of 1045", "record, seed 0: 1200000 of 2000000",
     ]  # fmt: skip
 
 

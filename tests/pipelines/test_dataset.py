@@ -103,6 +103,7 @@ def test_mixed_labels_in_json_lines_are_told(tmp_path):
         ([1.0, float("nan"), 2.0, 1.0], "missing or NaN in 1 row "),
         (["a"] * 4, "at least two classes"),
         ([["a"], ["b"], ["a", "b"], []], "multi-label"),
+        ([{"name": "a", "by": 1}, {"name": "b", "by": 2}] * 2, "'label' holds objects of several fields"),
         ([0.11, 0.22, 0.33, 0.44], "regression"),
         ([None] * 4, "empty in every row"),
         ([f"row {i}" for i in range(30)], "30 different values in 30 rows, like an id"),
@@ -142,6 +143,16 @@ def test_guesses_are_said():
     assert open_dataset(unnamed, val=0, test=0).classes == ("x", "y")
 
 
+def test_the_note_of_the_ids_works_in_python_and_on_the_command_line():
+    frame = TABLE.with_columns(id=pl.format("row {}", "age"))
+    told = notes_of(frame, val=0, test=0)
+    assert (
+        "'id' is taken as the sample id; id='content-hash' (--id content-hash) makes ids from the content"
+        in told
+    )
+    assert "sample id" not in notes_of(frame, id="content-hash", val=0, test=0)
+
+
 def test_the_only_column_that_could_name_classes_is_the_label():
     frame = pl.DataFrame(
         {"a": [n / 7 for n in range(40)], "b": [n / 3 for n in range(40)], "diagnosis": ["m", "b"] * 20}
@@ -162,6 +173,31 @@ def test_numbers_with_a_few_other_cells_and_infinite_ones_are_told():
     assert "Column 'a' holds numbers but for 2 cells ('n/a'), so it is taken as categories" in told
     assert "Column 'b' has 1 infinite cell, taken as missing" in told
     assert "taken as categories" not in notes_of(TABLE, val=0, test=0)
+
+
+def test_texts_that_may_stand_for_missing_values_are_told_and_read_as_before():
+    jobs = ["cook", "?", "pilot", "?", None] * 8
+    frame = pl.DataFrame(
+        {
+            "job": jobs, "land": pl.Series(["AT", "?", "NA", "DE", "AT"] * 8, dtype=pl.Categorical),
+            "paid": ["1.5", "nan", "2", "nan", "3"] * 8, "age": [*map(str, range(39)), "?"],
+            "label": ["x", "y"] * 19 + ["none", "none"],
+        }
+    )  # fmt: skip
+    opened = open_dataset(frame, val=0, test=0)
+    told = "\n".join(opened.notes)
+    assert "'?' stands in 16 rows of 'job', 8 rows of 'land'; it is read as a value of its own" in told
+    assert "'NA' stands in 8 rows of 'land';" in told
+    assert "'none' stands in 2 rows of 'label';" in told
+    assert "'nan' stands" not in told  # among numbers it is missing
+    assert "'age' holds numbers but for 1 cell ('?')" in told  # once is enough
+    assert opened.inputs["job"].null_count() == 8
+    assert opened.inputs["job"].sort().to_list().count("?") == 16
+    named = open_dataset(frame, features=["job", "land", "paid", "age"], val=0, test=0)
+    assert [note for note in named.notes if "stands" in note or "but for" in note] == [
+        note for note in opened.notes if "stands" in note or "but for" in note
+    ]
+    assert " stands in " not in notes_of(TABLE, val=0, test=0)
 
 
 @pytest.mark.parametrize(
@@ -272,6 +308,8 @@ def test_adult_as_it_is(real_data):
     assert opened.inputs["age"].dtype == pl.Int64
     assert opened.inputs["workclass"].str.starts_with(" ").sum() == 0
     assert (opened.inputs["workclass"] == "?").any()
+    told = "'?' stands in 2799 rows of 'workclass', 2809 rows of 'occupation', 857 rows of 'native-country'; "
+    assert told in "\n".join(opened.notes)
 
 
 @pytest.mark.data

@@ -211,3 +211,67 @@ def test_tables_in_two_folders_name_images_beside_themselves(tmp_path):
     assert held["image"].str.starts_with("../held/pics/").all()
     by_folder = open_dataset(tmp_path / "held" / "pics", val=0, test=0)
     assert held["content_hash"].to_list() == by_folder.samples["content_hash"].to_list()
+
+
+def test_a_class_folder_without_images_is_told(tmp_path):
+    folder_of(tmp_path / "pets")
+    (tmp_path / "pets" / "bird").mkdir()
+    (tmp_path / "pets" / "bird" / "notes.txt").write_text("no picture yet")
+    opened = open_dataset(tmp_path / "pets", val=0, test=0)
+    assert opened.classes == ("cat", "dog")
+    assert "Folder 'bird' holds no image and is no class." in opened.notes
+    (tmp_path / "pets" / "fish").mkdir()
+    notes = open_dataset(tmp_path / "pets", val=0, test=0).notes
+    assert "Folders 'bird', 'fish' hold no image and are no classes." in notes
+
+
+def test_what_is_empty_below_splits_is_told(tmp_path):
+    for split in ("train", "val"):
+        folder_of(tmp_path / split)
+    folder_of(tmp_path / "val", classes=("bird",))
+    for empty in ("train/bird", "train/fish", "test/cat"):
+        (tmp_path / empty).mkdir(parents=True)
+    notes = open_dataset(tmp_path).notes
+    assert "Folder 'train/fish' holds no image and is no class." in notes
+    assert "1 class has no train sample: 'bird'." in notes  # of bird there are images, in val
+    assert "Folder 'test' holds no class folder with an image and is no split." in notes
+
+
+@pytest.mark.parametrize("link", ["cat/linked.png", "cat/more", "bird", "cat"])
+def test_links_out_of_the_folder_are_refused(tmp_path, link):
+    folder_of(tmp_path / "pets")
+    folder_of(tmp_path / "elsewhere")
+    place = tmp_path / "pets" / link
+    if link == "cat":
+        (tmp_path / "pets" / "cat").rename(tmp_path / "aside")
+    place.symlink_to(tmp_path / "elsewhere" / ("dog/01.png" if place.suffix else "cat"))
+    with pytest.raises(
+        BadInput, match=rf"pets/{link}: a link that leads out of .*pets, to .*elsewhere"
+    ) as refused:
+        open_dataset(tmp_path / "pets")
+    assert "copy what it leads to in its place" in str(refused.value)
+    assert "give the folder where the images lie" in str(refused.value)
+
+
+def test_a_linked_split_is_refused_too(tmp_path):
+    folder_of(tmp_path / "pets" / "train")
+    folder_of(tmp_path / "elsewhere")
+    (tmp_path / "pets" / "val").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInput, match=r"pets/val: a link that leads out of .*pets"):
+        open_dataset(tmp_path / "pets")
+
+
+def test_links_within_the_folder_and_to_the_folder_are_fine(tmp_path):
+    folder_of(tmp_path / "pets")
+    whole = open_dataset(tmp_path / "pets", val=0, test=0)
+    store = tmp_path / "pets" / ".store"
+    store.mkdir()
+    (tmp_path / "pets" / "cat").rename(store / "cat")
+    (tmp_path / "pets" / "cat").symlink_to(".store/cat")
+    (tmp_path / "pets" / "dog" / "01.png").rename(store / "one.png")
+    (tmp_path / "pets" / "dog" / "01.png").symlink_to("../.store/one.png")
+    (tmp_path / "pets" / "dog" / "more").symlink_to("../.store")
+    (tmp_path / "called").symlink_to(tmp_path / "pets")
+    opened = open_dataset(tmp_path / "called", val=0, test=0)
+    assert opened.fingerprint == whole.fingerprint
+    assert "'dog/more' links to a folder and is not gone into." in opened.notes

@@ -25,6 +25,9 @@ def test_class_labels_become_their_names():
     assert opened.classes == ("calm", "glad", "sad")
     by_text = dict(zip(opened.inputs, opened.samples["label"], strict=True))
     assert by_text["words number 4"] == "calm"
+    assert "Column 'mood' is taken as the label." in opened.notes
+    told = open_dataset(held(), label="mood", val=0, test=0).notes
+    assert not any("taken as the label" in note for note in told)
 
 
 def test_a_selection_or_shuffle_holds_only_its_rows():
@@ -49,6 +52,7 @@ def test_keys_of_a_dataset_dict_are_splits(tmp_path):
             ("val", 3),
         ]
         assert opened.classes == ("calm", "glad", "sad")
+        assert "Column 'mood' is taken as the label." in opened.notes
     parts["extra"] = parts.pop("validation")
     with pytest.raises(BadInput, match=r"'extra' is no split known here .*val= and test="):
         open_dataset(parts)
@@ -132,6 +136,7 @@ def test_torch_datasets(tmp_path):
         (Pictures(torch.zeros(4, 3, 5, 5, dtype=torch.uint8)), [1, "b", 2, 3], "mixes int and str"),
         (Pictures(torch.zeros(4, 3, 5, 5, dtype=torch.uint8)), ["a", "a", "b", "c"], "more than once"),
         ([("a", [1, 2])], None, "multi-label"),
+        ([("a", {"name": "x"})], None, "its label is a dict of several fields"),
         ([("a", "b", "c")], None, "no .input, label. pair"),
         ([], None, "no rows"),
         (3, None, "no source known here"),

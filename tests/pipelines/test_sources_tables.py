@@ -125,6 +125,20 @@ def test_encodings_and_formats_by_option(tmp_path):
         open_dataset(path, format="parqet")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding, name):
+    content = FRAME.write_csv() if name.endswith("csv") else FRAME.write_ndjson()
+    path = put(tmp_path, name, ("\ufeff" + content).encode(encoding))
+    with pytest.raises(BadInput, match=r"byte order mark of (utf-..): give --encoding \1") as refused:
+        open_dataset(path)
+    advised = str(refused.value).split()[-1]
+    assert (
+        open_dataset(path, encoding=advised, val=0, test=0).fingerprint
+        == open_dataset(FRAME, val=0, test=0).fingerprint
+    )
+
+
 def test_json_lines_keep_types_and_missing_keys(tmp_path):
     rows = [{"n": 1, "f": 1, "label": "x"}, {"n": 2**70, "f": 2.5, "label": "y", "deep": {"b": 1, "a": [2]}}]
     table = load(put(tmp_path, "t.jsonl", "\n".join(map(json.dumps, rows)))).table

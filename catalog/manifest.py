@@ -493,8 +493,7 @@ def _content_differences(manifest: Manifest, members: pl.DataFrame) -> list[str]
     )
     if fingerprint != manifest.fingerprint:
         differences.append(
-            f"the fingerprint of the content is {fingerprint[:16]}…, "
-            f"manifest.json says {manifest.fingerprint[:16]}…"
+            f"the fingerprint of the content is {fingerprint}, manifest.json says {manifest.fingerprint}"
         )
     return differences
 

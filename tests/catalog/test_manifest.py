@@ -205,6 +205,17 @@ def test_verify_finds_what_was_changed_in_the_manifest(tmp_path, fields, words):
     assert words in difference
 
 
+def test_verify_shows_two_fingerprints_in_which_they_differ(tmp_path):
+    write(tmp_path, members("kdk"))
+    file = tmp_path / "pruned" / "manifest.json"
+    told = json.loads(file.read_text())["fingerprint"]
+    changed = told[:-1] + ("0" if told[-1] != "0" else "1")
+    change(tmp_path / "pruned", fingerprint=changed)
+    (difference,) = verify_manifest(file)
+    assert told in difference
+    assert changed in difference
+
+
 def test_verify_finds_what_was_changed_in_the_members(tmp_path):
     write(tmp_path, members("kdk"))
     file = tmp_path / "pruned" / "members.parquet"

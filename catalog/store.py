@@ -137,8 +137,10 @@ class Catalog:
         In the workspace it may only be a CSV or Parquet file in the folder itself, of which the workspace keeps none.
         """
         target, own = path.expanduser().resolve(), self.workspace.resolve()
+        if target.is_dir():
+            raise BadInput(f"{path} is a folder; name a file")
         if target.is_relative_to(own):
-            if target.parent != own or target.suffix not in (".csv", ".parquet") or target.is_dir():
+            if target.parent != own or target.suffix not in (".csv", ".parquet"):
                 raise BadInput(
                     f"{path} lies where the workspace keeps its own files; write to another folder"
                 )

@@ -392,7 +392,7 @@ COMMANDS = {
     "review import noise.txt": "not UTF-8",
     "review import w": "Is a directory",
     "review export --count 0": "--count 0: at least 1",
-    "review export --out w": "Is a directory",
+    "review export --out w": "w is a folder; name a file",
     "gc --keep 0": "--keep 0: at least 1",
     "diff pruned nope": "nope: no manifest and no subset",
     "diff nope other": "run nope has no scores here",

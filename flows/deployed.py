@@ -202,19 +202,26 @@ def table_of(worklist: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     >>> row = {"rank": 1, "sample_id": "a", "label": "cat", "suggestion": "dog", "confidence": 0.7999,
     ...        "confidence_from": "flag", "status": "flagged", "flag": "label_noise", "reason": "why"}
     >>> table_of([row])
-    [{'label': 'cat', 'suggestion': 'dog', 'label wrong': '79 %', 'reason': 'why', 'sample_id': 'a'}]
+    [{'label': 'cat → dog', 'label wrong': '79 %', 'reason': 'why', 'sample_id': 'a'}]
     """
     rows = [
         {
-            "status": row["status"], "label": row["label"], "suggestion": row["suggestion"],
-            "label wrong": None if (known := estimate(row)) is None else chance(known),
-            "reason": row["reason"], "sample_id": row["sample_id"],
+            "label": f"{row['label']} → {row['suggestion']}" if row["suggestion"] else row["label"],
+            "label wrong": _in_a_cell(estimate(row)),
+            "reason": row["reason"],
+            "sample_id": row["sample_id"],
+            "status": row["status"],
         }
         for row in worklist
-    ]  # fmt: skip
-    silent = {name for name in ("suggestion", "label wrong") if all(row[name] is None for row in rows)}
+    ]
+    silent = {"label wrong"} if all(row["label wrong"] is None for row in rows) else set()
     silent |= {"status"} if len({row["status"] for row in rows}) == 1 else set()
     return [{name: value for name, value in row.items() if name not in silent} for row in rows]
+
+
+def _in_a_cell(probability: float | None) -> str | None:
+    """Return a probability as text that does not begin with ">", which Prefect's page reads as a quotation."""
+    return None if probability is None else chance(probability).replace("> ", "over ").replace("< ", "under ")
 
 
 def report_in_words(report: Path, machine: str) -> str:

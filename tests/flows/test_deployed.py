@@ -211,11 +211,17 @@ def test_the_table_of_suspects_shows_the_reason_and_no_order_as_a_probability():
         {"label": "x", "reason": "why", "sample_id": "a"},
         {"label": "x", "reason": "why", "sample_id": "b"},
     ]
-    flagged = {**row, "status": "flagged", "suggestion": "y", "confidence_from": "flag"}
+    flagged = {**row, "status": "flagged", "suggestion": "y", "confidence": 0.999, "confidence_from": "flag"}
     assert deployed.table_of([flagged, row]) == [
-        {"status": "flagged", "label": "x", "suggestion": "y", "label wrong": "98 %", "reason": "why", "sample_id": "a"},
-        {"status": "worth a look", "label": "x", "suggestion": None, "label wrong": None, "reason": "why", "sample_id": "a"},
-    ]  # fmt: skip
+        {
+            "label": "x → y",
+            "label wrong": "over 99 %",
+            "reason": "why",
+            "sample_id": "a",
+            "status": "flagged",
+        },
+        {"label": "x", "label wrong": None, "reason": "why", "sample_id": "a", "status": "worth a look"},
+    ]
 
 
 def test_a_second_run_trains_nothing_in_either_skin(called, flown, server, source, monkeypatch, capsys):

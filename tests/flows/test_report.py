@@ -325,6 +325,8 @@ def test_what_is_worth_a_look_is_said_to_be_unproven_and_counted_in_full(page):
     assert f"8 of 40 training samples are flagged; {look} {why}." in page.text
     cut = Page(render_report(replace(data, worth_a_look=1_045))).text
     assert f"1,045 {why}; the first {look} of them are listed." in cut
+    assert "With --count it lists more" in cut
+    assert "With --count" not in page.text
 
 
 def test_a_listed_probability_is_the_one_that_its_reason_names():

@@ -61,7 +61,9 @@ def tell_duplicates(work: Work, vectors: np.ndarray, params: Mapping[str, Any], 
             for split in ("val", "test")
         ],
     }  # fmt: skip
-    run = work.catalog.newest_run() or {"run_id": ""}
+    run = work.catalog.newest_run() or {
+        "run_id": ""
+    }  # the samples alone are compared: no recording is needed
     work.catalog.put_diagnostic(work.dataset.dataset_id, run["run_id"], "duplicates", numbers)
     told = ", ".join(f"{rate:.2%} at {eps}" for eps, rate in rates.items())
     say(f"of the {len(train)} training samples this share duplicates an earlier one, by eps: {told}")

@@ -14,7 +14,7 @@ MOST_CLASSES = 20
 """Classes listed, those with the highest rates."""
 
 
-@diagnostic(version=2, mode=None, reference="ours, from Liu and Tao, TPAMI 2016 (anchors)")
+@diagnostic(version=3, mode=None, reference="ours, from Liu and Tao, TPAMI 2016 (anchors)")
 def label_noise_rate(probs_oos: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Estimate the share of wrong labels where out-of-sample models are surest, over all and by class.
 

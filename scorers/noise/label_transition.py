@@ -4,7 +4,8 @@ The matrix is T[j, i] = P(given label i | true label j). Anchors of class j are 
 never saw them are surest that they are j. Hard samples are not among them, so what other labels they still carry
 is noise: classes that merely overlap have clean anchors. Everything errs to the side of no noise. The rate of a
 class is a lower confidence bound, and a class whose anchors are few, mostly carry other labels, or carry it no
-more often than chance gets no noise at all.
+more often than chance gets no noise at all. The anchors of a class may mostly carry other labels where noise is
+heavy, and there alone: its own must surely be the most frequent, and disagreement level.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from scipy.special import betaincinv, gammaln
 
 from tracesift.scorers.arrays import Flags, Floats, Integers, row_blocks
+from tracesift.scorers.noise.disagreement import heavy_disagreement_is_level
 
 ANCHOR_SHARE, ANCHORS = 0.1, 50
 """Anchors of a class: this share of the samples predicted as it, at least so many, but never more than half."""
@@ -74,7 +76,12 @@ def estimate_transition(probs_oos: np.ndarray, labels: np.ndarray) -> Transition
     anchors, agreeing = counts.sum(axis=1), counts.diagonal()
     differing = anchors - agreeing
     prevalence = np.bincount(labels, minlength=len(counts)) / max(len(labels), 1)
-    told = (anchors >= FEWEST) & (2 * agreeing >= anchors) & (_lower(agreeing, differing) > prevalence)
+    told = (anchors >= FEWEST) & (_lower(agreeing, differing) > prevalence)
+    mostly = 2 * agreeing >= anchors
+    if (told & ~mostly).any() and heavy_disagreement_is_level(probs_oos, labels):
+        others = np.where(np.eye(len(counts), dtype=bool), 0, counts).max(axis=1)
+        mostly |= _lower(agreeing, others) > 0.5
+    told &= mostly
     rate = np.where(told, _lower(differing, agreeing), 0.0)
     matrix = rate[:, None] * wrong_label_shares(np.where(told[:, None], counts, 0))
     np.fill_diagonal(matrix, 1 - rate)

@@ -12,7 +12,7 @@ from tracesift.scorers.noise.true_label_posterior import true_label_posterior
 
 
 @scorer(
-    version=2,
+    version=3,
     mode=None,
     direction="suspicious",
     reference="ours, from Liu and Tao, TPAMI 2016 (anchors) and Patrini et al., CVPR 2017 (transition matrix)",

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from tracesift.scorers.arrays import Floats, Integers, row_blocks
+from tracesift.scorers.noise.disagreement import disagreement_is_level
 from tracesift.scorers.noise.label_transition import anchors_of, estimate_transition
 
 LEAST = 1e-6
@@ -35,8 +36,6 @@ WORST_CONDITION = 1e3
 """A transition closer to singular is not taken out."""
 DEVIATIONS, DOUBT = 3.0, 1.0
 """By so many standard errors noise must raise the mean log-likelihood of the labels to be shown, or be in doubt."""
-LEVEL, MOST = 1.2, 1 / 3
-"""Disagreement is level when it rises by less than this factor, from a share of at most `MOST`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,27 +113,6 @@ def _anchors_overlap(probs_oos: np.ndarray, matrix: Floats, true: Calibration) -
     noisy = [k for k in np.flatnonzero(rate) if anchors[k].size]
     others = sum((1 - true(probs_oos[anchors[k]])[:, k]).sum() for k in noisy)
     return bool(others > sum(rate[k] * anchors[k].size for k in noisy))
-
-
-def disagreement_is_level(probs_oos: np.ndarray, labels: np.ndarray) -> bool:
-    """Return whether labels disagree with the models as often where these are surest as where they are less sure.
-
-    The surest fifth of the samples predicted as each class beside the rest of the surest half: where classes
-    overlap, disagreement rises with every step; noise is a floor. The ratio of the two shares must lie below
-    `LEVEL` with its one-sided 95 % bound.
-    """
-    predicted = probs_oos.argmax(axis=1)
-    wrong, seen = np.zeros(2), np.zeros(2)
-    for k in np.unique(predicted):
-        called = np.flatnonzero(predicted == k)
-        called = called[np.argsort(-probs_oos[called, k], kind="stable")]
-        fifth, half = called.size // 5, called.size // 2
-        for band, rows in enumerate((called[:fifth], called[fifth:half])):
-            wrong[band] += (labels[rows] != k).sum()
-            seen[band] += rows.size
-    surest, next_ones = share = (wrong + 0.5) / (seen + 1)
-    deviation = np.sqrt(((1 - share) / (share * (seen + 1))).sum())  # of the logarithm of the ratio
-    return bool(surest <= MOST and next_ones / surest * np.exp(1.645 * deviation) < LEVEL)
 
 
 def true_label_posterior(

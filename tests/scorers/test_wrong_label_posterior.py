@@ -9,6 +9,7 @@ from scipy.stats import beta
 
 from tracesift.scorers.contract import compute, diagnose
 from tracesift.scorers.noise import true_label_posterior as module
+from tracesift.scorers.noise.disagreement import disagreement_is_level, heavy_disagreement_is_level
 from tracesift.scorers.noise.label_noise_rate import label_noise_rate
 from tracesift.scorers.noise.label_transition import (
     anchor_counts,
@@ -17,7 +18,7 @@ from tracesift.scorers.noise.label_transition import (
     wrong_label_shares,
 )
 from tracesift.scorers.noise.preferred_label_posterior import preferred_label_posterior
-from tracesift.scorers.noise.true_label_posterior import calibrate, disagreement_is_level
+from tracesift.scorers.noise.true_label_posterior import calibrate
 from tracesift.scorers.noise.wrong_label_posterior import wrong_label_posterior
 
 
@@ -98,6 +99,45 @@ def test_a_class_with_few_doubtful_or_wrong_anchors_says_nothing():
     assert found.matrix.tolist() == [[1, 0], [0, 1]]
     renamed = np.repeat([1, 0], [200, 38])  # most anchors carry the other label
     assert not estimate_transition(probs, renamed).told.any()
+
+
+@pytest.mark.parametrize(("classes", "spread"), [(4, 2.0), (10, 3.0), (20, 6.0)])
+def test_heavy_noise_is_told_though_most_anchors_carry_other_labels(classes, spread):
+    probs, labels, true = world(8000, classes, noise=0.6, spread=spread)
+    found = estimate_transition(probs, labels)
+    assert found.told.all()
+    assert (2 * found.counts.diagonal() < found.counts.sum(axis=1)).sum() > classes / 2
+    assert label_noise_rate(probs, labels)["rate"] == pytest.approx(0.6, abs=0.06)
+    score, wrong = wrong_label_posterior(probs, labels), labels != true
+    sure = score >= 0.8
+    assert wrong[sure].mean() > score[sure].mean()  # a lower estimate
+    assert sure[wrong].mean() > 0.25
+
+
+@pytest.mark.parametrize(("classes", "spread"), [(10, 0.7), (20, 0.9), (50, 1.2)])
+def test_hard_classes_are_not_taken_for_heavy_noise(classes, spread):
+    probs, labels, _ = world(8000, classes, spread=spread)
+    found = estimate_transition(probs, labels)
+    own, anchors = found.counts.diagonal(), found.counts.sum(axis=1)
+    others = np.where(np.eye(classes, dtype=bool), 0, found.counts).max(axis=1)
+    tempting = (2 * own < anchors) & (own > 2 * others)
+    assert tempting.sum() > classes / 2
+    assert not found.told[tempting].any()
+    assert not heavy_disagreement_is_level(probs, labels)
+
+
+@pytest.mark.parametrize(
+    ("surest", "next_ones", "level"),
+    [(1200, 1800, True), (1200, 2010, True), (1200, 2030, False), (1333, 1999, True), (1334, 2001, False)],
+)
+def test_heavy_disagreement_by_hand(surest, next_ones, level):
+    # Of the surest 2,000 of 10,000 and of the 3,000 after them so many carry another label. 60 and 60 %: level.
+    # 60 and 67 %: the odds rise 1.35 times, with the bound 1.494; 20 more labels, and the bound is 1.54.
+    # 66.65 and 66.70 %: too few labels are left to agree with.
+    probs = np.stack([np.linspace(1, 0.6, 10_000), np.linspace(0, 0.4, 10_000)], axis=1)
+    labels = np.zeros(10_000, dtype=int)
+    labels[:surest] = labels[2000 : 2000 + next_ones] = 1
+    assert heavy_disagreement_is_level(probs, labels) == level
 
 
 @pytest.mark.parametrize("classes", [2, 10])

@@ -25,6 +25,23 @@ def test_aggregates():
     np.testing.assert_array_equal(el2n(error, checkpoint=2, aggregate="sum"), [1.5, 0.5])
 
 
+def test_the_sum_over_the_first_epochs_while_training():
+    # what coverage-centric selection calls EL2N: another mode, another window, no mean
+    class Recorded:
+        modes = ("in_training", "epoch_end")
+
+        def in_mode(self, mode):
+            return {"error_norm": recorded[mode]}
+
+    chance = np.random.default_rng(0)
+    recorded = {mode: chance.random((25, 30)) for mode in Recorded.modes}
+    usual = compute("el2n", Recorded())["el2n"]
+    np.testing.assert_array_equal(usual, recorded["epoch_end"][2])
+    params = {"el2n": {"checkpoint": 10, "aggregate": "sum"}}
+    summed = compute("el2n", Recorded(), mode="in_training", params=params)["el2n"]
+    np.testing.assert_allclose(summed, recorded["in_training"][:10].sum(axis=0))
+
+
 def test_what_it_refuses():
     with pytest.raises(BadInput, match="epochs 1 to 3"):
         el2n(np.ones((3, 2)), checkpoint=4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.contract import compute
+from tracesift.scorers.contract import combine, compute, find
 from tracesift.scorers.dynamics.el2n import el2n
 
 
@@ -23,6 +23,11 @@ def test_aggregates():
     np.testing.assert_array_equal(el2n(error, checkpoint=2), [0.5, np.nan])
     np.testing.assert_array_equal(el2n(error, checkpoint=2, aggregate="mean"), [0.75, 0.5])
     np.testing.assert_array_equal(el2n(error, checkpoint=2, aggregate="sum"), [1.5, 0.5])
+
+
+def test_runs_are_averaged():
+    value, _ = combine([[1.0, 0.5], [0.5, 0.25]], find("el2n").combine)
+    assert value.tolist() == [0.75, 0.375]
 
 
 def test_the_sum_over_the_first_epochs_while_training():

@@ -47,7 +47,8 @@ def error_min_noise_classwise(
     step, steps
         Length of a step of the noise in grey levels, and steps per batch.
     stop_error : float
-        The surrogate's error on the perturbed images at which the search stops.
+        The surrogate's error on the perturbed images at which the search stops; 0.1 as in the published
+        command for class-wise noise; the paper speaks of 0.01.
     rounds : int
         Rounds at most; the report says whether `stop_error` was reached.
     train_steps, batch_size : int

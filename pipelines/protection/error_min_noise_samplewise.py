@@ -45,7 +45,8 @@ def error_min_noise_samplewise(
     step, steps
         Length of a step of the noise in grey levels, and steps per image and round.
     stop_error : float
-        The surrogate's error on the perturbed images at which the search stops.
+        The surrogate's error on the perturbed images at which the search stops; 0.01 as in the
+        paper and its command.
     rounds : int
         Rounds at most; the report says whether `stop_error` was reached.
     train_steps, batch_size : int

@@ -32,6 +32,10 @@ def aum_prob_sum(prob_margin: np.ndarray) -> np.ndarray:
     array of shape (N,)
         In [-T, T]; NaN for a sample that was never presented.
 
+    Notes
+    -----
+    The "AUM" of CCS and D2 pruning; `aum` is that of Pleiss et al., a mean of logit margins.
+
     Examples
     --------
     >>> aum_prob_sum(np.array([[0.5, -0.5], [0.25, np.nan]])).tolist()

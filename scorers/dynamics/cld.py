@@ -78,6 +78,10 @@ def cld(
     BadInput
         Fewer than three epochs.
 
+    Notes
+    -----
+    The paper's series begins at the initial weights, its code's after the first epoch; a recording does as the code.
+
     References
     ----------
     Nagaraj, Ravikumar, Roy, TMLR 2025, section 3.

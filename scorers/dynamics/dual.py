@@ -31,7 +31,7 @@ def dual(prob_label: np.ndarray, *, window: int = 10, epochs: int | None = None)
     window
         Epochs of a window, the paper's J.
     epochs
-        Use the first that many epochs, the paper's T; all for None.
+        Use the first that many epochs, the paper's T: 30 of 200 on CIFAR and 60 of 90 on ImageNet; all for None.
 
     Returns
     -------

@@ -31,13 +31,20 @@ def el2n(error_norm: np.ndarray, *, checkpoint: int | None = None, aggregate: st
     checkpoint
         Number of epochs trained, from 1 to T. None takes a tenth of T, rounded up: epoch 20 of 200, 1 of 8.
     aggregate
-        ``"at"`` reads that epoch alone; ``"mean"`` and ``"sum"`` go over all epochs up to it.
+        ``"at"`` reads that epoch alone, as in the paper; ``"mean"`` and ``"sum"`` go over all epochs up to it.
 
     Returns
     -------
     array of shape (N,)
         In [0, sqrt 2] (times the number of epochs for ``"sum"``); NaN without an observation. The very top
         is where wrong labels are.
+
+    Notes
+    -----
+    The paper's code takes the mean of at least ten runs, each at one checkpoint in eval mode: record several seeds,
+    which are combined by their mean. The code of CCS, and of DUAL on ImageNet, adds up the first ten epochs of one run
+    while it trains: ``checkpoint=10, aggregate="sum"`` on the mode `in_training`, which `compute` takes as ``mode=``.
+    The code of DUAL on CIFAR reads the 21st epoch of one run: ``checkpoint=21``.
 
     References
     ----------

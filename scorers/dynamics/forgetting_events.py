@@ -51,8 +51,9 @@ def forgetting_events(
     loss : array of shape (T, N), optional
         A presentation whose loss is NaN counts as wrong.
     never_learned
-        What a sample that was never right scores: ``"epochs"``, the number of epochs T (the paper);
-        ``"inf"``; ``"zero"``; or ``"const"``, the value `const`.
+        What a sample that was never right scores: ``"epochs"``, the number of epochs T (the paper's own code);
+        ``"inf"`` (data_diet, the code of EL2N); ``"zero"`` (the codes of DeepCore, CCS, DUAL and SSFT), which puts
+        wrong labels among the easiest; or ``"const"``, the value `const` (dataset cartography).
     const
         Used by ``never_learned="const"`` alone; 1000 in the dataset cartography code.
     epochs
@@ -70,7 +71,8 @@ def forgetting_events(
 
     Notes
     -----
-    Totals of several runs are summed, so a sample never learned in R runs scores R T.
+    Totals of several runs are summed as in the paper's code, so a sample never learned in R runs scores R T; data_diet
+    takes their mean, which orders the samples alike, and the others have one run.
 
     References
     ----------

@@ -38,8 +38,8 @@ def grand(
     early_gradient_norm : array of shape (N, R), optional
         Norm of the gradient by all parameters, where the job measured it.
     parameters
-        ``"last"``: the gradient by weights and bias of the last layer. ``"all"``: by all of them, as in the
-        paper.
+        ``"last"``: the gradient by weights and bias of the last layer, as in DeepCore. ``"all"``: by all of them, as
+        in the paper and its code.
 
     Returns
     -------

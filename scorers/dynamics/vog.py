@@ -27,13 +27,18 @@ def vog(input_gradient_variance: np.ndarray, labels: np.ndarray, *, by_class: bo
         Population variance over checkpoints of the gradient of the label's logit at each pixel.
     labels : array of shape (N,)
     by_class
-        Subtract the mean of the class and divide by its population standard deviation.
+        Subtract the mean of the class and divide by its population standard deviation, as the paper does; in its
+        code's demonstration that is commented out.
 
     Returns
     -------
     array of shape (N,)
         In standard deviations of the class; 0 for a class of one sample or without any spread. Without
         `by_class` in logits per standard deviation of a pixel, at least 0.
+
+    Notes
+    -----
+    Of each pixel the standard deviation counts, as in the published code, and not the variance of the name.
 
     References
     ----------

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from tracesift.catalog.schema import MissingSignal
 from tracesift.scorers.contract import compute
 from tracesift.scorers.dynamics.aum import aum
 from tracesift.scorers.dynamics.aum_prob_sum import aum_prob_sum
@@ -40,6 +42,20 @@ def test_the_two_are_not_the_same_ranking():
     by_logit, by_prob = aum(margins_by_loop(logits, [0, 0])), aum_prob_sum(margins_by_loop(probs, [0, 0]))
     assert by_logit[0] > by_logit[1]
     assert by_prob[0] < by_prob[1]
+
+
+def test_one_reads_logits_and_the_other_probabilities():
+    logits = np.random.default_rng(1).normal(size=(5, 20, 3)) * 4
+    probs = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    labels = np.arange(20) % 3
+    by_logit, by_prob = margins_by_loop(logits, labels), margins_by_loop(probs, labels)
+    frame = compute(["aum", "aum_prob_sum"], {"margin": by_logit, "prob_margin": by_prob})
+    np.testing.assert_allclose(frame["aum"], by_logit.mean(axis=0))
+    np.testing.assert_allclose(frame["aum_prob_sum"], by_prob.sum(axis=0))
+    known = {"probs": probs, "labels": labels}
+    np.testing.assert_allclose(compute("aum_prob_sum", known)["aum_prob_sum"], by_prob.sum(axis=0))
+    with pytest.raises(MissingSignal, match="'margin'"):
+        compute("aum", known)
 
 
 def test_wrong_labels_are_not_clean(planted_signals, auroc):

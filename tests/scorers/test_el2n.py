@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.scorers.contract import compute
+from tracesift.scorers.contract import combine, compute, find
 from tracesift.scorers.dynamics.el2n import el2n
 
 
@@ -23,6 +23,28 @@ def test_aggregates():
     np.testing.assert_array_equal(el2n(error, checkpoint=2), [0.5, np.nan])
     np.testing.assert_array_equal(el2n(error, checkpoint=2, aggregate="mean"), [0.75, 0.5])
     np.testing.assert_array_equal(el2n(error, checkpoint=2, aggregate="sum"), [1.5, 0.5])
+
+
+def test_runs_are_averaged():
+    value, _ = combine([[1.0, 0.5], [0.5, 0.25]], find("el2n").combine)
+    assert value.tolist() == [0.75, 0.375]
+
+
+def test_the_sum_over_the_first_epochs_while_training():
+    # what coverage-centric selection calls EL2N: another mode, another window, no mean
+    class Recorded:
+        modes = ("in_training", "epoch_end")
+
+        def in_mode(self, mode):
+            return {"error_norm": recorded[mode]}
+
+    chance = np.random.default_rng(0)
+    recorded = {mode: chance.random((25, 30)) for mode in Recorded.modes}
+    usual = compute("el2n", Recorded())["el2n"]
+    np.testing.assert_array_equal(usual, recorded["epoch_end"][2])
+    params = {"el2n": {"checkpoint": 10, "aggregate": "sum"}}
+    summed = compute("el2n", Recorded(), mode="in_training", params=params)["el2n"]
+    np.testing.assert_allclose(summed, recorded["in_training"][:10].sum(axis=0))
 
 
 def test_what_it_refuses():

@@ -28,6 +28,8 @@ def test_the_published_mean_counts_a_short_last_batch_fully():
     expected = spread / (((10 - mean) / 2) ** 2)
     assert entanglement(x, [3], variant="published", batch=2) == pytest.approx(expected)
     assert entanglement(x, [3], variant="published", batch=3) != pytest.approx(expected)
+    # ours in batches of two: mean 1 of all three, variance 2, centre 3.25 of all four
+    assert entanglement(x, [3], batch=2) == pytest.approx(2 / ((2.25**2 + 6.75**2) / 2))
 
 
 def test_mixed_sets_are_more_entangled_than_separate_ones():

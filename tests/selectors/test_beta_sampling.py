@@ -37,6 +37,14 @@ def test_weights_by_hand():
     )
 
 
+def test_the_authors_exponent_is_the_default():
+    frame = make(np.linspace(0.1, 0.4, 60), np.linspace(0.05, 0.95, 60))
+    assert kept(frame, 12) == kept(frame, 12, c_d=4)
+    said = [select("beta_sampling", frame, budget=12, seed=0, c_d=c_d)["reason"][0] for c_d in (4, 5.5)]
+    assert said[0] != said[1]
+    assert said[0] == select("beta_sampling", frame, budget=12, seed=0)["reason"][0]
+
+
 @pytest.mark.parametrize(("a", "b"), [(13.0, 3.0), (15.999, 0.001), (1.5, 14.5), (16.0, 1e-6)])
 def test_the_density_is_scipy_s(a, b):
     x = np.array([1e-6, 0.2, 0.5, 0.99, 1 - 1e-6])

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
+from tracesift.pipelines.encode_images import Pixels
 from tracesift.pipelines.jobs import late_stopping as module
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.jobs.late_stopping import Learned
 from tracesift.pipelines.jobs.workbench import Workbench
+from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import compute
 
 SKIP = 7
@@ -144,6 +146,28 @@ def test_training_samples_are_predicted_as_they_are(recorded):
         run_job("late_stopping", dataset, workspace, run_id, {"epochs": 12, "rounds": 3}, device="cpu")
     assert seen
     assert not any(seen)
+
+
+def test_only_what_is_trained_on_is_augmented(squares, tmp_path, monkeypatch):
+    run_id = record(squares, tmp_path, TrainConfig(seed=0, epochs=1, device="cpu", threads=1))
+    generators, doing = {"training": [], "judging": []}, ["training"]
+    batch, correct = Pixels.batch, Workbench.correct
+
+    def read(pixels, rows, generator=None):  # a generator is what an augmented view is drawn with
+        generators[doing[-1]].append(generator is not None)
+        return batch(pixels, rows, generator)
+
+    def judge(bench, learner, rows):
+        doing.append("judging")
+        right = correct(bench, learner, rows)
+        doing.pop()
+        return right
+
+    monkeypatch.setattr(Pixels, "batch", read)
+    monkeypatch.setattr(Workbench, "correct", judge)
+    run_job("late_stopping", squares, tmp_path, run_id, {"epochs": 4, "skip": 0, "rounds": 3}, device="cpu")
+    assert set(generators["training"]) == {True}
+    assert set(generators["judging"]) == {False}
 
 
 def test_what_it_leaves_out_is_mostly_wrong(noisy_digits, signals_of, auroc):

@@ -14,7 +14,7 @@ from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.projection import ROWS, Projection
 from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import compute
-from tracesift.scorers.influence.product_edges import product_edges
+from tracesift.scorers.influence.edges.trak import trak as trak_edges
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_against_the_formula(parameters, damping, recorded, signals_of, models, 
     np.testing.assert_allclose(found["trak"].to_numpy(), influence.mean(1), rtol=1e-2, atol=1e-3 * scale)
     expected = np.mean(own, axis=0) * np.mean(residuals, axis=0)
     np.testing.assert_allclose(found["trak_self_influence"].to_numpy(), expected, rtol=1e-2, atol=1e-4)
-    edges = product_edges(
+    edges = trak_edges(
         signals["trak_feature"], signals["val_trak_feature"], signals["trak_residual"], k=influence.shape[1]
     )
     made = np.zeros_like(influence)

@@ -195,6 +195,18 @@ def test_whole_classes_keep_the_budget_that_was_asked_for(recorded):
     assert np.argmax([one[0] for one in each]) == mean.argmin()
 
 
+def test_one_round_over_classes_by_hand(recorded):
+    """A class's loss is the mean over its samples: no sum, and not divided by their number once more, as published."""
+    dataset, workspace, run_id = recorded("by class and hand")
+    params = {"by": "class", "size": 1, "rounds": 1, "epochs": 1, "w_lr": 100.0}
+    run_job("worst_case", dataset, workspace, run_id, params, device="cpu")
+    found, labels = read(workspace, run_id), dataset.labels[dataset.rows("train")]
+    mean = np.array([found["unlearn_loss"][labels == label].astype(np.float64).mean() for label in range(3)])
+    expected = onto_capped_simplex(1 / 3 - 100 * mean, 1)
+    assert 0.01 < np.ptp(expected) < 0.9
+    np.testing.assert_allclose(found["worst_case_weight"], expected[labels], atol=1e-5)
+
+
 def test_a_random_start_is_the_published_one_and_says_when_it_stays(recorded):
     dataset, workspace, run_id = recorded("random start")
     params = {**QUICK, "size": 12, "start": "random"}

@@ -39,6 +39,16 @@ def test_the_error_said_is_that_of_the_images_returned(make, stop, digits, monke
     assert (seen != labels).mean() == made.report["surrogate_error"]
 
 
+@pytest.mark.parametrize(
+    ("make", "rounds"), [(error_min_noise_samplewise, 13), (error_min_noise_classwise, 11)]
+)
+def test_each_kind_stops_at_its_own_error(make, rounds, digits, monkeypatch):
+    """At 0.01 for a noise per image and 0.1 for one per class, as the published commands do."""
+    fallen = iter([0.5] * 10 + [0.09, 0.011, 0.009])
+    monkeypatch.setattr(surrogate, "error_rate", lambda *_, **__: next(fallen))
+    assert make(digits[0][:40], digits[1][:40], seed=0, steps=1).report["rounds"] == rounds
+
+
 def test_the_noise_alone_carries_the_label(digits):
     """Random labels, so that the digits say nothing: a held-out linear discriminant reads them from the noise."""
     pixels = np.clip(digits[0], 20, 235)

@@ -8,8 +8,9 @@ computed or matched here. What is read, and where the peers' own naming misleads
   ``other_logit`` their logits. ``aum_values.csv`` is a finished score, not a signal, and is read as one.
 - TDDS: ``<n>_Output.npy`` (logits, in the order of presentation) with ``<n>_Index.npy``; its code skips
   epoch 0.
+- example_forgetting: the pickles of Toneva et al., read as plain data (`tracesift.pipelines.plain_pickle`).
 
-Pickles are refused by name: reading one can run any code that its writer put there.
+Pickles of other kinds are refused: reading one can run any code that its writer put there.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ import polars as pl
 from tracesift.catalog.files import digest, sha256
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.foreign_arrays import read_arrays
+from tracesift.pipelines.foreign_forgetting import read_forgetting
 from tracesift.pipelines.foreign_recording import Epochs, Finished, Foreign, label_array
 from tracesift.pipelines.foreign_tables import from_table
 from tracesift.pipelines.slabs import stored_arrays
 from tracesift.pipelines.sources.tables import format_of, read_file
 
-PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".joblib")
+PLAIN_PICKLES = (".pkl", ".pickle")
+PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".joblib")
 FORMS = (
     "an .npz or .npy of arrays, a long .parquet, .csv, .tsv, .jsonl or .arrow table (a row per sample and "
-    "epoch), or a folder of cartography, AUM or TDDS"
+    "epoch), a .pkl of example_forgetting, or a folder of cartography, AUM or TDDS"
 )
 
 
@@ -55,7 +58,7 @@ def read_foreign(
     Raises
     ------
     BadInput
-        The form is unknown, it is a pickle, or shapes, ids or labels do not fit together.
+        The form is unknown, it is a pickle of more than plain data, or shapes, ids or labels do not fit together.
     """
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder; what can be imported is {FORMS}")
@@ -87,6 +90,8 @@ def _renamed(found: Foreign | Finished, ids: Sequence[str]) -> Foreign | Finishe
 
 def _read_file(path: Path) -> Foreign | Finished:
     suffix = path.suffix.lower()
+    if suffix in PLAIN_PICKLES:
+        return read_forgetting(path)
     if suffix in PICKLES:
         raise BadInput(
             f"{path}: pickled files are not read, because a pickle can run code; load it where you trust "

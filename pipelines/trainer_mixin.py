@@ -8,7 +8,9 @@
 
 `Trainer` drops columns that the model's `forward` does not name, and the default collator drops strings: an
 int64 `row` is the only carrier that arrives, and only because the mixin names it. Losses are taken per sample
-from the logits, so gradient accumulation and label smoothing change nothing.
+from the logits, so gradient accumulation and label smoothing change nothing. Where a model answers at every
+token, such as a causal language model, the recorder gets one loss per sample, the mean over its tokens, with their
+number; it must be one of ``fields=("loss",)``.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.recorder import Recorder
+from tracesift.pipelines.token_losses import token_losses
 
 ROW = "row"
 
@@ -65,8 +69,18 @@ class RecorderMixin:
             if labels is None:
                 raise BadInput("the training batch has no 'labels'; a recorder needs the given label")
             logits = outputs["logits"] if isinstance(outputs, dict) else outputs[1]
-            self.recorder.update(rows, logits, labels)
+            if logits.ndim == labels.ndim + 1 == 3:
+                losses, tokens = token_losses(logits.detach(), labels, shifted=_is_causal(model))
+                self.recorder.update_loss(rows, losses, tokens)
+            else:
+                self.recorder.update(rows, logits, labels)
         return (loss, outputs) if return_outputs else loss
+
+
+def _is_causal(model: torch.nn.Module) -> bool:
+    """Return whether the logits at a token are for the next one; also within the wrappers of DDP and PEFT."""
+    names = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    return any(type(module).__name__ in names for module in model.modules())
 
 
 class _EndEpoch(TrainerCallback):

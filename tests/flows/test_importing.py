@@ -225,7 +225,8 @@ def test_a_refused_recording_leaves_nothing_behind(workspace, tmp_path, capsys):
     ("words", "message"),
     [
         (["import", "absent.npz"], "no such file or folder"),
-        (["import", "x.pkl"], "pickle can run code"),
+        (["import", "x.pt"], "pickle can run code"),
+        (["import", "x.pkl"], "none of the pickles that are known here"),
         (["import", "r.npz", "--mode", "sideways"], "in_training"),
         (["import", "r.npz", "--ids", "absent.txt"], "--ids absent.txt: no such file"),
         (["import", "r.npz", "--by-position"], "name them with --source"),
@@ -233,6 +234,7 @@ def test_a_refused_recording_leaves_nothing_behind(workspace, tmp_path, capsys):
 )  # fmt: skip
 def test_refused(recording, workspace, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "x.pkl").write_bytes(b"\x80\x04N.")
+    for name in ("x.pkl", "x.pt"):
+        (tmp_path / name).write_bytes(b"\x80\x04N.")
     assert run([*words, "--workspace", str(workspace)]) == 2
     assert message in capsys.readouterr().err

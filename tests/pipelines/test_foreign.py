@@ -1,6 +1,7 @@
 """Recordings that others wrote: what each form gives, and the sentences for what cannot be read."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -16,6 +17,7 @@ from tracesift.pipelines.imported import write_imported
 from tracesift.pipelines.matching import match
 from tracesift.pipelines.recorder import Recorder
 from tracesift.pipelines.signals import load_signals
+from tracesift.scorers.contract import compute
 
 T, N, K = 3, 7, 4
 IDS = [f"s{at}" for at in (3, 0, 6, 1, 5, 2, 4)]  # never in ascending order: rows must travel by id
@@ -252,6 +254,35 @@ class TestPeers:
         np.testing.assert_allclose(signals["prob_label"], wanted, rtol=1e-5)
         assert record["imported"]["epochs"] == [1, 2, 3]
 
+    @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+    def test_statistics_of_example_forgetting(self, tmp_path, protocol):
+        stats = {  # keys as its code makes them: numpy integers, in the order of the first epoch
+            np.int64(2): [[2.5, 0.25, 1.5], [0, 1, 0], [-1.5, 2.0, -0.5]],
+            np.int64(0): [[0.5, 0.25, 0.125], [1, 1, 1], [1.0, 2.0, 3.0]],
+            "train": [[], [50.0, 100.0, 50.0]],
+            np.int64(1): [[3.0, 3.5, 4.0], [0, 0, 0], [-2.0, -2.5, -3.0]],
+            "test": [[], [40.0, 50.0, 60.0]],
+        }
+        (tmp_path / "run__stats_dict.pkl").write_bytes(pickle.dumps(stats, protocol=protocol))
+        signals, record = imported(
+            tmp_path / "run__stats_dict.pkl", tmp_path / "w", ids=["z", "m", "a"], labels=["0", "1", "2"]
+        )
+        order = [2, 1, 0]  # ids ascending: a, m, z
+        assert signals["loss"].T.tolist() == [stats[at][0] for at in order]
+        assert signals["correct"].T.astype(int).tolist() == [stats[at][1] for at in order]
+        assert signals["margin"].T.tolist() == [stats[at][2] for at in order]
+        assert record["imported"]["form"] == "example_forgetting"
+        assert compute("forgetting_events", signals)["forgetting_events"].to_list() == [1, 3, 0]
+
+    def test_sorted_counts_of_example_forgetting_are_finished_scores(self, tmp_path):
+        held = {"indices": np.array([4, 7]), "forgetting counts": np.array([0, 400])}
+        (tmp_path / "sorted.pkl").write_bytes(pickle.dumps(held))
+        found = read_foreign(tmp_path / "sorted.pkl", ids=[f"n{at}" for at in range(8)])
+        assert isinstance(found, Finished)
+        assert found.frame.to_dicts() == [
+            {"sample_id": "n4", "forgetting_events": 0}, {"sample_id": "n7", "forgetting_events": 400},
+        ]  # fmt: skip
+
     @pytest.mark.parametrize("order", ["C", "F"])
     def test_npy_of_logits(self, tmp_path, logits, labels, order):
         np.save(tmp_path / "out.npy", np.asarray(logits, order=order))
@@ -364,11 +395,75 @@ def test_texts_are_no_array_of_a_recording(tmp_path, logits, labels):
         read_foreign(path)
 
 
-@pytest.mark.parametrize("name", ["x.pkl", "x.pt", "x.joblib"])
+@pytest.mark.parametrize("name", ["x.ckpt", "x.pt", "x.joblib"])
 def test_pickles_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(pickle.dumps({"logits": [1]}))
     with pytest.raises(BadInput, match="pickle can run code"):
         read_foreign(tmp_path / name)
+
+
+STATS = {0: [[1.0], [0], [-1.0]]}
+ODD_PICKLES = {
+    "a list": ([1, 2], "holds a list, none of the pickles"),
+    "two lists": ({0: [[1.0], [0]]}, "sample 0 has no three lists"),
+    "text": ({0: [["a"], [0], [1.0]]}, "hold more than numbers"),
+    "no presentation": ({0: [[], [], []]}, "one number per presentation"),
+    "hits": ({0: [[1.0], [2], [1.0]]}, "hits of sample 0 must be 0 or 1"),
+    "uneven": (STATS | {1: [[1.0, 2.0], [0, 1], [-1.0, 1.0]]}, "presented 1 to 2 times"),
+    "sorted, uneven": ({"indices": np.arange(2), "forgetting counts": np.arange(3)}, "one position and one count"),
+    "sorted, twice": ({"indices": np.zeros(2, int), "forgetting counts": np.arange(2)}, "stands there twice"),
+    "objects": ({0: np.array([1, None])}, "an array of 'O8'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD_PICKLES)
+def test_pickles_that_hold_something_else(tmp_path, case):
+    held, message = ODD_PICKLES[case]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(held))
+    with pytest.raises(BadInput, match=message):
+        read_foreign(tmp_path / "x.pkl")
+
+
+class Runs:
+    """Unpickled by anybody else, it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_a_pickle_asks_for_is_not_done(tmp_path, protocol):
+    held = pickle.dumps(STATS | {"train": Runs(tmp_path / "made")}, protocol=protocol)
+    (tmp_path / "x.pkl").write_bytes(held)
+    with pytest.raises(BadInput, match=r"asks for (posix|nt)\.mkdir; a pickle can run code"):
+        read_foreign(tmp_path / "x.pkl")
+    assert not (tmp_path / "made").exists()
+    pickle.loads(held)  # the trap is a real one
+    assert (tmp_path / "made").exists()
+
+
+TRICKS = {
+    "getattr": b"cbuiltins\ngetattr\n.",
+    "numpy's own loader": b"cnumpy\nload\n.",
+    "ctypes by numpy": b"cnumpy.ctypeslib\nload_library\n.",
+    "a number outside": b"Pelsewhere\n.",
+    "an extension": pickle.EXT1 + b"\x01.",
+    "damaged": pickle.dumps(STATS)[:-4],
+    "no pickle": b"sample_id,loss\n",
+    "empty": b"",
+    # sets an attribute of the reader's own class for arrays, then leaves it there as the value
+    "the reader itself": b"\x80\x02cnumpy\ndtype\nN}X\x04\x00\x00\x00textK\x01s\x86b.",
+}
+
+
+@pytest.mark.parametrize("case", TRICKS)
+def test_pickles_that_try_more(tmp_path, case):
+    (tmp_path / "x.pkl").write_bytes(TRICKS[case])
+    with pytest.raises(BadInput, match=r"x\.pkl"):
+        read_foreign(tmp_path / "x.pkl")
 
 
 def test_a_pickle_under_another_name(tmp_path):

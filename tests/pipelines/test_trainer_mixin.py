@@ -9,6 +9,7 @@ import torch
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.recorder import Recorder
 from tracesift.pipelines.signals import load_signals
+from tracesift.pipelines.token_losses import token_losses
 
 pytest.importorskip("transformers")
 
@@ -89,6 +90,66 @@ def test_missing_row_column_stops_the_first_step(tiny_bert, sentences, tmp_path)
     trainer = trainer_for(tiny_bert, sentences, tmp_path, columns=())
     with pytest.raises(BadInput, match="no column 'row'"):
         trainer.train()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_causal_language_model_is_recorded_by_its_mean_token_loss(sentences, tmp_path):
+    import datasets
+    from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+    from tracesift.pipelines.trainer_mixin import RecorderMixin
+
+    class RecordingTrainer(RecorderMixin, Trainer):
+        pass
+
+    rows = sentences.rows("train")
+    words = sorted({word for text in sentences.inputs for word in text.split()})
+    ids = [[words.index(word) for word in sentences.inputs[row].split()][: 2 + row % 4] for row in rows]
+    longest = max(map(len, ids))
+    prompt = 1  # the first token is given, and takes no part as a label
+    table = {
+        "input_ids": [one + [0] * (longest - len(one)) for one in ids],
+        "labels": [[-100] * prompt + one[prompt:] + [-100] * (longest - len(one)) for one in ids],
+        "row": rows.tolist(),
+    }
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(words), n_positions=longest, n_embd=16, n_layer=1, n_head=1, resid_pdrop=0, embd_pdrop=0,
+        attn_pdrop=0, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    trainer = RecordingTrainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(tmp_path / "out"), num_train_epochs=1, per_device_train_batch_size=16, learning_rate=0.0,
+            report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, seed=0,
+        ),
+        train_dataset=datasets.Dataset.from_dict(table),
+        recorder=Recorder(tmp_path / "work", sentences, fields=("loss",)),
+    )  # fmt: skip
+    trainer.train()
+    arrays = load_signals(tmp_path / "work", trainer.recorder.finalize()).in_mode("in_training")
+    # what transformers itself says of each sample alone; the weights never moved
+    told = []
+    for at in range(len(rows)):
+        given = {name: torch.tensor(table[name][at : at + 1]) for name in ("input_ids", "labels")}
+        with torch.no_grad():
+            told.append(model(**given).loss.item())
+    np.testing.assert_allclose(arrays["loss"][0], told, rtol=1e-5)
+    assert arrays["num_tokens"].tolist() == [len(one) - prompt for one in ids]
+    assert len(set(arrays["num_tokens"].tolist())) > 1
+
+
+def test_token_losses_by_hand():
+    logits = torch.log(torch.tensor([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]]).repeat(2, 1, 1))
+    labels = torch.tensor([[1, 0, 1], [-100, -100, -100]])
+    losses, tokens = token_losses(logits, labels, shifted=True)
+    assert losses[0].item() == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
+    assert tokens.tolist() == [2, 0]
+    assert losses[1].isnan()
+    losses, tokens = token_losses(logits, labels, shifted=False)
+    assert losses[0].item() == pytest.approx(-(np.log(0.5) + np.log(0.25) + np.log(0.1)) / 3)
+    assert tokens.tolist() == [3, 0]
 
 
 def test_hf_classifier_is_a_model_like_the_others(tiny_bert, sentences, tmp_path):

@@ -28,6 +28,7 @@ from tracesift.pipelines.foreign import read_foreign
 from tracesift.pipelines.foreign_recording import PER_CLASS, Finished, Foreign
 from tracesift.pipelines.imported import write_imported
 from tracesift.pipelines.matching import match
+from tracesift.pipelines.sources.guessing import NO_LABELS, UNLABELLED
 from tracesift.scorers.contract import find, names
 
 ELSEWHERE = 0
@@ -73,6 +74,8 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
     mode = _mode(found, job.mode)
     fresh = job.source is not None or dataset is None
     if dataset is None:
+        if job.reading.label == NO_LABELS:
+            found = _unlabelled(found)
         dataset = _bare(found)
         say(
             f"{work.path} held no dataset: the recording's own ids and labels make one, without content; it can be "
@@ -101,7 +104,8 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
     return {
         "run_id": run["run_id"], "dataset": dataset.name, "samples": len(matched.train.rows),
         "seen": len(matched.train.rows) - len(matched.missing), "missing": len(matched.missing),
-        "validation": len(matched.val.rows), "epochs": len(found.epochs), "mode": mode, "given": facts["given"],
+        "validation": len(matched.val.rows) + (0 if found.val is None else len(found.val.ids)),
+        "epochs": len(found.epochs), "mode": mode, "given": facts["given"],
         "computed": facts["computed"], "arrays": facts["arrays"],
     }  # fmt: skip
 
@@ -148,12 +152,23 @@ def _mode(found: Foreign, asked: str | None) -> str:
     return asked or found.mode or "in_training"
 
 
+def _unlabelled(found: Foreign) -> Foreign:
+    """Return a recording of data without classes, every sample of one class."""
+    if _num_columns(found):
+        raise BadInput(
+            f"{found.where}: holds a number per class, so its samples have labels; give --labels FILE"
+        )
+    labels = np.full(len(found.ids), UNLABELLED)
+    val = None if found.val is None else replace(found.val, labels=np.full(len(found.val.ids), UNLABELLED))
+    return replace(found, labels=labels, classes=(UNLABELLED,), val=val)
+
+
 def _bare(found: Foreign) -> Dataset:
     """Make a dataset of the recording's own ids and labels."""
     if found.labels is None:
         raise BadInput(
-            f"{found.where}: has no labels, and the workspace has no dataset; give --source DATA, or --labels "
-            "FILE with one label a line"
+            f"{found.where}: has no labels, and the workspace has no dataset; give --source DATA, --labels FILE with "
+            f"one label a line, or --label {NO_LABELS} where the data have no classes"
         )
     ids, labels, split = list(found.ids), found.labels, ["train"] * len(found.ids)
     if found.val is not None:

@@ -49,7 +49,8 @@ class Reading:
     __pydantic_config__ = FORM
 
     label: str | None = None
-    """Column of the label; guessed when unambiguous, and said."""
+    """Column of the label; guessed when unambiguous, and said. Or no-labels, for data without classes whose losses a
+    model of your own, a language model or a regression, records or brings (`import`)."""
     id: str | None = None
     """Column of the sample ids (recommended), or content-hash for ids made from the content in spite of a column
     called id; where there is none they are made from it anyway."""

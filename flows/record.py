@@ -19,6 +19,7 @@ from tracesift.pipelines.embeddings import embed
 from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
 from tracesift.pipelines.signals import forget_broken_arrays, is_whole, read_run, run_folder
+from tracesift.pipelines.sources.guessing import NO_LABELS
 from tracesift.pipelines.train import TrainConfig, plan, record
 
 
@@ -35,6 +36,11 @@ def train_config(training: Training, seed: int) -> TrainConfig:
 
 def check_training(dataset: Dataset, training: Training) -> None:
     """Refuse before anything is written what would only fail in the middle of the training."""
+    if dataset.options.get("label") == NO_LABELS:
+        raise BadInput(
+            f"{dataset.name} has no labels (--label {NO_LABELS}), and the models here learn classes; record your own "
+            "with Recorder(..., fields=('loss',)), or `tracesift import` its losses (docs/signals.md)"
+        )
     choose_device(training.device)
     plan(dataset, train_config(training, training.seed))
     size = len(dataset.rows("train"))

@@ -21,7 +21,14 @@ from tracesift.pipelines import identity, splits
 from tracesift.pipelines.sources import beside
 from tracesift.pipelines.sources import inputs as model_inputs
 from tracesift.pipelines.sources import labels as spelling
-from tracesift.pipelines.sources.guessing import CONTENT_IDS, Columns, Wanted, resolve
+from tracesift.pipelines.sources.guessing import (
+    CONTENT_IDS,
+    NO_LABELS,
+    Columns,
+    Wanted,
+    resolve,
+    without_labels,
+)
 from tracesift.pipelines.sources.images import ImageFiles
 from tracesift.pipelines.sources.loaded import Loaded
 from tracesift.pipelines.sources.opening import load
@@ -184,7 +191,8 @@ def open_dataset(
     label, id, text, image, features, split, group : str, optional
         Columns. Guessed where only one answer is possible, which `notes` then says. `features` takes several
         names (a list, or one text with commas); ``id="content-hash"`` asks for content ids in spite of an id
-        column; rows of one `group` are never cut apart.
+        column; rows of one `group` are never cut apart. ``label="no-labels"`` is for data without classes, a
+        language model's or a regression's: recorded by `update_loss`, scored by what needs the loss alone.
     val, test : source or share, optional
         Another source, or the share of train to cut (0.1 where the source has none; 0 for no such split).
     format, delimiter, encoding : str, optional
@@ -227,6 +235,8 @@ def open_dataset(
     where = str(source) if isinstance(source, (str, Path)) else type(source).__name__
     reading = {"format": format, "delimiter": delimiter, "encoding": encoding}
     main = load(source, ids=ids, **reading)
+    if label == NO_LABELS:
+        main = without_labels(main, where)
     columns = resolve(main, wanted, where)
     loaded, split_values, shares = gather(main, columns, where, {"val": val, "test": test}, reading)
     options = {
@@ -270,9 +280,10 @@ def _assemble(
     notes += [*prepared.notes, *beside.odd_values(loaded.table, columns)]
     table = loaded.table.filter(prepared.kept)
     labels, truth, split = (column.filter(prepared.kept) for column in (labels, truth, split))
-    if labels.n_unique() < 2:
+    if labels.n_unique() < 2 and columns.label != NO_LABELS:
         raise BadInput(
-            f"{where}: every label is '{labels[0]}'; curation needs at least two classes (--label)"
+            f"{where}: every label is '{labels[0]}'; curation needs at least two classes (--label), or --label "
+            f"{NO_LABELS} where a model of yours that has none, a language model or a regression, is recorded"
         )
     rest = beside.remaining(table.drop(beside.used(table, columns)), notes)
     group = beside.groups(table, columns, where)

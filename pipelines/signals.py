@@ -411,11 +411,17 @@ class ModeSignals(Mapping[str, np.ndarray]):
         files = self.signals.run["files"]
         trajectories = f"mode={self.mode}/epoch-0000.parquet" in files
         columns = [*self.signals.run["fields"], "seen"] if trajectories else []
+        columns += ["prob_label"] if self._loss_alone else []
         validation = f"validation/mode={self.mode}/epoch-0000.parquet" in files
         for name in SIGNALS:
             on_disk = f"{name}.npz" in files or (name in PER_EPOCH and name in columns)
             if (on_disk or (name == "val_loss" and validation)) and (wanted is None or name in wanted):
                 yield name
+
+    @property
+    def _loss_alone(self) -> bool:
+        """Whether a language model or a regression was recorded: exp(-loss) stands for the label's probability."""
+        return bool(self.signals.run["fields"] == ["loss"])
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
@@ -446,6 +452,8 @@ class ModeSignals(Mapping[str, np.ndarray]):
 
     def read_epochs(self, name: str, slab: slice | None = None) -> np.ndarray:
         """Return a signal over epochs, of all samples or of those of a slab."""
+        if name == "prob_label" and self._loss_alone:
+            return np.exp(-self.read_epochs("loss", slab))
         validation = name == "val_loss"
         column = "loss" if validation else name
         part = slice(0, None) if slab is None else slab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -14,6 +14,12 @@ from tracesift.pipelines.sources.loaded import Loaded
 
 CONTENT_IDS = "content-hash"
 """Value of the id option that asks for content ids although the source has a column called id."""
+
+NO_LABELS = "no-labels"
+"""Value of the label option for data without classes: language models, regression."""
+
+UNLABELLED = "unlabelled"
+"""The one class of data without classes."""
 
 TRUTH_COLUMN = "label_true"
 """A column of this name is known truth: kept beside the label, never a model input."""
@@ -64,6 +70,17 @@ def check_columns(table: pl.DataFrame, wanted: Wanted, where: str) -> None:
                 f"{where}: no column '{name}'{nearest(name, table.columns)}; "
                 f"its columns are {listed(table.columns)} ({option}=, --{option})"
             )
+
+
+def without_labels(loaded: Loaded, where: str) -> Loaded:
+    """Return the source with a column in which every sample is of the one class `UNLABELLED`."""
+    if NO_LABELS in loaded.table.columns:
+        raise BadInput(
+            f"{where}: --label {NO_LABELS} says that there are no labels, and there is a column of that name; rename it"
+        )
+    return replace(
+        loaded, table=loaded.table.with_columns(pl.lit(UNLABELLED).alias(NO_LABELS)), label=NO_LABELS
+    )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -152,7 +169,10 @@ def _guess_label(table: pl.DataFrame, free: list[str], where: str) -> str:
     if len(few) == 1:  # nothing else in the table could name classes
         return few[0]
     hint = f"candidates with few values: {listed(few)}" if few else f"its columns are {listed(table.columns)}"
-    raise BadInput(f"{where}: cannot tell which column is the label; {hint}; give label= (--label)")
+    raise BadInput(
+        f"{where}: cannot tell which column is the label; {hint}; give label= (--label), or --label {NO_LABELS} for "
+        "data without classes"
+    )
 
 
 def is_image_column(values: pl.Series) -> bool:

@@ -50,7 +50,8 @@ def read_labels(values: pl.Series, where: str) -> pl.Series:
         if broken > min(MANY_NUMBERS, max(2, len(text) // 2)):
             raise BadInput(
                 f"{where}: label column '{name}' holds {broken} different fractional numbers, which is "
-                "regression; give a column of classes (--label)"
+                "regression; give a column of classes (--label), or --label no-labels to record the losses of a model "
+                "of your own"
             )
     distinct = text.n_unique()
     if len(text) >= MANY_NUMBERS and distinct > 0.9 * len(text):

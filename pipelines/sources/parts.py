@@ -11,7 +11,7 @@ import polars as pl
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import splits
-from tracesift.pipelines.sources.guessing import Columns, Wanted, check_columns
+from tracesift.pipelines.sources.guessing import NO_LABELS, Columns, Wanted, check_columns, without_labels
 from tracesift.pipelines.sources.loaded import Loaded, join
 from tracesift.pipelines.sources.opening import load
 
@@ -64,6 +64,8 @@ def _load_part(
 ) -> Loaded:
     other = load(part, **reading)
     name = str(part) if isinstance(part, (str, Path)) else f"{option}={type(part).__name__}"
+    if columns.label == NO_LABELS:
+        other = without_labels(other, name)
     if other.split is not None:
         raise BadInput(f"{name}: holds splits of its own; name the one part to use as {option}")
     needed = Wanted(

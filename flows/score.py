@@ -74,6 +74,7 @@ def score(
     chosen: Sequence[str] | None = None,
     params: Params | None = None,
     embedding: str | None = None,
+    mode: str | None = None,
 ) -> dict[str, Any]:
     """Run scorers on one recording or several, and put the values into the catalog.
 
@@ -90,6 +91,8 @@ def score(
     embedding
         A stored embedding that the `chosen` scorers read instead of the recording's own; it belongs to the scores'
         identity, so they stand beside the usual ones.
+    mode
+        What the `chosen` scorers read, in_training or epoch_end, whatever they mean; the same holds of it.
 
     Returns
     -------
@@ -103,7 +106,10 @@ def score(
             raise BadInput(f"settings were given for {find(name).name}, which is not scored; name it as well")
     stored = _stored(work, listed, embedding)
     key = digest(
-        [files, {name: [find(name).version, effective_params(name, _of(params, name))] for name in listed}]
+        [
+            files,
+            {name: [find(name).version, effective_params(name, _of(params, name), mode)] for name in listed},
+        ]
         + ([stored] if stored else [])
     )
     done = work.record("score", key)
@@ -117,11 +123,11 @@ def score(
         for number, run in enumerate(runs):
             signals = _with_content(work, run, embedding)
             report(number, len(runs), "")
-            available, missing = _available(listed, signals, strict=chosen is not None)
-            values, refused = _values(available, signals, params, strict=chosen is not None)
+            available, missing = _available(listed, signals, mode, strict=chosen is not None)
+            values, refused = _values(available, signals, params, mode, strict=chosen is not None)
             available, left_out = values.columns, left_out | missing | refused
             frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
-            _keep(work, run, values, available, params, stored)
+            _keep(work, run, values, available, params, stored, mode)
             for name in diagnostics() if not stored else ():
                 known = find_diagnostic(name)
                 if not known.experimental and _missing(known, signals) is None:
@@ -129,7 +135,7 @@ def score(
     # What one run alone can be scored for (only the first seed is cross-fitted) is scored.
     scored = [name for name in listed if any(name in frame.columns for frame in frames)]
     left_out = {name: why for name, why in left_out.items() if name not in scored}
-    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params, stored)
+    run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params, stored, mode)
     if len(runs) > 1 and not stored:
         compared = {
             "seeds": len(runs),
@@ -177,9 +183,9 @@ def _of_jobs(known: Any) -> set[str]:
 
 
 def _available(
-    listed: Sequence[str], signals: WithContent, *, strict: bool
+    listed: Sequence[str], signals: WithContent, mode: str | None, *, strict: bool
 ) -> tuple[list[str], dict[str, str]]:
-    missing = {name: why for name in listed if (why := _missing(find(name), signals)) is not None}
+    missing = {name: why for name in listed if (why := _missing(find(name), signals, mode)) is not None}
     if strict and missing:
         name, why = next(iter(missing.items()))
         raise MissingSignal(f"'{name}' cannot run: {why}")
@@ -187,12 +193,12 @@ def _available(
 
 
 def _values(
-    listed: Sequence[str], signals: WithContent, params: Params | None, *, strict: bool
+    listed: Sequence[str], signals: WithContent, params: Params | None, mode: str | None, *, strict: bool
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Run scorers; where nobody asked for one by name, one that this recording is too short for is left out."""
     settings = {name: _of(params, name) for name in listed}
     try:
-        return compute(listed, signals, params=settings), {}
+        return compute(listed, signals, params=settings, mode=mode), {}
     except BadInput:
         if strict:
             raise
@@ -200,20 +206,21 @@ def _values(
     refused: dict[str, str] = {}
     for name in listed:
         try:
-            columns.append(compute([name], signals, params={name: settings[name]})[name])
+            columns.append(compute([name], signals, params={name: settings[name]}, mode=mode)[name])
         except BadInput as error:
             refused[name] = str(error).removeprefix(name).lstrip(": ")
     return pl.DataFrame(columns), refused
 
 
-def _missing(known: Any, signals: WithContent) -> str | None:
+def _missing(known: Any, signals: WithContent, mode: str | None = None) -> str | None:
     """Say what a scorer lacks, or None where it can run."""
+    mode = known.mode and (mode or known.mode)
     scores = {score["scorer"] for score in signals.signals.run.get("scores", ())}
     if known.name in scores:
         return None
-    if known.mode is not None and known.mode not in signals.modes:
-        return f"mode {known.mode} was not recorded"
-    there = signals.in_mode(known.mode)
+    if mode is not None and mode not in signals.modes:
+        return f"mode {mode} was not recorded"
+    there = signals.in_mode(mode)
     absent = [name for name in known.inputs if name not in there]
     if absent and scores and SIGNALS[absent[0]].axes == "TN":
         return f"needs {absent[0]}, and this recording kept scores without trajectories"
@@ -231,12 +238,13 @@ def _keep(
     scorers: Sequence[str],
     params: Params | None,
     stored: Mapping[str, str],
+    mode: str | None,
     spreads: pl.DataFrame | None = None,
 ) -> None:
     meta = [
         {
             "scorer": name, "version": find(name).version, "direction": find(name).direction,
-            "inputs": list(find(name).inputs), "params": {**effective_params(name, _of(params, name)), **stored},
+            "inputs": list(find(name).inputs), "params": {**effective_params(name, _of(params, name), mode), **stored},
             "defaults": effective_params(name),  # other settings stand beside the usual ones and replace nothing
         }
         for name in scorers
@@ -251,6 +259,7 @@ def _keep_combined(
     scorers: Sequence[str],
     params: Params | None,
     stored: Mapping[str, str],
+    mode: str | None,
 ) -> str:
     """Combine the runs' scores into a run of their own, whose record lists its members."""
     run_id = digest({"kind": "combined", "runs": sorted(runs)})
@@ -265,7 +274,7 @@ def _keep_combined(
         there = [frame[name] for frame in frames if name in frame.columns]
         values[name], spreads[name] = combine(there, find(name).combine or "mean")
     _keep(
-        work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params, stored,
+        work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params, stored, mode,
         pl.DataFrame({"sample_id": ids, **spreads}),
     )  # fmt: skip
     return run_id

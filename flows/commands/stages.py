@@ -180,6 +180,7 @@ def score(
     common: Common = Common(),
     run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     embedding: str | None = None,
+    mode: Literal["in_training", "epoch_end"] | None = None,
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
 ) -> int:
     """Run scorers on the recordings and apply the flag rules; all scorers whose signals are there by default.
@@ -193,6 +194,9 @@ def score(
     embedding
         The stored embedding that the named scorers read (`tracesift embed` makes them) instead of the recorded model's
         own features: what compares neighbours should not learn from the labels that it judges.
+    mode
+        What the named scorers read whatever they mean: in_training, the moving weights and augmented views of training,
+        or epoch_end, one pass after each epoch. Such scores stand in `scores` beside the usual ones.
     param
         A setting of a scorer, as scorer.key=value (key=value where one scorer is named); may be given several times.
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
@@ -210,6 +214,8 @@ def score(
         raise BadInput(
             f"--embedding {embedding}: name the scorers that read it, such as knn_label_disagreement"
         )
+    if mode is not None and not names:
+        raise BadInput(f"--mode {mode}: name the scorers that are to read it, such as el2n")
     for name, given in chosen.items():
         check_types((find_diagnostic(name) if name in whole else find(name)).function, given)
     with work.locked():
@@ -219,7 +225,9 @@ def score(
         if found and len(found) == len(names):
             answer(found, common)
             return 0
-        scored = step(work, runs, [name for name in names if name not in whole] or None, chosen, embedding)
+        scored = step(
+            work, runs, [name for name in names if name not in whole] or None, chosen, embedding, mode
+        )
         answer({**flag(work, scored), **found}, common)
     return 0
 

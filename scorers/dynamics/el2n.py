@@ -43,7 +43,8 @@ def el2n(error_norm: np.ndarray, *, checkpoint: int | None = None, aggregate: st
     -----
     The paper's code takes the mean of at least ten runs, each at one checkpoint in eval mode: record several seeds,
     which are combined by their mean. The code of CCS, and of DUAL on ImageNet, adds up the first ten epochs of one run
-    while it trains: ``checkpoint=10, aggregate="sum"`` on the mode `in_training`, which `compute` takes as ``mode=``.
+    while it trains: ``checkpoint=10, aggregate="sum"`` on the mode `in_training`, which `compute` takes as ``mode=``
+    and `tracesift score` as ``--mode``.
     The code of DUAL on CIFAR reads the 21st epoch of one run: ``checkpoint=21``.
 
     References

@@ -54,8 +54,25 @@ def made(tmp_path_factory):
 def home(made, tmp_path):
     """A copy of the workspace that a test may change."""
     shutil.copytree(made / "w", tmp_path / "w")
-    shutil.copy(made / "pets.csv", tmp_path / "pets.csv")
+    for name in ("pets.csv", "new.npz"):
+        shutil.copy(made / name, tmp_path / name)
     return tmp_path
+
+
+def test_another_mode_stands_beside(home, capsys):
+    words = ["score", "el2n", "--mode", "in_training", "--param", "aggregate=sum", "--param", "checkpoint=3"]
+    assert call(*words, "--workspace", home / "w") == 0
+    found = Catalog(home / "w").query("SELECT sample_id, params, value FROM scores WHERE scorer = 'el2n'")
+    assert json.loads(found["params"][0]) == {"aggregate": "sum", "checkpoint": 3, "mode": "in_training"}
+    with np.load(home / "new.npz") as file:
+        logits, labels = file["logits"].astype(np.float64), file["labels"]
+    raised = np.exp(logits - logits.max(axis=2, keepdims=True))
+    error = raised / raised.sum(axis=2, keepdims=True) - np.eye(K)[labels]
+    expected = np.linalg.norm(error, axis=2).sum(axis=0)
+    np.testing.assert_allclose(found.sort("sample_id")["value"], expected, rtol=1e-5)
+    capsys.readouterr()
+    assert call("score", "--mode", "in_training", "--workspace", home / "w") == 2
+    assert "name the scorers that are to read it" in capsys.readouterr().err
 
 
 class TestVerify:

@@ -10,7 +10,7 @@ exist: a mixture of one to three Gaussians, its number of components by BIC, who
 (Ashman's D >= 2) and mostly rejected by the cross-fitted networks (>= 80 %, and at least 50 points more often than
 the rest). Both are silent, and then nothing is flagged, on hard data, overlapping classes and pure noise. Nor is
 anything said of a class that the cross-fitted networks cannot recognise, nor of one that would be flagged by more
-than half.
+than half where others would not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Dynamics:
 
 
 @flag(
-    version=6,
+    version=7,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
@@ -194,10 +194,16 @@ def _dynamics(frame: pl.DataFrame) -> list[Dynamics]:
 
 
 def _without_flooded(frame: pl.DataFrame, witness: Witness, judged: np.ndarray, wrong: np.ndarray) -> Witness:
-    """Silence the witness on a class more than half of which would be flagged: it is hard or renamed."""
+    """Silence the witness on a class that would be flagged by more than half: it is hard or renamed.
+
+    Unless that is what all classes are like, as under heavy noise: then twice the share of the middle one.
+    """
     names, codes = np.unique(frame["label"].to_numpy(), return_inverse=True)
-    flagged = np.bincount(codes, wrong & judged, names.size)
-    flooded = (2 * flagged > np.bincount(codes, judged, names.size))[codes]
+    there = np.bincount(codes, judged, names.size)
+    share = np.bincount(codes, wrong & judged, names.size) / np.maximum(there, 1)
+    seen = np.sort(share[there > 0])
+    usual = seen[(seen.size - 1) // 2] if seen.size else 0.0  # of two the smaller
+    flooded = (share > max(0.5, 2 * usual))[codes]
     mute = witness.mute.copy()
     mute[flooded & (mute == "")] = (
         "more than half of this label would be flagged: the label itself is in doubt"

@@ -317,6 +317,29 @@ def test_the_posterior_is_not_heard_where_nothing_can_be_told():
     assert in_sample["threshold"][0] == 0.99
 
 
+def test_heavy_noise_everywhere_is_no_doubt_about_one_label():
+    """Of five labels of 30 samples the first 16 are wrong by the posterior, or of x alone."""
+
+    def flagged(wrong_of):
+        label = np.repeat(list("vwxyz"), 30)
+        wrong = np.isin(label, list(wrong_of)) & (np.tile(np.arange(30), 5) < 16)
+        others = [("vwxyz" * 2)["vwxyz".index(name) + 1 + at % 4] for at, name in enumerate(label)]
+        frame = pl.DataFrame(
+            {
+                "sample_id": [f"{at:03d}" for at in range(150)],
+                "label": label,
+                "aum": np.linspace(-1, 2, 150),  # no group apart
+                "oos_margin": np.where(wrong, -0.9, 0.9),
+                "oos_pred": np.where(wrong, others, label),
+                "wrong_label_posterior": np.where(wrong, 0.99, 0.0),
+            }
+        )
+        return yes(label_noise(frame))
+
+    assert flagged("vwxyz").reshape(5, 30).sum(axis=1).tolist() == [16] * 5
+    assert flagged("x").sum() == 0
+
+
 def test_findings_of_the_dataset_are_said_once(noisy):
     answer, findings = judge_labels(noisy[0])
     assert findings["training_dynamics"].startswith("aum: a separate low group of ")

@@ -78,7 +78,10 @@ def fitting(work: Work, where: str) -> list[str]:
 
 
 def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
-    """Put a person's word over the flag's: a label found wrong is wrong with certainty, and its true one is known."""
+    """Put a person's word over the flag's: a label found wrong is wrong with certainty, and its true one is known.
+
+    `verified_label` is what that person said, null where nobody looked: the subsets' reasons give it.
+    """
     frame = frame.join(reviews, on="sample_id", how="left")
     wrong = pl.col("verified_label").is_not_null() & (pl.col("verified_label") != pl.col("label"))
     return frame.with_columns(
@@ -86,7 +89,7 @@ def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
         suggestion=pl.when(wrong).then("verified_label").otherwise("suggestion"),
         confidence=pl.when(wrong).then(1.0).otherwise("confidence"),
         preferred_label_posterior=pl.when(wrong).then(1.0).otherwise(_preferred(frame)),
-    ).drop("verified_label")
+    )
 
 
 def _preferred(frame: pl.DataFrame) -> pl.Expr:

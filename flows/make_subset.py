@@ -31,14 +31,19 @@ from tracesift.flows.work import Work
 from tracesift.pipelines.bare import KIND
 from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
+from tracesift.selectors.decisions.denoise import left_standing
 from tracesift.selectors.decisions.overlap_report import overlap_report
+from tracesift.selectors.flags.label_noise import verified_as
 
-VERSION = 3
+VERSION = 4
 """Raised when the same scores and flags would give other subsets."""
 
 OF_CONTENT = ("semdedup",)
 """Selectors that compare content unless told otherwise: to a trained model all samples of a class are copies."""
 
+
+OUTSIDE, FORGOTTEN = "outside WHERE ", "forgotten by request "
+"""How the reasons of samples begin that were no candidates."""
 
 COPIES = {"exact": "exact", "near": "near by embedding", "words": "near by wording"}
 """How a copy was found, in words."""
@@ -273,13 +278,15 @@ def _as_in_source(chosen: pl.DataFrame, pool: pl.DataFrame) -> pl.DataFrame:
 
 def _left_out(frame: pl.DataFrame, where: str | None, source: str | None = None) -> pl.DataFrame:
     """Return samples that were no candidates as members that are dropped, with the reason."""
-    outside = pl.lit(f"outside WHERE {where}")
+    outside = pl.lit(f"{OUTSIDE}{where}")
     if source is not None:
         outside = pl.when(pl.col("weight").is_null()).then(pl.lit(f"not in {source}")).otherwise(outside)
+    seen = pl.col("verified_label") != pl.col("label")
+    flagged = pl.when(seen).then(verified_as(pl.col("verified_label"))).otherwise(pl.lit("flagged"))
     return frame.select(
         "sample_id",
         role=pl.lit("drop"),
-        reason=pl.when("eligible").then(pl.lit("flagged")).otherwise(outside),
+        reason=pl.when("eligible").then(flagged).otherwise(outside),
         weight=pl.lit(0.0),
     )
 
@@ -324,9 +331,29 @@ def divided(
     members = select(selector, frame.filter("eligible"), budget=None, seed=seed, **settings)
     members = pl.concat([members, _left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
     scores = flag_scores(work) if selector == "denoise" else columns_needed(selector, settings)
-    made = [put(work, name, members, _block(selector, settings, seed=seed, where=where), scores)]
+    block = _block(selector, settings, seed=seed, where=where)
+    made = [put(work, name, members, block, scores)]
+    if said := told_of(selector, block.params, members):
+        made[0]["told"] = said
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where)
+
+
+def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame) -> str | None:
+    """Say of a denoised subset which doubtful labels it keeps and why; None of any other.
+
+    Parameters
+    ----------
+    members
+        `role`, `weight` and `reason`; what lay outside of a condition or is to be forgotten was not divided.
+    """
+    if selector != "denoise":
+        return None
+    outside = pl.any_horizontal(pl.col("reason").str.starts_with(start) for start in (OUTSIDE, FORGOTTEN))
+    divided = members.filter(~outside.fill_null(value=False))
+    said = left_standing(divided, mode=params["mode"], max_drop=params["max_drop"])
+    more = "; --max-drop of curate and --param max_drop= of select set it"
+    return said + more if said and said.endswith("(max_drop)") else said
 
 
 def corrective(
@@ -529,7 +556,7 @@ def _without_forgotten(work: Work, members: pl.DataFrame) -> pl.DataFrame:
         pl.col("sample_id").is_in(trained.implode()) & ~pl.col("sample_id").is_in(to_forget.implode())
     ).select(
         "sample_id", role=pl.lit("drop"), weight=pl.lit(0.0),
-        reason=pl.format("forgotten by request {}", pl.col("request_id")),
+        reason=pl.format(f"{FORGOTTEN}{{}}", pl.col("request_id")),
     )  # fmt: skip
     stays = ~pl.col("sample_id").is_in(gone["sample_id"].implode()) | (pl.col("role") == "forget")
     return pl.concat([members.filter(stays), dropped], how="diagonal")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,14 +14,14 @@ from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.agreement import LABEL_DETECTORS
 from tracesift.flows.compared import compared
-from tracesift.flows.make_subset import recorded_subsets
+from tracesift.flows.make_subset import recorded_subsets, told_of
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
 from tracesift.flows.report_influence import Memorization, long_tail, partners_of, shown_in
-from tracesift.flows.report_tables import empty_reason, stability
+from tracesift.flows.report_tables import empty_reason, noise_reading, stability
 from tracesift.flows.report_unlearnable import residual_examples
-from tracesift.flows.score import diagnostics_of
-from tracesift.flows.truth import protection_truth, truth_of
+from tracesift.flows.score import diagnostics_of, flags_alone
+from tracesift.flows.truth import own_truth, protection_truth, reviewed_truth
 from tracesift.flows.unlearned import studies
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.flows.worklist import FLAGGED, excerpt, worklist
@@ -61,13 +60,9 @@ def publish(
     scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
     flags = newest_flags(work)
     listed, worth_a_look = suspects(work, scores, flags)
-    # The catalog knows the true labels that were planted and those that a person verified since.
-    labels = work.catalog.query(
-        "SELECT sample_id, split, label, label_true FROM samples WHERE dataset_id = ? ORDER BY sample_row",
-        (known["dataset_id"],),
-    )
     stage("known labels")
-    truth = truth_of(replace(work.dataset, samples=labels), scores, flags)
+    alone = flags_alone(work, flags)
+    truth, reviewed = own_truth(work, scores, alone), reviewed_truth(work, scores)
     stage("subsets")
     subsets = recorded_subsets(work)
     evaluations = work.catalog.query(
@@ -79,7 +74,7 @@ def publish(
     )
     odd = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
     partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
-    tail = long_tail(scores, flags, memorization)
+    tail = long_tail(scores, flags, memorization, found_wrong=_found_wrong(work))
     beside = pl.Series("sample_id", shown_in(partners, tail), dtype=pl.String)
     shown = pl.concat(
         [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN), beside]
@@ -88,6 +83,9 @@ def publish(
     stage("samples to show")
     content = content and work.dataset.kind != KIND  # a recording that came without its data has none
     diagnostics, protected = diagnostics_of(work), protection_truth(work.dataset, scores, flags)
+    reading = noise_reading(diagnostics)
+    if reading is not None:  # one story in the summary and on the page
+        diagnostics["label_noise_rate"] = {**diagnostics["label_noise_rate"], "reading": reading}
     data = ReportData(
         title=f"{known['name']}: which samples to train on, fix and forget",
         created=datetime.now(UTC).isoformat(timespec="minutes"),
@@ -108,6 +106,8 @@ def publish(
         evaluations=evaluations if len(evaluations) else None,
         scorers=_scorers(work),
         truth=truth,
+        reviewed=reviewed,
+        flags_alone=None if alone is flags else alone,
         protection=protected,
         partners=partners,
         long_tail=tail,
@@ -133,9 +133,10 @@ def publish(
         "worth_a_look": worth_a_look,
         "why_empty": None if len(listed) else empty_reason(flags, len(scores)),
         "flags": flag_counts(flags),
-        "noise": diagnostics.get("label_noise_rate", {}).get("reading"),
+        "noise": reading,
         "verdict": data.diagnostics.get("residual_verdict", {}).get("verdict"),
         "truth": truth,
+        "reviewed": reviewed,
         "protection_truth": protected,
         "stability": stability(data.diagnostics),
         "subsets": [_summary(row, counts) for row, counts in zip(subsets, data.subsets, strict=True)],
@@ -179,6 +180,13 @@ def suspects(
     if not (work.dataset.transform or {}).get("plant_label_noise"):
         return listed, worth_a_look
     return listed.join(truth, on="sample_id", how="left", maintain_order="left"), worth_a_look
+
+
+def _found_wrong(work: Work) -> list[str]:
+    """Return the samples whose label a person found to be another."""
+    seen = work.catalog.query("SELECT sample_id, label AS said FROM reviews")
+    known = seen.join(work.dataset.samples.select("sample_id", "label"), on="sample_id")
+    return known.filter(pl.col("said") != pl.col("label"))["sample_id"].to_list()
 
 
 def flag_counts(flags: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -230,7 +238,7 @@ def _scorers(work: Work) -> list[dict[str, Any]]:
 
 def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     members = work.catalog.query(
-        "SELECT m.role, s.label FROM subset_members m JOIN samples s USING (sample_id) "
+        "SELECT m.role, m.weight, m.reason, s.label FROM subset_members m JOIN samples s USING (sample_id) "
         "WHERE m.subset_id = ? AND s.dataset_id = ?",
         (row["subset_id"], row["dataset_id"]),
     )
@@ -242,12 +250,14 @@ def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     }
     told = ("chosen_by", "because")
     params = {key: value for key, value in row["params"].items() if key not in told}
-    return {**row, "params": params, "because": row["params"].get("because"), "counts": counts}
+    said = None if row["control_of"] else told_of(row["selector"], params, members)
+    return {**row, "params": params, "because": row["params"].get("because"), "told": said, "counts": counts}
 
 
 def _summary(row: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:
     roles = ", ".join(f"{count} {role}" for role, count in counted["counts"]["by_role"].items())
     return {
         "name": row["name"], "version": row["version"], "selector": row["selector"], "members": roles,
-        "because": counted["because"], "control_of": row["control_of"], "manifest": row["manifest_path"],
+        "because": counted["because"], "told": counted["told"], "control_of": row["control_of"],
+        "manifest": row["manifest_path"],
     }  # fmt: skip

@@ -30,7 +30,7 @@ from tracesift.flows.agreement import LABEL_DETECTORS, agreement
 from tracesift.flows.report_influence import MEMORIZED
 from tracesift.flows.report_previews import preview
 from tracesift.flows.show import chance
-from tracesift.flows.worklist import FLAGGED, SPEAKS_AGAINST, estimate
+from tracesift.flows.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, estimate
 
 MAX_ITEMS = 200
 """The most worklist items on the page; the rest is in the catalog and in `tracesift review export`."""
@@ -94,6 +94,10 @@ class ReportData:
     """What `long_tail` returned: the memorized samples in two halves"""
     unlearning: Sequence[Mapping[str, Any]] = ()
     """What `studies` returned: original, retraining and unlearning methods on each forget-ready subset"""
+    reviewed: Mapping[str, Any] | None = None
+    """What `reviewed_truth` returned: as `truth`, of the samples alone whose label a person verified"""
+    flags_alone: pl.DataFrame | None = None
+    """The flags without any person's word, where people verified labels"""
     worth_a_look: int | None = None
     """How many samples are worth a look, where the worklist lists only the first of them"""
 
@@ -131,7 +135,7 @@ def render_report(data: ReportData) -> str:
             data.dataset["classes"], data.scores, data.flags, _kept_subsets(subsets)
         ),
         "class_subsets": _kept_subsets(subsets),
-        "flag_rows": report_tables.flag_rows(data.flags),
+        "flag_rows": report_tables.flag_rows(data.flags, data.dataset["classes"]),
         "unlearnable": _unlearnable(data, frozenset(shown["sample_id"])),
         "tail": _long_tail(data, frozenset(shown["sample_id"])),
         "memorized_from": MEMORIZED,
@@ -150,6 +154,7 @@ def render_report(data: ReportData) -> str:
         "figures": figures.specs,
         "direction_words": report_tables.DIRECTION_WORDS,
         "measured": unlearned.COLUMNS,
+        "of_reviewed": OF_REVIEWED,
         "look": unlearned.LOOK,
     }
     return _environment().get_template("report.html.j2").render(context)
@@ -416,8 +421,9 @@ def _histograms(data: ReportData, figures: _Figures, flagged: Sequence[str]) -> 
 
 
 def _agreement(data: ReportData) -> dict[str, Any] | None:
-    """Return which detectors of wrong labels agree, against the flag `label_noise`."""
-    answers = data.flags.filter(pl.col("flag") == "label_noise").select("sample_id", "flagged")
+    """Return which detectors of wrong labels agree, against the flag `label_noise` before any person's word."""
+    flags = data.flags if data.flags_alone is None else data.flags_alone
+    answers = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "flagged")
     scores = data.scores.join(answers, on="sample_id", how="left", maintain_order="left")
     directions = {scorer["name"]: scorer["direction"] for scorer in data.scorers}
     return agreement(

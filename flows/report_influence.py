@@ -6,7 +6,7 @@ label. The long tail is told apart by what `label_noise` knows of each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import polars as pl
@@ -64,7 +64,11 @@ def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[d
 
 
 def long_tail(
-    scores: pl.DataFrame, flags: pl.DataFrame, memorization: Memorization = "measured"
+    scores: pl.DataFrame,
+    flags: pl.DataFrame,
+    memorization: Memorization = "measured",
+    *,
+    found_wrong: Collection[str] = (),
 ) -> dict[str, Any] | None:
     """Return the memorized samples in two halves, probably clean and probably mislabeled.
 
@@ -78,6 +82,8 @@ def long_tail(
     memorization : {"measured", "proxy"}
         What counts as memorized: `memorization_subset` from 0.25 on, or the 5 % with the highest `dual`, which an
         ordinary recording gives and which finds about half of them.
+    found_wrong
+        Samples whose label a person found to be another: mislabeled, whatever the flag says.
 
     Returns
     -------
@@ -121,7 +127,7 @@ def long_tail(
     first = int(PROXY_SHARE * known.height)
     high = known.head(first) if by == PROXY else known.filter(pl.col("memorization") >= MEMORIZED)
     high = high.join(answers, on="sample_id", how="left", maintain_order="left")
-    wrong = pl.coalesce(pl.col("confidence") > 0.5, "flagged")
+    wrong = pl.col("sample_id").is_in(list(found_wrong)) | pl.coalesce(pl.col("confidence") > 0.5, "flagged")
     parts = {"probably clean": high.filter(~wrong), "probably mislabeled": high.filter(wrong)}
     halves = [
         {"name": name, "count": part.height, "rows": part.drop("flagged").head(TAIL).to_dicts()}

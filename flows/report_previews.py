@@ -41,12 +41,13 @@ def preview(content: Any) -> dict[str, Any]:
     if isinstance(content, Image.Image):
         return thumbnail(content)
     if isinstance(content, Mapping):
-        pairs = [(str(name), _short(value)) for name, value in content.items()]
+        pairs = [(str(name), short(value)) for name, value in content.items()]
         return {"kind": "fields", "first": pairs[:_FIELDS], "rest": pairs[_FIELDS:]}
     return _text(str(content))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return a value of a table's cell for people: numbers with six digits, long texts cut, nothing that is no text."""
     text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
     return _CONTROL.sub("\ufffd", text if len(text) <= 200 else text[:200] + " …")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from tracesift.flows.progress import counted
 from tracesift.flows.worklist import WORTH_A_LOOK
 
 MAX_REASONS = 5
@@ -36,6 +37,8 @@ WORDS = {
     # label_noise
     "needed_probability": "flagged from this probability of being wrong",
     "expected_right": "flagged labels that are probably right after all",
+    "set_apart": "called wrong because training sets them apart",
+    "set_apart_flagged": "of these flagged, since no person looked at them",
     "flagged_by_every_seed": "flagged by every seed by itself",
     "flagged_by_some_seed": "flagged by at least one seed",
     "training_dynamics": "what the training shows",
@@ -105,16 +108,16 @@ VERDICTS = {
 CANNOT_TELL = "Cannot tell whether samples carry a label-specific small signal."
 
 
-def flag_rows(flags: pl.DataFrame) -> list[dict[str, Any]]:
+def flag_rows(flags: pl.DataFrame, classes: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return per flag the counts of yes, no and cannot tell, with the reasons for the latter.
 
-    Reasons are grouped; the most frequent are named and the rest counted. Reasons that differ in numbers and
-    quoted names alone are one group.
+    Reasons are grouped; the most frequent are named and the rest counted. Reasons that differ in numbers and in the
+    quoted names of `classes` alone are one group.
     """
     rows = []
     for (name,), part in flags.sort("flag").group_by("flag", maintain_order=True):
         undecided = part.filter(pl.col("flagged").is_null())
-        reasons = _grouped_reasons(undecided)
+        reasons = _grouped_reasons(undecided, classes)
         rules = part["threshold"].drop_nulls().unique().sort()
         rows.append(
             {
@@ -130,10 +133,13 @@ def flag_rows(flags: pl.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _grouped_reasons(undecided: pl.DataFrame) -> pl.DataFrame:
+def _grouped_reasons(undecided: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """Return reason and count, the most frequent first; what differs within a group is written as "…"."""
     reason = pl.col("reason").fill_null("no reason given").str.strip_prefix("cannot tell: ")
-    pattern = pl.col("reason").str.replace_all(r"'[^']*'|(> )?[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…")
+    # the known names and not whatever stands between quotation marks, because a name may hold one; the longest first
+    quoted = [f"'{name}'" for name in sorted(classes, key=len, reverse=True)]
+    pattern = pl.col("reason").str.replace_many(quoted, ["…"], leftmost=True) if quoted else pl.col("reason")
+    pattern = pattern.str.replace_all(r"(> )?[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "…")
     only = (
         pl.when(pl.col("reason").n_unique() == 1)
         .then(pl.col("reason").first())
@@ -475,6 +481,28 @@ def noise_rates(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[dict[str, 
         for name, assumes in RATES.items()
         if name in diagnostics
     ]
+
+
+def noise_reading(diagnostics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return what the surest samples say of wrong labels, and where they show none, what training sets apart.
+
+    Examples
+    --------
+    >>> anchors = {"shown": None, "reading": "6.4% of the labels differ"}
+    >>> noise_reading({"label_noise_rate": anchors, "label_noise": {"set_apart": 85, "set_apart_flagged": 85}})
+    '6.4% of the labels differ; training sets 85 samples apart, which are flagged'
+    """
+    if "label_noise_rate" not in diagnostics:
+        return None
+    found, judged = diagnostics["label_noise_rate"], diagnostics.get("label_noise", {})
+    reading, apart = str(found["reading"]), judged.get("set_apart", 0)
+    if found.get("shown") or not apart:
+        return reading
+    flagged, seen = judged["set_apart_flagged"], apart - judged["set_apart_flagged"]
+    which = (
+        "which are flagged" if not seen else f"of which {flagged} are flagged and a person looked at {seen}"
+    )
+    return f"{reading}; training sets {counted(apart, 'sample')} apart, {which}"
 
 
 def stability(diagnostics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:

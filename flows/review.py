@@ -6,8 +6,6 @@ verified and no longer flagged: so the detectors can be measured at any later ti
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,11 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.progress import say
 from tracesift.flows.publish import LEAST_CONFLICTS, newest_flags, suspects
 from tracesift.flows.report_tables import status_counts
-from tracesift.flows.truth import truth_of
+from tracesift.flows.truth import reviewed_truth
 from tracesift.flows.work import Work
 from tracesift.flows.worklist import export_review, import_review
 from tracesift.pipelines.bare import KIND
-
-VERIFIED = "label verified by a person"
-"""Reason of a sample that a person has looked at."""
+from tracesift.selectors.flags.label_noise import with_verified
 
 
 def export(work: Work, out: Path | None, count: int | None) -> dict[str, Any]:
@@ -68,7 +64,7 @@ def take(work: Work, file: Path) -> dict[str, Any]:
     -------
     dict
         ``verified`` (rows of this file), ``changed`` (of them with another label than given), ``reviews`` (all so far)
-        and ``measured``: what `truth_of` says over all reviewed training samples, or None.
+        and ``measured``: what `reviewed_truth` says over all reviewed training samples, or None.
     """
     samples = work.dataset.samples
     read = import_review(file, sample_ids=samples["sample_id"].to_list(), labels=work.dataset.classes)
@@ -80,37 +76,14 @@ def take(work: Work, file: Path) -> dict[str, Any]:
     flags = newest_flags(work)
     notes = _notes(work, verified, flags)
     work.catalog.put_reviews(notes.select("sample_id", label="verified_label", note="note"))
-    _unflag(work, flags, verified["sample_id"])
+    _unflag(work, flags, verified)
     return {
         "file": str(file),
         "verified": verified.height,
         "changed": int((verified["verified_label"] != verified["label"]).sum()),
         "reviews": work.catalog.query("SELECT sample_id FROM reviews").height,
-        "measured": measured(work),
+        "measured": reviewed_truth(work, _scores(work)),
     }
-
-
-def measured(work: Work) -> dict[str, Any] | None:
-    """Measure scores and flags on all labels that people verified so far; None where there are none in train.
-
-    The reviewed samples are mostly suspects, so precision holds for what is flagged, and AUROC and recall hold among
-    the reviewed alone.
-    """
-    reviews = work.catalog.query("SELECT sample_id, label AS label_true, note FROM reviews")
-    dataset = work.dataset
-    known = dataset.samples.drop("label_true").join(
-        reviews.select("sample_id", "label_true"), on="sample_id", how="left", maintain_order="left"
-    )
-    said = [
-        {
-            "flag": "label_noise",
-            "sample_id": sample_id,
-            "flagged": json.loads(note or "{}").get("label_noise"),
-        }
-        for sample_id, note in reviews.select("sample_id", "note").iter_rows()
-    ]
-    flags = pl.DataFrame(said, schema={"flag": pl.String, "sample_id": pl.String, "flagged": pl.Boolean})
-    return truth_of(replace(dataset, samples=known, transform=None), _scores(work), flags)
 
 
 def _scores(work: Work) -> pl.DataFrame:
@@ -132,18 +105,12 @@ def _notes(work: Work, verified: pl.DataFrame, flags: pl.DataFrame) -> pl.DataFr
     return verified.with_columns(pl.Series("note", notes, dtype=pl.String))
 
 
-def _unflag(work: Work, flags: pl.DataFrame, verified: pl.Series) -> None:
-    """Answer no for the verified samples in the newest label_noise flags; the rule does so itself from now on."""
+def _unflag(work: Work, flags: pl.DataFrame, verified: pl.DataFrame) -> None:
+    """Put a person's word over the newest label_noise flags; the rule does so itself from now on."""
     own = flags.filter(pl.col("flag") == "label_noise").drop("flag")
-    if own.filter(pl.col("sample_id").is_in(verified.implode())).is_empty():
+    if own.join(verified, on="sample_id", how="semi").is_empty():
         return
-    seen = pl.col("sample_id").is_in(verified.implode())
-    answered = own.with_columns(
-        flagged=pl.when(seen).then(statement=False).otherwise("flagged"),
-        confidence=pl.when(seen).then(0.0).otherwise("confidence"),
-        reason=pl.when(seen).then(pl.lit(VERIFIED)).otherwise("reason"),
-    )
     newest = work.catalog.query(
         "SELECT run_id, dataset_id FROM flag_sets WHERE flag = 'label_noise' ORDER BY seq DESC LIMIT 1"
     ).row(0)
-    work.catalog.put_flags(newest[0], newest[1], "label_noise", answered)
+    work.catalog.put_flags(newest[0], newest[1], "label_noise", with_verified(own, verified))

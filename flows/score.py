@@ -14,6 +14,7 @@ import polars as pl
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.recordings import newest_runs
 from tracesift.flows.selector_arrays import EMBEDDED, part, rows_among, stored_ids
 from tracesift.flows.stability import held_by, rank_correlations, scores_of
 from tracesift.flows.work import Work
@@ -400,14 +401,34 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evidence(work: Work, scored: Mapping[str, Any]) -> pl.DataFrame:
-    """Return what the rules judge by: the scores, what out-of-sample models say, and who was reviewed."""
+    """Return what the rules judge by: the scores, what out-of-sample models say, and what people said."""
     signals = load_signals(work.path, scored["runs"][0])
     frame = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
     frame = frame.join(
         second_opinion(signals, work.dataset.classes), on="sample_id", how="left", maintain_order="left"
     )
-    reviewed = work.catalog.query("SELECT sample_id, true AS verified FROM reviews")
+    reviewed = work.catalog.query("SELECT sample_id, label AS verified_label FROM reviews")
     return frame.join(reviewed, on="sample_id", how="left", maintain_order="left")
+
+
+def flags_alone(work: Work, flags: pl.DataFrame) -> pl.DataFrame:
+    """Return the flags with what `label_noise` says of reviewed samples by itself, without any person's word.
+
+    Parameters
+    ----------
+    flags
+        The newest answers; the same frame comes back where no person looked at anything, or nothing can be judged.
+    """
+    seen = work.catalog.query("SELECT sample_id FROM reviews")
+    cleared = (pl.col("flag") == "label_noise") & pl.col("sample_id").is_in(seen["sample_id"].implode())
+    if flags.filter(cleared).is_empty():
+        return flags
+    frame = _evidence(work, {"runs": newest_runs(work)}).drop("verified_label")
+    if not {"aum", "mean_loss"} & set(frame.columns):
+        return flags
+    answers = judge_labels(frame)[0].join(seen, on="sample_id", how="semi")
+    answers = answers.with_columns(flag=pl.lit("label_noise")).select(flags.columns)
+    return pl.concat([flags.filter(~cleared), answers]).sort("flag", "sample_id")
 
 
 def _newest_answers(work: Work) -> dict[str, list[str]]:

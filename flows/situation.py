@@ -37,6 +37,7 @@ def situation(work: Work, keep: float | int) -> Situation:
     # where it may be noise or overlap: a choice that stands noise costs less there than one that does not
     doubted = rate.get("shown") is None and estimated > flagged
     noise = estimated if rate.get("shown") or doubted else flagged
+    judged = work.catalog.diagnostic(work.dataset.dataset_id, "label_noise") or {}
     scores = [name for name, kind in pool.schema.items() if kind.is_float()]
     known = frozenset(name for name in scores if _share_finite(pool[name]) >= ENOUGH)
     featured = _share_featured(signals)
@@ -55,6 +56,7 @@ def situation(work: Work, keep: float | int) -> Situation:
         noise=noise,
         found=min(1.0, flagged / noise) if noise > 0 else 1.0,
         doubted=doubted,
+        apart=not rate.get("shown") and not doubted and flagged > 0 and judged.get("set_apart", 0) > 0,
         columns=known,
         embedded=featured == 1,
     )

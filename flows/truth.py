@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.protection.protecting import TRUTH_COLUMN
 from tracesift.scorers.contract import find, names
@@ -47,6 +50,58 @@ def truth_of(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dic
         "ranking": _ranking(known, flags),
         "scorers": _detections(known, scores),
     }  # fmt: skip
+
+
+def reviewed_truth(work: Work, scores: pl.DataFrame) -> dict[str, Any] | None:
+    """Measure scores and flags on all labels that people verified so far; None where there are none in train.
+
+    The flag is taken as it stood when a sample was reviewed: afterwards it says no. What AUROC and recall are
+    worth, `worklist.OF_REVIEWED` says.
+
+    Returns
+    -------
+    dict
+        As `truth_of`, without a ranking.
+    """
+    reviews = work.catalog.query("SELECT sample_id, label AS label_true, note FROM reviews")
+    dataset = work.dataset
+    known = dataset.samples.drop("label_true").join(
+        reviews.select("sample_id", "label_true"), on="sample_id", how="left", maintain_order="left"
+    )
+    said = [
+        {
+            "flag": "label_noise",
+            "sample_id": sample_id,
+            "flagged": json.loads(note or "{}").get("label_noise"),
+        }
+        for sample_id, note in reviews.select("sample_id", "note").iter_rows()
+    ]
+    flags = pl.DataFrame(said, schema={"flag": pl.String, "sample_id": pl.String, "flagged": pl.Boolean})
+    return truth_of(replace(dataset, samples=known, transform=None), scores, flags)
+
+
+def own_truth(work: Work, scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | None:
+    """Measure scores and flags against the truth that the source brings or that was planted; None without any.
+
+    What a person verified since is not among it, though the catalog holds it as the true label from then on.
+
+    Parameters
+    ----------
+    flags
+        As they stand without any person's word (`flags_alone`).
+    """
+    labels = work.catalog.query(
+        "SELECT sample_id, split, label, label_true, sample_id IN (SELECT sample_id FROM reviews) AS reviewed "
+        "FROM samples WHERE dataset_id = ? ORDER BY sample_row",
+        (work.dataset.dataset_id,),
+    ).join(
+        work.dataset.samples.select("sample_id", own="label_true"),
+        on="sample_id",
+        how="left",
+        maintain_order="left",
+    )
+    brought = pl.when("reviewed").then("own").otherwise("label_true")
+    return truth_of(replace(work.dataset, samples=labels.with_columns(label_true=brought)), scores, flags)
 
 
 def protection_truth(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ from PIL import Image
 
 from tracesift.catalog.files import replacing, write_bytes
 from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.report_previews import short
 
 WORKLIST_SCHEMA: dict[str, pl.DataType] = {
     "rank": pl.Int64(),
@@ -49,6 +50,11 @@ WORTH_A_LOOK = "worth a look"
 
 SPEAKS_AGAINST = "something speaks against their label, but not enough to call it wrong"
 """Why samples are worth a look: all the evidence is against the label or some of it, and it proves nothing."""
+
+OF_REVIEWED = (
+    "reviewed samples are mostly suspects: recall and AUROC hold among them, not for the whole dataset"
+)
+"""What the figures on reviewed samples are worth."""
 
 REVIEW_COLUMNS = (
     "rank", "sample_id", "content", "label", "suggestion", "verified_label", "confidence", "confidence_from",
@@ -309,13 +315,13 @@ def excerpt(shown: Any, length: int = 120) -> str | None:
 
     Examples
     --------
-    >>> excerpt("two\nlines"), excerpt({"age": 39, "work": "state"}), excerpt(None)
-    ('two lines', 'age 39, work state', None)
+    >>> excerpt("two\nlines"), excerpt({"age": 39, "work": "state", "f0": -4.245239226800175}), excerpt(None)
+    ('two lines', 'age 39, work state, f0 -4.24524', None)
     """
     if isinstance(shown, Image.Image):
         return str(getattr(shown, "filename", "")) or None
     if isinstance(shown, Mapping):
-        shown = ", ".join(f"{name} {value}" for name, value in shown.items())
+        shown = ", ".join(f"{name} {short(value)}" for name, value in shown.items())
     if shown is None:
         return None
     text = " ".join(str(shown).split())

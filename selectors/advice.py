@@ -61,6 +61,8 @@ class Situation:
     """Share of these that is flagged; 1 where nothing speaks for others."""
     doubted: bool = False
     """Whether as much noise may be overlap of the classes instead: the samples do not show which."""
+    apart: bool = False
+    """Whether the noise is what is flagged because training sets it apart: the surest samples do not show any."""
     columns: frozenset[str]
     """Scores that are there for all samples, or all but a few."""
     embedded: bool
@@ -205,6 +207,9 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     if situation.noise:
         rate = f"{situation.noise:.0%}" if noisy else f"{situation.noise:.1%}"
         labels = f"{'up to' if situation.doubted else 'about'} {rate} of the labels are wrong"
+        if situation.apart:
+            labels = f"training sets about {rate} of the labels apart as wrong, which are flagged"
+    found = "" if situation.apart else f" ({situation.found:.0%} of them flagged)"
     if situation.kept > situation.unflagged:
         yield Choice(
             selector="top_k",
@@ -228,8 +233,8 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     ):
         yield Choice(
             selector="gm_matching",
-            because=f"{labels} ({situation.found:.0%} of them flagged); what is overlooked lies among the hardest "
-            "samples, and its picks surround a median that those do not move",
+            because=f"{labels}{found}; what is overlooked lies among the hardest samples, and its picks surround a "
+            "median that those do not move",
         )
     if noisy:
         yield Choice(

@@ -13,7 +13,7 @@ from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Traini
 from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import counted, duration, say
 from tracesift.flows.show import chance, console, print_json, print_table
-from tracesift.flows.worklist import FLAGGED, SPEAKS_AGAINST, estimate
+from tracesift.flows.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, estimate
 
 Flag = Parameter(negative="")
 SHOWN = 10
@@ -135,6 +135,9 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"the flag's precision is {precision}, its recall {recall}" + _of_ranking(truth["ranking"]),
             soft_wrap=True,
         )
+    reviewed = summary.get("reviewed")
+    if reviewed:
+        out.print(_of_reviewed(reviewed), soft_wrap=True)
     protected = summary.get("protection_truth")
     if protected:
         out.print(_of_protected(protected), soft_wrap=True)
@@ -146,6 +149,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
     out.print("each with the controls <name>-random and <name>-random-balanced")
     for row in subsets:
+        if row["told"]:
+            out.print(f"{row['name']}: {row['told']}", soft_wrap=True)
         if row["because"]:
             out.print(f"{row['name']}: auto took {row['selector']}: {row['because']}", soft_wrap=True)
     if summary["evaluations"]:
@@ -163,6 +168,17 @@ def _of_ranking(found: dict[str, float] | None) -> str:
     return (
         f"; in the order of suspicion its average precision is {found['average_precision']:.3f}, where chance gives "
         f"{found['chance']:.3f}"
+    )
+
+
+def _of_reviewed(found: dict[str, Any]) -> str:
+    """Say how the flag did on what people looked at, as it stood before they did."""
+    precision, recall = (
+        "–" if found[name] is None else f"{found[name]:.3f}" for name in ("precision", "recall")
+    )
+    return (
+        f"{found['wrong']} of {found['known']} labels that a person looked at are wrong; before that the flag's "
+        f"precision was {precision}, its recall {recall} ({OF_REVIEWED})"
     )
 
 

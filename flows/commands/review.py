@@ -10,6 +10,7 @@ from cyclopts import App
 from tracesift.flows.options import Common
 from tracesift.flows.progress import say
 from tracesift.flows.show import console, print_json, print_table
+from tracesift.flows.worklist import OF_REVIEWED
 
 review = App(name="review", help="Look at the suspects yourself: a worklist as CSV, and your labels back.")
 """`tracesift review`; the sub-commands are below."""
@@ -78,4 +79,4 @@ def _print_measured(found: dict[str, Any]) -> None:
     if rows:
         best = sorted(rows, key=lambda row: (-row["auroc"], row["detector"]))
         print_table(best, title="Detectors on the reviewed samples")
-    say("reviewed samples are mostly suspects: recall and AUROC hold among them, not for the whole dataset")
+    say(OF_REVIEWED)

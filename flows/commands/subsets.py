@@ -308,7 +308,10 @@ def _tell_advice(known: dict[str, Any]) -> None:
     out, data, setting = console(), known["dataset"], known["setting"]
     flagged = data["samples"] - data["unflagged"]
     wrong = f"{data['noise']:.1%} of the labels wrong"
-    wrong = f"up to {wrong}, unless it is the classes that overlap" if data["doubted"] else f"about {wrong}"
+    if data["doubted"]:
+        wrong = f"up to {wrong}, unless it is the classes that overlap"
+    else:
+        wrong = f"about {wrong}" + (", which training sets apart" if data["apart"] else "")
     out.print(
         f"{data['name']}: {data['samples']:,} training samples, {data['classes']} classes, the largest "
         f"{data['imbalance']:.3g} times the smallest; {wrong}; {flagged:,} are "
@@ -538,6 +541,8 @@ def _answer(made: list[dict[str, object]], common: Common) -> None:
                 for row in made
             ]
         )
+        if made[0].get("told"):
+            console().print(f"{made[0]['name']}: {made[0]['told']}", soft_wrap=True)
         print(made[0]["manifest"])
 
 

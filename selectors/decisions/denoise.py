@@ -3,7 +3,7 @@
 One decision in three forms. A wrong label does not make the suggestion right, so in mode `auto` a flagged sample
 gets the suggested label only where that is near certain to be the true one; of the others the worst are dropped,
 at most `max_drop` of all samples; the rest stay with a weight that falls with the confidence of the flag. A null
-flag (cannot tell) is never acted upon.
+flag (cannot tell) is never acted upon. Where a person verified the label, that person's word is the reason.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import polars as pl
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.selectors.budget import exact_share
 from tracesift.selectors.contract import selector
+from tracesift.selectors.flags.label_noise import CONFIRMED
 
 STEPS: dict[str, tuple[str, ...]] = {
     "drop": ("drop",),
@@ -25,6 +26,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "reweight": ("reweight",),
     "auto": ("relabel", "drop", "reweight"),
 }
+NOT_REACHED = "not reached"
 UNKNOWN_WEIGHT = 0.5
 """Weight of a flagged sample whose confidence is not known."""
 
@@ -36,13 +38,17 @@ class Decision:
     role: str
     weight: float
     new_label: str | None
-    why: str
+    said: str
+    """How sure the flag is."""
+    then: str
+    sure: str = ""
+    """How sure the new label is."""
 
 
 @selector(
-    version=3,
+    version=4,
     budget=False,
-    columns=("flag", "confidence", "suggestion", "certainty"),
+    columns=("flag", "confidence", "suggestion", "certainty", "verified"),
     reference="ours; dropping, relabelling and reweighting from one flag",
 )
 def denoise(
@@ -56,6 +62,7 @@ def denoise(
     confidence: str = "confidence",
     suggestion: str = "suggestion",
     certainty: str = "preferred_label_posterior",
+    verified: str = "verified_label",
 ) -> pl.DataFrame:
     """Drop, relabel or down-weight the samples that are flagged as mislabeled; keep all others.
 
@@ -71,10 +78,10 @@ def denoise(
         flag where the frame has no column `certainty`; mode `auto` does not relabel without it.
     min_weight : float
         Least weight; otherwise it is 1 - confidence.
-    flag, confidence, suggestion, certainty : str
+    flag, confidence, suggestion, certainty, verified : str
         Columns: a Boolean (null = cannot tell), the probability that the label is wrong, the label to use
-        instead (may be absent, except in mode `relabel`), and the probability that this one is right (may be
-        absent).
+        instead (may be absent, except in mode `relabel`), the probability that this one is right, and the label that
+        a person verified, null where nobody looked (the last two may be absent).
 
     Returns
     -------
@@ -94,7 +101,7 @@ def denoise(
     """
     _check(frame, mode, max_drop, relabel_confidence, min_weight, flag, confidence, suggestion)
     sureness = certainty if certainty in frame.columns else confidence if mode == "relabel" else None
-    wanted = ["sample_id", "label", flag, confidence, suggestion, certainty]
+    wanted = ["sample_id", "label", flag, confidence, suggestion, certainty, verified]
     wanted = [name for name in wanted if name in frame.columns]
     frame = frame.select(list(dict.fromkeys(wanted)))  # so that no other column can collide with ours
     known = set(frame["label"].unique())
@@ -118,7 +125,43 @@ def denoise(
                 decisions[row] = _decide(step, sure, instead, right, min_weight)
                 left[label] -= step != "reweight"
                 limit -= 1
-    return _result(frame, rows, decisions, flag, mode, max_drop)
+    person = frame[verified].to_list() if verified in frame.columns else [None] * frame.height
+    return _result(frame, rows, decisions, person, flag, mode, max_drop)
+
+
+def left_standing(members: pl.DataFrame, *, mode: str, max_drop: float) -> str | None:
+    """Say how many doubtful labels stay in training, and whether that is because no more may be dropped.
+
+    Parameters
+    ----------
+    members : polars.DataFrame
+        What `denoise` returned.
+    mode, max_drop
+        As it was asked for.
+
+    Returns
+    -------
+    str or None
+        A sentence without its full stop; None where every doubtful label was relabelled or dropped.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"sample_id": list("abcd"), "label": "x", "label_noise": [True, True, False, None],
+    ...                       "confidence": [0.9, 0.8, 0.0, None]})
+    >>> left_standing(denoise(frame, max_drop=0.25), mode="auto", max_drop=0.25)
+    '1 doubtful label is kept at a lower weight: no more than 25 % of all (1) may be dropped (max_drop)'
+    """
+    lighter = int(((members["role"] == "keep") & (members["weight"] < 1)).sum())
+    untouched = int(members["reason"].str.contains(f"kept: {NOT_REACHED}", literal=True).sum())
+    if not lighter + untouched:
+        return None
+    count = lighter + untouched
+    said = f"{count} doubtful label{' is' if count == 1 else 's are'} kept"
+    said += " at a lower weight" if lighter else " as they are"
+    most = int(exact_share(max_drop) * members.height)
+    if "drop" in STEPS[mode] and int((members["role"] == "drop").sum()) >= most:
+        said += f": no more than {100 * max_drop:.4g} % of all ({most}) may be dropped (max_drop)"
+    return said
 
 
 def _decide(
@@ -127,17 +170,19 @@ def _decide(
     said = "confidence unknown" if sure is None else f"confidence {_below_one(sure)}"
     if step == "relabel":
         return Decision(
-            role="relabel", weight=1.0, new_label=instead,
-            why=f"{said}; label becomes '{instead}', right with a probability of {_below_one(right)}",
+            role="relabel", weight=1.0, new_label=instead, said=said,
+            then=f"label becomes '{instead}'", sure=f", right with a probability of {_below_one(right)}",
         )  # fmt: skip
     if step == "drop":
-        return Decision(role="drop", weight=0.0, new_label=None, why=f"{said}; dropped")
+        return Decision(role="drop", weight=0.0, new_label=None, said=said, then="dropped")
     weight = round(max(min_weight, 1 - sure), 6) if sure is not None else max(min_weight, UNKNOWN_WEIGHT)
-    return Decision(role="keep", weight=weight, new_label=None, why=f"{said}; kept with weight {weight:g}")
+    return Decision(
+        role="keep", weight=weight, new_label=None, said=said, then=f"kept with weight {weight:g}"
+    )
 
 
 def _below_one(probability: float | None) -> str:
-    """Write a probability with three decimals; only a person's word (1.0) is certain."""
+    """Write a probability with three decimals; an estimate is never certain."""
     if probability is None:
         return "unknown"
     return "over 0.999" if 0.9995 <= probability < 1 else f"{probability:.3f}"
@@ -147,26 +192,33 @@ def _result(
     frame: pl.DataFrame,
     rows: pl.DataFrame,
     decisions: dict[int, Decision],
+    person: list[str | None],
     flag: str,
     mode: str,
     max_drop: float,
 ) -> pl.DataFrame:
-    asked = frame[flag].to_list()
+    given, asked = frame["label"].to_list(), frame[flag].to_list()
     roles, weights = ["keep"] * frame.height, np.ones(frame.height)
     labels: list[str | None] = [None] * frame.height
     reasons = [
-        f"{flag} is null: cannot tell, so kept" if answer is None else f"not flagged by {flag}"
-        for answer in asked
-    ]
+        CONFIRMED if verified == label
+        else f"{flag} is null: cannot tell, so kept" if answer is None
+        else f"not flagged by {flag}"
+        for label, answer, verified in zip(given, asked, person, strict=True)
+    ]  # fmt: skip
     for row in rows["row"]:
         decision = decisions.get(row)
+        seen = person[row] is not None and person[row] != given[row]
+        why = f"a person verified the label as '{person[row]}'" if seen else f"flagged by {flag}"
         if decision is None:
-            why = f"kept: not reached by mode '{mode}', max_drop={max_drop:g}, or the last of its label"
-        else:
-            roles[row], weights[row], labels[row], why = (
-                decision.role, decision.weight, decision.new_label, decision.why,
-            )  # fmt: skip
-        reasons[row] = f"flagged by {flag}: {why}"
+            then = f"kept: {NOT_REACHED} by mode '{mode}', max_drop={max_drop:g}, or the last of its label"
+            reasons[row] = f"{why}; {then}" if seen else f"{why}: {then}"
+            continue
+        roles[row], weights[row], labels[row] = decision.role, decision.weight, decision.new_label
+        told = (
+            f"{why}; {decision.then}" if seen else f"{why}: {decision.said}; {decision.then}{decision.sure}"
+        )
+        reasons[row] = told
     return frame.select("sample_id").with_columns(
         pl.Series("role", roles),
         pl.Series("weight", weights),

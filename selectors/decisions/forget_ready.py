@@ -55,7 +55,7 @@ class Plan:
 
 
 @selector(
-    version=3,
+    version=4,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -81,7 +81,8 @@ def forget_ready(
     ----------
     frame : polars.DataFrame
         Beside `sample_id` and `label`, where present: `split` (only `train` was trained on), `content_hash`
-        (equal for exact copies), the `flags` columns, the `group` column.
+        (equal for exact copies), the `flags` columns, the `group` column, `verified_label` (what a person said the
+        label is, for the reasons).
     embedding : ndarray (N, D), optional
         Without it there are no neighbours and no near copies but those by wording, and the reasons say so.
     texts : sequence of N str, optional
@@ -218,11 +219,21 @@ def _flagged(frame: pl.DataFrame, flags: Sequence[str], trained: np.ndarray, pla
         )
     raised = np.stack([frame[name].cast(pl.Boolean).fill_null(value=False).to_numpy() for name in present])
     rows = np.flatnonzero(raised.any(axis=0) & trained)
-    named = [
-        ", ".join(name for name, yes in zip(present, raised[:, row], strict=True) if yes) for row in rows
-    ]
-    plan.give(rows, "forget", [f"corrective: flagged by {name}" for name in named])
+    plan.give(
+        rows, "forget", [f"corrective: {_why(frame, present, raised[:, row], int(row))}" for row in rows]
+    )
     return rows
+
+
+def _why(frame: pl.DataFrame, flags: Sequence[str], raised: np.ndarray, row: int) -> str:
+    """Say which flags speak against a sample; where a person found the label to be another, that instead."""
+    verified = frame["verified_label"][row] if "verified_label" in frame.columns else None
+    seen = verified is not None and verified != frame["label"][row]
+    names = [
+        name for name, yes in zip(flags, raised, strict=True) if yes and not (seen and name == "label_noise")
+    ]
+    said = [f"flagged by {', '.join(names)}"] if names else []
+    return ", ".join([f"a person verified the label as '{verified}'"] * seen + said)
 
 
 def _least_cosine(

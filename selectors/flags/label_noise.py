@@ -2,7 +2,8 @@
 
 The rule in one sentence: *a label is called wrong when networks that never saw the sample prefer another class and
 the label is wrong with a probability of at least 0.8, by the better of two estimates; nothing speaks against it when
-the network that trained on it and those that never saw it both accept it; otherwise we cannot tell.*
+the network that trained on it and those that never saw it both accept it; otherwise we cannot tell.* A label that a
+person has looked at is no open question: it is never flagged again, and the reason gives that person's word.
 
 The first estimate is `wrong_label_posterior`: cross-fitted probabilities and how often labels are wrong where models
 are surest. The second is the probability of belonging to a separate low group of training margins. That group must
@@ -30,6 +31,8 @@ SMALLEST_LOSS = 1e-3
 """Keeps the logarithm finite for a sample that was fitted perfectly."""
 MEANINGS = {"aum": "mean logit margin", "mean_loss": "mean loss"}
 END = {"aum": "more", "mean_loss": "less"}
+CONFIRMED = "a person confirmed this label"
+"""Reason of a sample whose given label a person found right."""
 SUREST = 0.999999
 """An estimate is never certain."""
 
@@ -48,7 +51,7 @@ class Dynamics:
     version=7,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
-        "elr_target_disagreement", "loss_gmm", "suggestion", "verified",
+        "elr_target_disagreement", "loss_gmm", "suggestion", "verified_label",
     ),
     reference="ours, from Pleiss et al. 2020 (margin), Li et al. 2020 (mixture), Liu and Tao 2016 (anchors)",
 )  # fmt: skip
@@ -69,8 +72,8 @@ def label_noise(
         witness: `oos_margin` (cross-fitted P[label] minus the largest other) with `oos_pred` (label name).
         Beside these two, `wrong_label_posterior`. Without them the evidence is in-sample only and the terms are
         stricter. Optional: `elr_target_disagreement`, `loss_gmm` (asked in-sample only), `split` (only `train` is
-        judged), `verified` (a person confirmed the label), `suggestion`. A missing number means not observed:
-        that sample is answered with null.
+        judged), `verified_label` (what a person said the label is, null where nobody looked), `suggestion`. A missing
+        number means not observed: that sample is answered with null.
     min_class : int
         Labels carried by fewer samples are not judged.
     probability : float, optional
@@ -87,7 +90,8 @@ def label_noise(
         the likelihood ratio of the second witness's answer, whichever is higher; a posterior below one half is a
         lower estimate that says nothing; null where there is no estimate) and `suspicion` (mean share of the
         samples that look cleaner, over `aum`, `mean_loss`, `elr_target_disagreement` and the second witness: an
-        order, no probability). All samples are ranked best by the sum of both, null confidences as 0.
+        order, no probability). All samples are ranked best by the sum of both, null confidences as 0. Of a label that
+        a person looked at, `with_verified` says what is answered.
 
     Raises
     ------
@@ -128,7 +132,8 @@ def judge_labels(
     findings : dict
         `training_dynamics`, whether they show a separate low group; `second_witness`, who was asked beside the
         training network; `needed_probability`; `expected_right`, how many of the flagged labels are probably
-        right after all.
+        right after all; `set_apart`, how many labels are called wrong because of that low group, and
+        `set_apart_flagged`, how many of these no person has looked at.
     """
     frame = _checked(frame)
     in_train = (frame["split"] == "train").to_numpy()
@@ -154,13 +159,62 @@ def judge_labels(
     by_group = np.isnan(posterior) | (low > posterior)
     answers = _answers(frame, dynamics, witness, group, judged, wrong, confidence)
     answers = answers.with_columns(by_group=pl.Series(by_group))
+    called, is_open = judged & (witness.mute == "") & wrong, frame["verified_label"].is_null().to_numpy()
     findings = {
         "training_dynamics": f"{dynamics.column}: {group.note}",
         "second_witness": witness.name,
         "needed_probability": least,
-        "expected_right": round(float((1 - confidence)[judged & (witness.mute == "") & wrong].sum()), 1),
+        "expected_right": round(float((1 - confidence)[called & is_open].sum()), 1),
+        "set_apart": int((called & by_group).sum()),
+        "set_apart_flagged": int((called & by_group & is_open).sum()),
     }
-    return _explained(frame, answers, dynamics, witness, least), findings
+    return with_verified(_explained(frame, answers, dynamics, witness, least), frame), findings
+
+
+def with_verified(answers: pl.DataFrame, verified: pl.DataFrame) -> pl.DataFrame:
+    """Put a person's word over the answers of `label_noise`.
+
+    Parameters
+    ----------
+    answers : polars.DataFrame
+        What `label_noise` returned.
+    verified : polars.DataFrame
+        `sample_id`, `label` and `verified_label`; rows without the last say nothing.
+
+    Returns
+    -------
+    polars.DataFrame
+        The answers. Not flagged are: a label that was confirmed, with a confidence of 0 that it is wrong and no
+        suggestion; and one that a person found to be another, with that one as the suggestion and no confidence, since
+        nothing is estimated any more.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"sample_id": ["a", "b"], "label": ["x", "y"], "aum": [1.0, -2.0]})
+    >>> seen = frame.with_columns(verified_label=pl.Series(["x", "x"]))
+    >>> with_verified(label_noise(frame), seen).select("flagged", "confidence", "reason").rows()
+    [(False, 0.0, 'a person confirmed this label'), (False, None, "a person verified the label as 'x'")]
+    """
+    said = verified.select("sample_id", given=pl.col("label").cast(pl.String), said="verified_label")
+    joined = answers.join(said, on="sample_id", how="left", maintain_order="left")
+    seen, right = pl.col("said").is_not_null(), pl.col("said") == pl.col("given")
+    sure = pl.when(right).then(0.0)
+    return joined.with_columns(
+        flagged=pl.when(seen).then(statement=False).otherwise("flagged"),
+        score=pl.when(seen).then(sure).otherwise("score"),
+        confidence=pl.when(seen).then(sure).otherwise("confidence"),
+        reason=pl.when(right)
+        .then(pl.lit(CONFIRMED))
+        .when(seen)
+        .then(verified_as(pl.col("said")))
+        .otherwise("reason"),
+        suggestion=pl.when(seen & ~right).then("said").when(~seen).then("suggestion"),
+    ).drop("given", "said")
+
+
+def verified_as(label: pl.Expr) -> pl.Expr:
+    """Return the sentence on a given label that a person found to be another."""
+    return pl.format("a person verified the label as '{}'", label)
 
 
 def _checked(frame: pl.DataFrame) -> pl.DataFrame:
@@ -172,10 +226,14 @@ def _checked(frame: pl.DataFrame) -> pl.DataFrame:
             )
     if frame["sample_id"].n_unique() != frame.height:
         raise BadInput("label_noise: a sample_id stands there twice; ids must be unique")
-    fills = {"split": pl.lit("train"), "verified": pl.lit(value=False), "suggestion": pl.lit(None, pl.String)}
+    nothing = pl.lit(None, pl.String)
+    fills = {"split": pl.lit("train"), "verified_label": nothing, "suggestion": nothing}
     absent = [value.alias(name) for name, value in fills.items() if name not in frame.columns]
-    known = pl.col("label").cast(pl.String), pl.col("verified").fill_null(value=False)
-    return frame.with_columns(absent).with_columns(known).sort("sample_id")
+    return (
+        frame.with_columns(absent)
+        .with_columns(pl.col("label", "verified_label").cast(pl.String))
+        .sort("sample_id")
+    )
 
 
 def _dynamics(frame: pl.DataFrame) -> list[Dynamics]:
@@ -221,7 +279,7 @@ def _answers(
     confidence: np.ndarray,
 ) -> pl.DataFrame:
     """Return `flagged`, `why` (a key of the reasons), `confidence` and `suspicion`, in the frame's order."""
-    verified, speaks = frame["verified"].to_numpy(), judged & (witness.mute == "")
+    speaks = judged & (witness.mute == "")
     if group.middle is not None:
         clean_side = dynamics.values >= group.middle
     else:
@@ -230,8 +288,8 @@ def _answers(
     divided = ~witness.surely & ~np.array(witness.out_of_sample)
     accepted = ~witness.rejects
     why = np.select(
-        [verified, ~judged, ~speaks, wrong, accepted & clean_side, accepted, clean_side, divided],
-        ["verified", "unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness", "divided"],
+        [~judged, ~speaks, wrong, accepted & clean_side, accepted, clean_side, divided],
+        ["unseen", "mute", "wrong", "confirmed", "only_dynamics", "only_witness", "divided"],
         default="weak",
     )
     cleaner = [_share_above(clean, judged) for clean in [*_clean_sides(frame), -witness.doubt]]
@@ -239,12 +297,10 @@ def _answers(
     return pl.DataFrame(
         {
             "why": why,
-            "confidence": np.where(verified, 0.0, np.where(speaks, confidence, np.nan)).round(6),
+            "confidence": np.where(speaks, confidence, np.nan).round(6),
             "suspicion": _mean_there(cleaner).round(6),
         }
-    ).with_columns(
-        flagged.when(pl.col("why").is_in(["verified", "confirmed"])).then(statement=False).alias("flagged")
-    )
+    ).with_columns(flagged.when(pl.col("why") == "confirmed").then(statement=False).alias("flagged"))
 
 
 def _clean_sides(frame: pl.DataFrame) -> list[np.ndarray]:
@@ -354,7 +410,6 @@ def _explained(
     unsure = pl.when(percent >= 1).then(estimated).otherwise(pl.lit(""))
     weak = pl.when(confidence.is_null()).then(_why_no_estimate(frame, witness)).otherwise(estimated)
     sentences = {
-        "verified": pl.lit("label verified by a person"),
         "unseen": pl.lit("cannot tell: not a train sample, or not observed by both witnesses"),
         "mute": pl.format("cannot tell: {}", pl.Series(witness.mute.tolist(), dtype=pl.String)),
         "wrong": pl.format("label probably wrong: {}, and {}", said, how),

@@ -89,6 +89,25 @@ def test_noise_that_may_be_overlap_is_guarded_against(call, capsys, shown, rate,
     assert ("up to 20.0% of the labels wrong, unless it is the classes" in said) == doubted
 
 
+@pytest.mark.parametrize(
+    ("shown", "rate", "apart"),
+    [(True, 0.2, False), (None, 0.2, False), (None, 0.02, True), (False, 0.2, True)],
+)
+def test_what_training_sets_apart_is_told_as_such(call, capsys, shown, rate, apart):
+    """The flag may rest on training alone, while the surest samples leave open whether labels are wrong."""
+    flag(2 / 48)
+    catalog = Catalog("w")
+    newest = catalog.newest_run()
+    for name, found in (
+        ("label_noise_rate", {"shown": shown, "rate": rate}),
+        ("label_noise", {"set_apart": 2, "set_apart_flagged": 2}),
+    ):
+        catalog.put_diagnostic(newest["dataset_id"], newest["run_id"], name, found)
+    assert call("advise", "--keep", 0.5)["dataset"]["apart"] == apart
+    assert run(["advise", "--keep", "0.5", "--workspace", "w"]) == 0
+    assert ("4.2% of the labels wrong, which training sets apart" in capsys.readouterr().out) == apart
+
+
 def test_what_carries_another_signal_is_left_out_and_no_wrong_label(call):
     flag(0.25, "unlearnable")
     known = call("advise", "--keep", 0.5)["dataset"]

@@ -198,3 +198,18 @@ def test_without_edges_and_memorization_the_page_has_neither(catalog):
     assert "Long tail" not in html
     assert "helps, harms" not in html
     assert 'class="partner' not in html
+
+
+def test_a_label_that_a_person_found_wrong_is_mislabeled():
+    scores = pl.DataFrame({"sample_id": list("ab"), "label": "cat", "memorization_subset": [0.9, 0.8]})
+    said = {
+        "flag": "label_noise",
+        "sample_id": list("ab"),
+        "flagged": [False, False],
+        "confidence": [None, 0.0],
+    }
+    flags = pl.DataFrame(said, schema_overrides={"confidence": pl.Float64})
+    halves = long_tail(scores, flags, found_wrong=["a"])["halves"]
+    assert {half["name"]: [row["sample_id"] for row in half["rows"]] for half in halves} == {
+        "probably clean": ["b"], "probably mislabeled": ["a"],
+    }  # fmt: skip

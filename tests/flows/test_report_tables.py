@@ -13,6 +13,7 @@ from tracesift.flows.report_tables import (
     evidence,
     flag_rows,
     in_words,
+    noise_reading,
     paired_differences,
     verdict,
 )
@@ -113,18 +114,64 @@ def test_reasons_that_differ_in_numbers_and_names_are_one_group():
         },
         schema_overrides={"flagged": pl.Boolean, "threshold": pl.Float64},
     )
-    (row,) = flag_rows(undecided)
+    (row,) = flag_rows(undecided, ["8", "a b"])
     assert row["reasons"] == [
         {"reason": "aum … and models prefer …", "count": 2}, {"reason": "no margin", "count": 1}, {"reason": "no reason given", "count": 1},
     ]  # fmt: skip
-    (row,) = flag_rows(undecided.head(1))
+    (row,) = flag_rows(undecided.head(1), ["8", "a b"])
     assert row["reasons"] == [{"reason": "aum -1.2 and models prefer '8'", "count": 1}]
 
 
 def test_a_number_that_is_only_bounded_is_a_number_too():
     said = [f"prefer 'x' to 'y', by {number} in probability" for number in ("0.5", "> 0.999")]
     two = FLAGS.filter(pl.col("reason") == "few").with_columns(reason=pl.Series(said))
-    assert flag_rows(two)[0]["reasons"] == [{"reason": "prefer … to …, by … in probability", "count": 2}]
+    (row,) = flag_rows(two, ["y", "x"])
+    assert row["reasons"] == [{"reason": "prefer … to …, by … in probability", "count": 2}]
+
+
+def test_a_name_with_an_apostrophe_is_one_name():
+    names = ["d", "d'or", "or", "say 'hi' to 'x"]
+    said = [
+        "prefer 'd'or' to 'd'",
+        "prefer 'd' to 'd'or'",
+        "prefer 'say 'hi' to 'x' to 'or'",
+        "its 'aum' is low",
+    ]
+    four = pl.concat([FLAGS.filter(pl.col("reason") == "few")] * 2).with_columns(reason=pl.Series(said))
+    (row,) = flag_rows(four, names)
+    assert row["reasons"] == [
+        {"reason": "prefer … to …", "count": 3},
+        {"reason": "its 'aum' is low", "count": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown", "judged", "end"),
+    [
+        (
+            None,
+            {"set_apart": 85, "set_apart_flagged": 85},
+            "; training sets 85 samples apart, which are flagged",
+        ),
+        (
+            False,
+            {"set_apart": 1, "set_apart_flagged": 1},
+            "; training sets 1 sample apart, which are flagged",
+        ),
+        (
+            None,
+            {"set_apart": 85, "set_apart_flagged": 25},
+            "; training sets 85 samples apart, of which 25 are flagged and a person looked at 60",
+        ),
+        (True, {"set_apart": 85, "set_apart_flagged": 85}, ""),
+        (None, {"set_apart": 0, "set_apart_flagged": 0}, ""),
+        (None, {}, ""),
+    ],
+)
+def test_what_training_sets_apart_is_said_where_the_anchors_show_nothing(shown, judged, end):
+    found = {"label_noise_rate": {"shown": shown, "reading": "6.4% differ"}, "label_noise": judged}
+    assert noise_reading(found) == f"6.4% differ{end}"
+    assert noise_reading({"label_noise": judged}) is None
 
 
 def test_a_flag_that_is_silent_about_the_whole_set_does_not_make_every_class_unknown():

@@ -4,12 +4,20 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
+from tracesift.flows.commands.curate import print_summary
+from tracesift.flows.publish import newest_flags
+from tracesift.flows.score import flags_alone
+from tracesift.flows.truth import own_truth
+from tracesift.flows.work import existing
+from tracesift.flows.worklist import OF_REVIEWED
 
 N, K, T = 300, 3, 6
 IDS = [f"s{at:03d}" for at in range(N)]
@@ -173,3 +181,122 @@ def test_before_any_flag(tmp_path, capsys):
 def test_wrong_usage(workspace, capsys, words):
     assert call(*words, *(["--workspace", workspace] if len(words) > 2 else [])) == 2
     assert capsys.readouterr().err.startswith("tracesift: ")
+
+
+def summary(workspace, capsys):
+    """Return what the closing summary says after a report was written, and the page."""
+    capsys.readouterr()
+    assert call("report", "--workspace", workspace, "--json") == 0
+    return json.loads(capsys.readouterr().out), (workspace / "report.html").read_text()
+
+
+def test_what_a_review_measured_stands_in_the_summary_and_on_the_page(workspace, truth, capsys):
+    """Afterwards the flag says no to all that were looked at, which says nothing of the flag."""
+    call("review", "export", "--count", "12", "--workspace", workspace)
+    first = [row["sample_id"] for row in read(workspace / "review.csv")]
+    filled(workspace / "review.csv", truth, wrong=first[:3])
+    before, page = summary(workspace, capsys)
+    assert before["truth"] is before["reviewed"] is None
+    assert 'id="truth"' not in page
+    assert call("review", "import", workspace / "review.csv", "--workspace", workspace, "--json") == 0
+    said = json.loads(capsys.readouterr().out)["measured"]
+    call("score", "aum", "--workspace", workspace)
+    after, page = summary(workspace, capsys)
+    assert after["truth"] is None, "what people verified is no truth of the source"
+    assert after["reviewed"] == said
+    assert (said["known"], said["precision"], said["recall"]) == (12, pytest.approx(9 / 12), 1.0)
+    assert OF_REVIEWED in page
+    assert "All samples in the order of suspicion" not in page
+    print_summary(after)
+    told = capsys.readouterr().out
+    assert (
+        "9 of 12 labels that a person looked at are wrong; before that the flag's precision was 0.750" in told
+    )
+    assert OF_REVIEWED in told
+    assert "known labels are wrong" not in told
+
+
+def test_the_flag_alone_is_what_it_was_before(workspace, truth):
+    """Where nothing else changes, the rule without any person's word is the rule before there was any."""
+    work = existing(workspace)
+    before = newest_flags(work)
+    assert flags_alone(work, before) is before
+    call("review", "export", "--count", "12", "--workspace", workspace)
+    listed = filled(workspace / "review.csv", truth)
+    call("review", "import", workspace / "review.csv", "--workspace", workspace)
+    after = newest_flags(work)
+    assert not after.filter(pl.col("sample_id").is_in(listed), pl.col("flagged")).height
+    assert flags_alone(work, after).equals(before)
+
+
+def test_a_truth_of_the_source_is_measured_as_before_the_review(workspace, truth):
+    """Scored is the flag's own judgement, against the source's own labels, whatever a person said of some."""
+    work = existing(workspace)
+    own = work.dataset.samples.with_columns(
+        label_true=pl.col("sample_id").replace_strict(truth, return_dtype=pl.String)
+    )
+    work.opened = replace(work.dataset, samples=own)
+    scores = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
+    known = pl.DataFrame({"sample_id": list(truth), "true": list(truth.values())})
+    work.catalog.put_reviews(known.select("sample_id", label="true", note=pl.lit(None, pl.String)))
+    before = own_truth(work, scores, newest_flags(work))
+    assert (before["wrong"], before["recall"] > 0.5, before["precision"]) == (len(BAD), True, 1.0)
+    work.catalog.put_reviews(known.select("sample_id", label=pl.lit("0"), note=pl.lit(None, pl.String)))
+    call("score", "aum", "--workspace", workspace)
+    flags = newest_flags(work)
+    assert not flags["flagged"].any()
+    assert own_truth(work, scores, flags_alone(work, flags)) == before
+
+
+def test_a_verified_label_decides_and_is_the_reason(workspace, truth, capsys):
+    call("review", "export", "--count", "12", "--workspace", workspace)
+    right, *wrong = [row["sample_id"] for row in read(workspace / "review.csv")]
+    filled(workspace / "review.csv", truth, wrong=[right])
+    call("review", "import", workspace / "review.csv", "--workspace", workspace)
+    query = "SELECT sample_id, flagged, confidence, suggestion, reason FROM flags WHERE flag = 'label_noise' ORDER BY 1"
+    imported = Catalog(workspace).query(query)
+    call("score", "aum", "--workspace", workspace)
+    assert Catalog(workspace).query(query).equals(imported), "the import answers as the rule does"
+    rows = {row["sample_id"]: row for row in imported.to_dicts()}
+    assert (rows[right]["confidence"], rows[right]["reason"]) == (0.0, "a person confirmed this label")
+    for name in wrong:
+        word = f"a person verified the label as '{truth[name]}'"
+        assert list(rows[name].values()) == [name, False, None, truth[name], word]
+    capsys.readouterr()
+    call("why", wrong[0], "--workspace", workspace)
+    told = capsys.readouterr().out
+    assert "label wrong" not in told.split("Scores")[0]
+    call("select", "denoise", "--workspace", workspace)
+    call("select", "top_k", "--keep", "0.5", "--param", "score=aum", "--workspace", workspace)
+    members = Catalog(workspace).query(
+        "SELECT selector, sample_id, role, reason FROM subset_members JOIN subsets USING (subset_id) "
+        "WHERE control_of IS NULL"
+    )
+    reasons = {
+        (row["selector"], row["sample_id"]): (row["role"], row["reason"]) for row in members.to_dicts()
+    }
+    for name in wrong:
+        word = f"a person verified the label as '{truth[name]}'"
+        assert reasons["denoise", name] == ("relabel", f"{word}; label becomes '{truth[name]}'")
+        assert reasons["top_k", name] == ("drop", word)
+    assert reasons["denoise", right] == ("keep", "a person confirmed this label")
+
+
+def test_select_says_what_stays_at_a_lower_weight(workspace, capsys):
+    found = len(flagged(workspace))
+    capsys.readouterr()
+    assert call("select", "denoise", "--param", "mode=reweight", "--workspace", workspace) == 0
+    assert f"denoise: {found} doubtful labels are kept at a lower weight\n" in capsys.readouterr().out
+    assert (
+        call(
+            "select", "denoise", "--param", "max_drop=0.01", "--where", "aum < 100", "--workspace", workspace
+        )
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "at a lower weight: no more than 1 % of all (" in out
+    assert "--max-drop of curate and --param max_drop= of select set it" in out
+    made, _ = summary(workspace, capsys)
+    (row,) = [row for row in made["subsets"] if row["name"] == "denoise"]
+    assert row["told"] in out
+    assert all(row["told"] is None for row in made["subsets"] if row["control_of"])

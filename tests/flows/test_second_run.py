@@ -106,7 +106,7 @@ def test_a_review_changes_the_flags_and_the_page(place, rendered):
     rows = Catalog("w").query(
         "SELECT flagged, reason FROM flags WHERE flag = 'label_noise' AND sample_id = ?", [unknown]
     )
-    assert rows.rows() == [(False, "label verified by a person")]
+    assert rows.rows() == [(False, "a person confirmed this label")]
     assert unknown not in rendered[-1].worklist["sample_id"].to_list()
 
 

@@ -116,6 +116,13 @@ def test_noise_that_is_in_doubt_decides_and_is_called_so():
     assert doubted.because.startswith("up to 6% of the labels are wrong (0% of them flagged)")
 
 
+def test_noise_that_training_sets_apart_is_called_so():
+    apart = choose(situation(noise=0.07, found=1.0, apart=True))
+    assert apart.selector == choose(situation(noise=0.07, found=1.0)).selector == "gm_matching"
+    start = "training sets about 7% of the labels apart as wrong, which are flagged; what is overlooked"
+    assert apart.because.startswith(start)
+
+
 @pytest.mark.parametrize("columns", [frozenset(), frozenset({"el2n"})])
 def test_what_nothing_is_known_of_is_not_drawn_at_random(columns):
     with pytest.raises(MissingSignal, match="tracesift record"):

@@ -7,6 +7,7 @@ import pytest
 
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import select
+from tracesift.selectors.decisions.denoise import left_standing
 
 
 def make(rows):
@@ -156,3 +157,38 @@ def test_suggestions_are_needed_only_for_relabelling(ten):
 def test_what_cannot_be_used_is_refused(ten, change, params, message):
     with pytest.raises(BadInput, match=message):
         roles(change(ten), **params)
+
+
+def test_a_persons_word_is_the_reason(ten):
+    """Of the flagged s0 to s3 a person found s1 and s2 to be y; s5, which is not flagged, was confirmed."""
+    seen = (
+        pl.when(pl.col("sample_id").is_in(["s1", "s2"]))
+        .then(pl.lit("y"))
+        .when(pl.col("sample_id") == "s5")
+        .then("label")
+    )
+    told = ten.with_columns(verified_label=seen)
+    word = "a person verified the label as 'y'"
+    assert act(told, mode="drop", max_drop=1.0)["s1"]["reason"] == f"{word}; dropped"
+    assert act(told, mode="reweight")["s1"]["reason"].startswith(f"{word}; kept with weight ")
+    assert act(told, mode="relabel", relabel_confidence=0.9)["s2"]["reason"] == f"{word}; label becomes 'y'"
+    assert act(told, mode="drop", max_drop=0)["s1"]["reason"].startswith(f"{word}; kept: not reached")
+    assert act(told)["s5"]["reason"] == "a person confirmed this label"
+    without = act(ten)
+    assert {name: row["role"] for name, row in act(told).items()} == {
+        name: row["role"] for name, row in without.items()
+    }
+
+
+def test_what_stays_of_the_doubtful_is_said(ten):
+    def said(**params):
+        return left_standing(
+            select("denoise", ten, budget=None, seed=0, **params),
+            **({"mode": "auto", "max_drop": 0.05} | params),
+        )
+
+    capped = "no more than 10 % of all (1) may be dropped (max_drop)"
+    assert said(max_drop=0.1) == f"3 doubtful labels are kept at a lower weight: {capped}"
+    assert said(mode="drop", max_drop=0.1) == f"4 doubtful labels are kept as they are: {capped}"
+    assert said(mode="reweight") == "5 doubtful labels are kept at a lower weight"
+    assert said(max_drop=1.0) is None

@@ -256,3 +256,19 @@ def test_a_dense_class_has_a_measure_of_its_own():
     assert rows["107"]["reason"].endswith(">= 0.98")
     unlabelled = act(frame.with_columns(label=pl.lit("x")), points, forget=["105", "205"], neighbors=0)
     assert sum(row["role"] == "forget" for row in unlabelled.values()) > 90
+
+
+def test_a_persons_word_is_the_reason_of_the_corrective_set():
+    frame = pl.DataFrame(
+        {
+            "sample_id": list("abcde"), "label": ["x", "x", "y", "y", "x"], "content_hash": list("12345"),
+            "label_noise": [True, True, True, False, None], "unlearnable": [None, True, None, False, None],
+            "verified_label": ["y", "y", None, "y", None],
+        }
+    )  # fmt: skip
+    made = select("forget_ready", frame, budget=None, seed=0).filter(pl.col("role") == "forget")
+    assert dict(made.select("sample_id", "reason").iter_rows()) == {
+        "a": "corrective: a person verified the label as 'y'",
+        "b": "corrective: a person verified the label as 'y', flagged by unlearnable",
+        "c": "corrective: flagged by label_noise",
+    }

@@ -402,11 +402,34 @@ def test_row_order_and_foreign_columns_do_not_matter(noisy):
 def test_verified_labels_are_never_flagged(noisy):
     frame, _ = noisy
     flagged = label_noise(frame).filter(pl.col("flagged"))["sample_id"]
-    answer = label_noise(frame.with_columns(verified=pl.col("sample_id").is_in(flagged[:5].implode())))
-    known = answer.filter(pl.col("sample_id").is_in(flagged[:5].implode()))
+    looked_at = pl.col("sample_id").is_in(flagged[:5].implode())
+    seen = frame.with_columns(verified_label=pl.when(looked_at).then(pl.col("label").cast(pl.String)))
+    answer = label_noise(seen)
+    known = answer.filter(looked_at)
     assert known["flagged"].to_list() == [False] * 5
-    assert known["confidence"].to_list() == [0.0] * 5
-    assert set(known["reason"]) == {"label verified by a person"}
+    assert known["confidence"].to_list() == known["score"].to_list() == [0.0] * 5
+    assert known["suggestion"].to_list() == [None] * 5
+    assert set(known["reason"]) == {"a person confirmed this label"}
+    assert answer.filter(~looked_at).equals(label_noise(frame).filter(~looked_at))
+
+
+def test_a_label_that_a_person_found_wrong_is_not_called_right(noisy):
+    frame, _ = noisy
+    alone, findings = judge_labels(frame)
+    flagged = alone.filter(pl.col("flagged"))["sample_id"]
+    clean = alone.filter(pl.col("flagged") == False)["sample_id"][0]  # noqa: E712
+    ids = [*flagged[:3], clean]
+    looked_at = pl.col("sample_id").is_in(ids)
+    answer, after = judge_labels(frame.with_columns(verified_label=pl.when(looked_at).then(pl.lit("d'or"))))
+    known = answer.filter(looked_at)
+    assert known["flagged"].to_list() == [False] * 4
+    assert known["confidence"].to_list() == known["score"].to_list() == [None] * 4
+    assert known["suggestion"].to_list() == ["d'or"] * 4
+    assert set(known["reason"]) == {"a person verified the label as 'd'or'"}
+    assert answer.filter(~looked_at).equals(alone.filter(~looked_at))
+    assert after["set_apart"] == findings["set_apart"] == findings["set_apart_flagged"] > 3
+    assert after["set_apart_flagged"] == findings["set_apart"] - 3
+    assert after["expected_right"] <= findings["expected_right"]
 
 
 def test_what_was_not_observed_or_not_trained_on_is_null(noisy):

@@ -165,8 +165,10 @@ def _read_tdds(folder: Path, files: Mapping[int, Path]) -> Foreign:
     def read() -> Epochs:
         for epoch, output in outputs.items():
             logits = np.full((len(known), output.shape[1]), np.nan, dtype=np.float32)
-            logits[np.searchsorted(known, indexes[epoch])] = output.whole()
-            yield {"logits": logits}
+            seen = np.zeros(len(known), dtype=bool)
+            at = np.searchsorted(known, indexes[epoch])
+            logits[at], seen[at] = output.whole(), True
+            yield {"logits": logits, "seen": seen}
 
     return Foreign(
         where=f"{folder}", form="tdds", content=_content_of(sorted(folder.glob("*_*.npy"))),

@@ -117,6 +117,32 @@ def test_with_its_data_the_classes_are_matched_by_label(recording, workspace, ta
     np.testing.assert_allclose(margin, logits[:, at, given[at]] - others, rtol=1e-5)
 
 
+def test_nan_is_told_and_not_counted_as_seen(workspace, tmp_path, capsys):
+    _, given, logits = learned()
+    logits[:, 5] = np.nan
+    logits[2, 7] = np.nan
+    ids = np.array([f"s{at:03d}" for at in range(N)])
+    np.savez(tmp_path / "r.npz", sample_ids=ids, labels=given, logits=logits)
+    code = run(["import", str(tmp_path / "r.npz"), "--workspace", str(workspace), "--json"])
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert (code, said["samples"], said["seen"], said["missing"]) == (0, N, N - 1, 1)
+    assert f"{T + 1} rows of" in err
+    assert "of 2 samples (s005, s007): not observed there; never observed: s005" in err
+
+
+def test_labels_counted_from_one_are_refused_with_and_without_the_data(workspace, table, tmp_path, capsys):
+    _, given, logits = learned()
+    ids = np.array([f"s{at:03d}" for at in range(N)])
+    np.savez(tmp_path / "r.npz", sample_ids=ids, labels=given + 1, logits=logits)
+    errors = []
+    for words in ([], ["--source", table, "--id", "key", "--label", "animal"]):
+        assert run([*map(str, ["import", tmp_path / "r.npz", *words]), "--workspace", str(workspace)]) == 2
+        errors.append(capsys.readouterr().err.strip().splitlines()[-1])
+    assert errors[0] == errors[1]
+    assert "lies outside the 3 classes" in errors[0]
+
+
 def test_other_labels_than_the_data_are_refused(recording, workspace, table, capsys):
     changed = table.read_text().replace("s017,", "s017x,").replace("s017x,", "s017,", 1)
     row = next(line for line in changed.splitlines() if line.startswith("s017,"))

@@ -182,6 +182,34 @@ class TestScalars:
         assert (signals["pred"][:, ~there] == -1).all()
         assert record["imported"]["missing"] == N - 4
 
+    def test_rows_of_nan_are_not_observed(self, tmp_path, logits, labels):
+        logits[:, 1] = np.nan  # s0, always
+        logits[1, 4, 2] = np.nan  # s5, one logit of one epoch
+        logits[2, 0] = np.inf
+        path = save(tmp_path / "r.npz", sample_ids=np.array(IDS), labels=labels, logits=logits)
+        signals, record = imported(path, tmp_path / "w")
+        assert signals["seen"].sum(0).tolist() == [0, T, T, T, T, T - 1, T]
+        told = record["imported"]
+        assert told["observed"] == N - 1
+        assert told["nan"] == {"rows": T + 1, "samples": 2, "first": ["s0", "s5"], "never": ["s0"]}
+        assert told["nonfinite"] == 1
+
+    def test_what_a_file_leaves_out_is_no_nan(self, tmp_path, labels):
+        """Rows that a long table lacks were not observed either, but nothing is wrong with them."""
+        rows = [(IDS[0], 0, 0, 1.0), (IDS[0], 1, 0, 0.5), (IDS[1], 0, 1, 2.0)]
+        frame = pl.DataFrame(rows, schema=["sample_id", "epoch", "label", "loss"], orient="row")
+        frame.write_parquet(tmp_path / "long.parquet")
+        _, record = imported(tmp_path / "long.parquet", tmp_path / "w")
+        assert record["imported"]["nan"]["rows"] == 0
+        assert record["imported"]["observed"] == 2
+
+    def test_arrays_without_epochs_say_what_was_observed(self, tmp_path):
+        probs = np.array([[0.7, 0.2, 0.1, 0.0], [np.nan] * 4])
+        path = save(tmp_path / "r.npz", ids=np.array(["b", "a"]), labels=np.array([0, 1]), probs_oos=probs)
+        _, record = imported(path, tmp_path / "w")
+        assert record["imported"]["observed"] == 1
+        assert record["imported"]["nan"] == {"rows": 1, "samples": 1, "first": ["a"], "never": ["a"]}
+
     def test_validation_among_the_rows(self, tmp_path, logits, labels):
         path = save(tmp_path / "r.npz", ids=np.array(IDS), labels=labels, logits=logits)
         split = ["train"] * (N - 2) + ["val"] * 2
@@ -385,6 +413,12 @@ class TestClassOrder:
         found = self.found(tmp_path, labels=np.array([0, 1, 2, 0, 1, 0]))
         with pytest.raises(BadInput, match=r"1 of 6 samples .* first 'f'"):
             class_order(found, self.CLASSES, np.array([0, 1, 2, 0, 1, 2]))
+
+    def test_labels_counted_from_one(self, tmp_path):
+        given = np.array([0, 1, 2, 0, 1, 2])
+        found = self.found(tmp_path, labels=given + 1)
+        with pytest.raises(BadInput, match=r"label 3 of sample 'c' lies outside the 3 classes \(2 such"):
+            complete(class_order(found, self.CLASSES, given), 3, found, self.CLASSES)
 
     def test_class_of_the_file_that_the_dataset_lacks(self, tmp_path):
         found = self.found(tmp_path, classes=np.array(["ant", "bee", "cow"]))

@@ -99,6 +99,7 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
             "they come"
         )
     _tell_nan(facts, found.where)
+    _tell_columns(found, facts.get("columns", []))
     samples = len(matched.train.rows)
     seen = facts.get("observed", samples - len(matched.missing))  # an earlier record does not know of NaN
     return {
@@ -119,6 +120,14 @@ def _tell_nan(facts: Mapping[str, Any], where: str) -> None:
         f"{counted(nan['samples'], 'sample')} ({_first(nan['first'], nan['samples'])}): not observed there"
         + (f"; never observed: {', '.join(never)}" + " …" * (len(never) >= NAMED) if never else "")
     )
+
+
+def _tell_columns(found: Foreign, classes: Sequence[str]) -> None:
+    """Say which class each column was taken for, where nobody named them and their numbers are not their names."""
+    if found.classes is None and list(classes) != [str(column) for column in range(len(classes))]:
+        told = ", ".join(f"{column} is '{name}'" for column, name in enumerate(classes[:NAMED]))
+        more = f", … ({len(classes)})" if len(classes) > NAMED else ""
+        say(f"columns by the labels of the same samples: {told}{more}; --classes names them otherwise")
 
 
 def _first(ids: Sequence[str], of: int) -> str:

@@ -281,12 +281,19 @@ def _with_content(work: Work, run: str, embedding: str | None) -> WithContent:
             ids = pl.DataFrame(dataset.samples["sample_id"].gather(dataset.rows(split)))
             rows = rows_among(stored_ids(work, there, split), ids, f"embedding '{there.name}'")
             vectors[name] = part(there.vectors(split), rows, 0)
-    return WithContent(load_signals(work.path, run), _content(dataset), vectors)
+    signals = load_signals(work.path, run)
+    return WithContent(signals, _content(dataset, pl.Series(signals.sample_ids, dtype=pl.String)), vectors)
 
 
-def _content(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return the training samples as the signal of their kind, rows as in the recording; empty for tables."""
-    rows, inputs = dataset.rows("train"), dataset.inputs
+def _content(dataset: Dataset, ids: pl.Series) -> dict[str, np.ndarray]:
+    """Return samples as the signal of their kind, rows as in the recording; empty for tables.
+
+    A recording of an earlier state of the data may hold samples that are there no longer: then it is empty, too.
+    """
+    known, inputs = dataset.samples["sample_id"], dataset.inputs
+    rows = known.search_sorted(ids).to_numpy()
+    if not len(rows) or rows.max() >= len(known) or (known.gather(rows) != ids).any():
+        return {}
     if dataset.kind == "image":
         return {"images": np.asarray(inputs[rows])}
     if dataset.kind == "text":

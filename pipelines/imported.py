@@ -119,6 +119,7 @@ def write_imported(
                 "computed": [name for name in fields if name not in foreign.fields],
                 "arrays": sorted(foreign.arrays), "epochs": list(foreign.epochs),
                 "missing": len(matched.missing), "nonfinite": writer.nonfinite, **writer.observed(),
+                "columns": writer.columns,
             },
         },
     )  # fmt: skip
@@ -196,6 +197,13 @@ class Writer:
         if "embedding" in apart:
             placed = _placed(apart["embedding"], self._val.at)
             write_array(folder, "val_embedding", self._val.ids.to_list(), placed)
+
+    @property
+    def columns(self) -> list[str]:
+        """The class that each column of logits or probabilities stands for; empty where the file has none."""
+        if self._columns is None:
+            return []
+        return [self.matched.dataset.classes[target] for target in np.argsort(self._columns)]
 
     def observed(self) -> dict[str, Any]:
         """Return how many training samples were observed at all, and which samples of train and val hold NaN."""

@@ -97,8 +97,11 @@ def test_what_needs_content_says_that_it_is_not_there(recording, workspace, caps
 
 def test_with_its_data_the_classes_are_matched_by_label(recording, workspace, table, capsys):
     reading = ["--source", table, "--id", "key", "--label", "animal", "--val", "0.1", "--test", "0.1"]
-    code, said = answer(capsys, "import", recording, *reading, "--workspace", workspace)
+    code = run([*map(str, ["import", recording, *reading, "--workspace", workspace]), "--json"])
+    out, err = capsys.readouterr()
+    said = json.loads(out)
     assert code == 0
+    assert "columns by the labels of the same samples: 0 is 'cow', 1 is 'ant', 2 is 'bee';" in err
     assert said["dataset"] == "pets"
     catalog = Catalog(workspace)
     counts = dict(catalog.query("SELECT split, count(*) FROM samples GROUP BY ALL").iter_rows())

@@ -127,7 +127,8 @@ def _tell_columns(found: Foreign, classes: Sequence[str]) -> None:
     if found.classes is None and list(classes) != [str(column) for column in range(len(classes))]:
         told = ", ".join(f"{column} is '{name}'" for column, name in enumerate(classes[:NAMED]))
         more = f", … ({len(classes)})" if len(classes) > NAMED else ""
-        say(f"columns by the labels of the same samples: {told}{more}; --classes names them otherwise")
+        what = "columns" if set(found.fields) & set(PER_CLASS) or found.arrays else "class indices"
+        say(f"{what} by the labels of the same samples: {told}{more}; --classes names them otherwise")
 
 
 def _first(ids: Sequence[str], of: int) -> str:

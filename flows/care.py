@@ -232,7 +232,13 @@ def differing(workspace: Path, first: str, second: str) -> dict[str, Any]:
     if all(places):
         return {"kind": "manifests", **diff_manifests(*places)}  # type: ignore[arg-type]
     if any(places):
-        missing = second if places[0] else first
+        missing, other = (second, first) if places[0] else (first, second)
+        catalog = Work(workspace).catalog
+        if catalog.path.exists() and catalog.run(missing) is not None:
+            raise BadInput(
+                f"{missing} is a run and {other} a subset, and these cannot be compared; give two subsets or "
+                "manifests, or two run ids"
+            )
         raise BadInput(
             f"{missing}: no manifest and no subset of {workspace}; give two manifests, or two run ids"
         )

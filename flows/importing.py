@@ -7,7 +7,7 @@ signal can be taken back out of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tracesift.pipelines.bare import from_recording
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.foreign import read_foreign
 from tracesift.pipelines.foreign_recording import PER_CLASS, Finished, Foreign
-from tracesift.pipelines.imported import write_imported
+from tracesift.pipelines.imported import NAMED, write_imported
 from tracesift.pipelines.matching import match
 from tracesift.pipelines.sources.guessing import NO_LABELS, UNLABELLED
 from tracesift.scorers.contract import find, names
@@ -60,7 +60,7 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``run_id``, ``dataset``, ``samples`` (training samples), ``seen`` (of them in the file), ``missing``,
+        ``run_id``, ``dataset``, ``samples`` (training samples), ``seen`` (of them observed at all), ``missing``,
         ``epochs``, ``mode``, ``given`` and ``computed`` fields; for finished scores ``scores`` in place of these.
     """
     dataset = _dataset(work, job)
@@ -101,13 +101,42 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
             f"{counted(facts['nonfinite'], 'row')} of {found.where} {hold} infinities; their scalars are taken as "
             "they come"
         )
+    _tell_nan(facts, found.where)
+    _tell_columns(found, facts.get("columns", []))
+    samples = len(matched.train.rows)
+    seen = facts.get("observed", samples - len(matched.missing))  # an earlier record does not know of NaN
     return {
-        "run_id": run["run_id"], "dataset": dataset.name, "samples": len(matched.train.rows),
-        "seen": len(matched.train.rows) - len(matched.missing), "missing": len(matched.missing),
+        "run_id": run["run_id"], "dataset": dataset.name, "samples": samples, "seen": seen, "missing": samples - seen,
         "validation": len(matched.val.rows) + (0 if found.val is None else len(found.val.ids)),
         "epochs": len(found.epochs), "mode": mode, "given": facts["given"],
         "computed": facts["computed"], "arrays": facts["arrays"],
     }  # fmt: skip
+
+
+def _tell_nan(facts: Mapping[str, Any], where: str) -> None:
+    """Say which samples hold NaN: such a row was not observed, whatever else it holds."""
+    nan = facts.get("nan") or {"rows": 0}
+    if not nan["rows"]:
+        return
+    never = nan["never"]
+    say(
+        f"{counted(nan['rows'], 'row')} of {where} hold{'s' * (nan['rows'] == 1)} NaN, of "
+        f"{counted(nan['samples'], 'sample')} ({_first(nan['first'], nan['samples'])}): not observed there"
+        + (f"; never observed: {', '.join(never)}" + " …" * (len(never) >= NAMED) if never else "")
+    )
+
+
+def _tell_columns(found: Foreign, classes: Sequence[str]) -> None:
+    """Say which class each column was taken for, where nobody named them and their numbers are not their names."""
+    if found.classes is None and list(classes) != [str(column) for column in range(len(classes))]:
+        told = ", ".join(f"{column} is '{name}'" for column, name in enumerate(classes[:NAMED]))
+        more = f", … ({len(classes)})" if len(classes) > NAMED else ""
+        what = "columns" if set(found.fields) & set(PER_CLASS) or found.arrays else "class indices"
+        say(f"{what} by the labels of the same samples: {told}{more}; --classes names them otherwise")
+
+
+def _first(ids: Sequence[str], of: int) -> str:
+    return ", ".join(ids) + (" …" if of > len(ids) else "")
 
 
 def _dataset(work: Work, job: ImportJob) -> Dataset | None:

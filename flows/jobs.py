@@ -51,7 +51,6 @@ def add_signals(
     dict
         ``runs``, and under each job's name the signals that it added.
     """
-    settings = {name: _settings(name, training, params.get(name, {})) for name in jobs}
     usual = Training()
     for name in OF_THE_RECORDING:
         if getattr(training, name) != getattr(usual, name):
@@ -59,9 +58,11 @@ def add_signals(
                 f"--{name} belongs to a recording, and --job adds to the newest one with all its seeds; leave it out, "
                 "or record without --job first"
             )
-    for name in jobs:
-        check_workers(work, name, workers)
-    runs = newest_runs(work)
+    settings, wrong = _read(work, training, jobs, params, workers)
+    runs = newest_runs(work) if settings else []
+    wrong += _unsuitable(work, training, runs, settings)
+    if wrong:
+        raise BadInput("; ".join(dict.fromkeys(wrong)))
     added: dict[str, Any] = {"runs": runs}
     for name in jobs:
         for run in runs:
@@ -82,15 +83,59 @@ def _run(
     submit: Submit | None,
     report: Progress,
 ) -> tuple[str, ...]:
-    how = {"model": training.model, "device": training.device, "threads": training.threads}
+    how = _how(training)
     dataset = recorded_dataset(work, run_id)
-    run = partial(run_job, job, dataset, work.path, run_id, settings, **how, progress=report)  # type: ignore[arg-type]
+    run = partial(run_job, job, dataset, work.path, run_id, settings, **how, progress=report)
     if workers == 1:
         return run(inputs=work.inputs_of(dataset))
     task = {"workspace": str(work.path.resolve()), "job": job, "run_id": run_id, "settings": settings, **how}
     with processes(workers) if submit is None else nullcontext(submit) as begin:
         run(elsewhere=elsewhere(task, begin, workers))
     return run()  # all is there; a job that ended early takes away what its last workers still wrote
+
+
+def _how(training: Training) -> dict[str, Any]:
+    return {"model": training.model, "device": training.device, "threads": training.threads}
+
+
+def _read(
+    work: Work,
+    training: Training,
+    jobs: Sequence[str],
+    params: Mapping[str, Mapping[str, Any]],
+    workers: int,
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return each job's settings, and what is wrong with the others."""
+    settings: dict[str, dict[str, Any]] = {}
+    wrong = [
+        f"settings were given for {name}, which is not run; name it with --job"
+        for name in params
+        if name not in jobs
+    ]
+    for name in jobs:
+        try:
+            settings[name] = _settings(name, training, params.get(name, {}))
+            check_workers(work, name, workers)
+        except BadInput as error:
+            wrong.append(str(error))
+    return settings, wrong
+
+
+def _unsuitable(
+    work: Work, training: Training, runs: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return what the jobs refuse before their first training, so that none is trained ahead of one that cannot be."""
+    wrong = []
+    for run in runs:
+        dataset = recorded_dataset(work, run)
+        check_trainable(work, dataset, run)
+        for name, given in settings.items():
+            try:
+                inputs = work.inputs_of(dataset)
+                run_job(name, dataset, work.path, run, given, **_how(training), inputs=inputs, check=True)
+            except BadInput as error:
+                wrong.append(str(error))
+    return wrong
 
 
 def _settings(name: str, training: Training, given: Mapping[str, Any]) -> dict[str, Any]:

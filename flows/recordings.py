@@ -54,9 +54,7 @@ def newest_runs(work: Work) -> list[str]:
         (work.dataset.dataset_id,),
     ).to_dicts()
     if not newest:
-        raise BadInput(
-            f"{work.path} holds no recording; run `tracesift record --workspace {work.path}` first"
-        )
+        raise BadInput(_none_of_this_state(work))
 
     def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
         config = json.loads(row["config"] or "{}")
@@ -65,3 +63,21 @@ def newest_runs(work: Work) -> list[str]:
         return row["model"], config, recorded.get("withheld_by", [])
 
     return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))
+
+
+def _none_of_this_state(work: Work) -> str:
+    """Say that there is no recording, or that those that are there are of other data than were ingested last."""
+    earlier = sorted(list_runs(work.path), key=lambda run: (run.get("finished_at") or "", run["run_id"]))
+    if not earlier:
+        return f"{work.path} holds no recording; run `tracesift record --workspace {work.path}` first"
+    newest, count = earlier[-1], len(earlier)
+    which = (
+        f"a recording ({newest['run_id']})"
+        if count == 1
+        else f"{count} recordings (newest {newest['run_id']})"
+    )
+    return (
+        f"{work.path} holds {which} of an earlier state of the data, or of other data, and none of "
+        f"{work.dataset.name} as it was ingested last; run `tracesift record --workspace {work.path}`, or score an "
+        f"earlier one with `tracesift score --run {newest['run_id']} --workspace {work.path}`"
+    )

@@ -13,7 +13,7 @@ import polars as pl
 
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
-from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.progress import stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.selector_arrays import EMBEDDED, part, rows_among, stored_ids
 from tracesift.flows.stability import held_by, rank_correlations, scores_of
@@ -41,6 +41,13 @@ DYNAMICS = ("aum", "mean_loss", "elr_target_disagreement", "loss_gmm")
 
 NO_WITNESS = "cannot tell: the rule needs aum or mean_loss, from a recording made in training"
 NO_RESIDUAL = "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
+
+RECORDS = {
+    "in_training": "`tracesift record` records it, and your own loop with Recorder(mode='in_training')",
+    "epoch_end": "`tracesift record` records it, and your own loop with Recorder(mode='epoch_end') and a pass over the "
+    "samples in eval mode after each epoch",
+}
+"""Mode -> how it is recorded."""
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -143,8 +150,6 @@ def score(
             "scores": rank_correlations([frame.select(pl.exclude("sample_id")) for frame in frames]),
         }
         work.catalog.put_diagnostic(work.dataset.dataset_id, run_id, "seed_correlation", compared)
-    if left_out:
-        say("not scored: " + "; ".join(f"{', '.join(these)} ({why})" for why, these in _by_reason(left_out)))
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
@@ -164,12 +169,18 @@ def _stored(work: Work, listed: Sequence[str], embedding: str | None) -> dict[st
     return {"embedding": f"{there.name}@{content_digest(there.record)[:16]}"}
 
 
-def _by_reason(left_out: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Return each reason once, with the scorers that it holds for."""
+def by_reason(left_out: Mapping[str, str]) -> str:
+    """Return what could not be scored in words: each reason once, behind the scorers that it holds for.
+
+    Examples
+    --------
+    >>> by_reason({"dual": "too short", "grand": "no job", "tdds": "too short"})
+    'dual, tdds (too short); grand (no job)'
+    """
     reasons: dict[str, list[str]] = {}
     for name, why in left_out.items():
         reasons.setdefault(why, []).append(name)
-    return list(reasons.items())
+    return "; ".join(f"{', '.join(these)} ({why})" for why, these in reasons.items())
 
 
 def _usual(files: Iterable[Mapping[str, str]]) -> list[str]:
@@ -220,11 +231,14 @@ def _missing(known: Any, signals: WithContent, mode: str | None = None) -> str |
     if known.name in scores:
         return None
     if mode is not None and mode not in signals.modes:
-        return f"mode {mode} was not recorded"
+        return f"mode {mode} was not recorded; {RECORDS[mode]}"
     there = signals.in_mode(mode)
     absent = [name for name in known.inputs if name not in there]
     if absent and scores and SIGNALS[absent[0]].axes == "TN":
-        return f"needs {absent[0]}, and this recording kept scores without trajectories"
+        return (
+            f"needs {absent[0]}, and this recording kept scores without trajectories; record again with "
+            "keep='trajectories'"
+        )
     return f"needs {absent[0]}: {SIGNALS[absent[0]].source}" if absent else None
 
 
@@ -291,12 +305,19 @@ def _with_content(work: Work, run: str, embedding: str | None) -> WithContent:
             ids = pl.DataFrame(dataset.samples["sample_id"].gather(dataset.rows(split)))
             rows = rows_among(stored_ids(work, there, split), ids, f"embedding '{there.name}'")
             vectors[name] = part(there.vectors(split), rows, 0)
-    return WithContent(load_signals(work.path, run), _content(dataset), vectors)
+    signals = load_signals(work.path, run)
+    return WithContent(signals, _content(dataset, pl.Series(signals.sample_ids, dtype=pl.String)), vectors)
 
 
-def _content(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Return the training samples as the signal of their kind, rows as in the recording; empty for tables."""
-    rows, inputs = dataset.rows("train"), dataset.inputs
+def _content(dataset: Dataset, ids: pl.Series) -> dict[str, np.ndarray]:
+    """Return samples as the signal of their kind, rows as in the recording; empty for tables.
+
+    A recording of an earlier state of the data may hold samples that are there no longer: then it is empty, too.
+    """
+    known, inputs = dataset.samples["sample_id"], dataset.inputs
+    rows = known.search_sorted(ids).to_numpy()
+    if not len(rows) or rows.max() >= len(known) or (known.gather(rows) != ids).any():
+        return {}
     if dataset.kind == "image":
         return {"images": np.asarray(inputs[rows])}
     if dataset.kind == "text":

@@ -63,6 +63,9 @@ REVIEW_COLUMNS = (
 """Columns of the CSV; the one to fill in stands beside what is suggested, before the long sentences."""
 
 _SUSPICION = {"suspicious": 1.0, "outlier": 1.0, "clean": -1.0}
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""How a file begins that a spreadsheet saved as Unicode text, which is text, if not the one that is read here."""
+
 _TEXT_IN_CELL = 2_000
 
 
@@ -422,7 +425,15 @@ def _resolve(cell: str, known: Collection[str]) -> str | None:
 
 def _reviewed_rows(path: Path) -> list[tuple[int, str, str]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        if not data.strip():
+            raise BadInput(f"{path} is empty; fill in the file of `tracesift review export`")
+        if b"\0" in data and data[:2] not in UTF16:
+            raise BadInput(
+                f"{path} is no text; it must be a CSV: the file of `tracesift review export`, filled in and saved as "
+                "'CSV UTF-8'"
+            )
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; write one with `tracesift review export`") from None
     except UnicodeDecodeError as error:

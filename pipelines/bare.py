@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.schema import BadInput
+from tracesift.pipelines.class_order import check_indices
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.identity import fingerprint, hash_texts
 from tracesift.pipelines.sources.labels import natural_order
@@ -98,12 +99,7 @@ def from_recording(
     """Return the bare dataset of a recording's own ids and labels (N,), indices of `classes` or names."""
     if labels.dtype.kind == "i":
         names = list(classes) if classes else [str(index) for index in range(int(labels.max(initial=0)) + 1)]
-        outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
-        if len(outside):
-            raise BadInput(
-                f"{source}: label {labels[outside[0]]} of sample '{ids[outside[0]]}' lies outside the "
-                f"{len(names)} classes ({len(outside)} such samples); labels are indices from 0"
-            )
+        check_indices(labels, len(names), ids, source)
         text = [names[index] for index in labels]
     else:
         names, text = list(classes or ()), labels.tolist()

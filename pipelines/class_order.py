@@ -7,6 +7,7 @@ Anything else is refused: a permuted class axis gives plausible scores that are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ def complete(
             f"{foreign.where}: {num_columns} columns per sample, and the dataset has {len(classes)} classes; "
             "keep the columns of its classes alone, in a known order"
         )
+    if set(order) - set(range(num_columns)):  # label indices stand there that no column has
+        check_indices(foreign.labels, num_columns, foreign.ids, foreign.where)
     columns_left = sorted(set(range(num_columns)) - set(order))
     classes_left = sorted(set(range(num_columns)) - set(order.values()))
     if columns_left == classes_left and all(column == target for column, target in order.items()) and order:
@@ -76,6 +79,18 @@ def complete(
     for column, target in order.items():
         columns[target] = column
     return columns
+
+
+def check_indices(labels: np.ndarray | None, num_classes: int, ids: Sequence[str], where: str) -> None:
+    """Refuse label indices (N,) that lie outside 0 to K - 1, such as those of a file that counts from 1."""
+    if labels is None or labels.dtype.kind != "i":
+        return
+    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(outside):
+        raise BadInput(
+            f"{where}: label {labels[outside[0]]} of sample '{ids[outside[0]]}' lies outside the "
+            f"{num_classes} classes ({len(outside)} such samples); labels are indices from 0"
+        )
 
 
 def in_dataset_order(labels: np.ndarray, order: dict[int, int], classes: tuple[str, ...]) -> np.ndarray:

@@ -4,8 +4,9 @@ A reader says what a file holds under the vocabulary's names and yields it an ep
 computed or matched here. What is read, and where the peers' own naming misleads:
 
 - cartography: ``dynamics_epoch_<n>.jsonl`` with ``guid``, ``logits_epoch_<n>``, ``gold`` (a class index).
-- AUM: ``full_aum_records.csv``, where ``target_val`` and ``other_val`` are classes and ``target_logit`` and
-  ``other_logit`` their logits. ``aum_values.csv`` is a finished score, not a signal, and is read as one.
+- AUM: ``full_aum_records.csv``. As every release of the package writes it (1.0.0 to 1.0.2), ``target_logit`` and
+  ``other_logit`` are classes and ``target_val`` and ``other_val`` their logits; as its repository writes it, the
+  other way round. The values tell which. ``aum_values.csv`` is a finished score, not a signal, and is read as one.
 - TDDS: ``<n>_Output.npy`` (logits, in the order of presentation) with ``<n>_Index.npy``; its code skips
   epoch 0.
 - example_forgetting: the pickles of Toneva et al., read as plain data (`tracesift.pipelines.plain_pickle`).
@@ -164,8 +165,10 @@ def _read_tdds(folder: Path, files: Mapping[int, Path]) -> Foreign:
     def read() -> Epochs:
         for epoch, output in outputs.items():
             logits = np.full((len(known), output.shape[1]), np.nan, dtype=np.float32)
-            logits[np.searchsorted(known, indexes[epoch])] = output.whole()
-            yield {"logits": logits}
+            seen = np.zeros(len(known), dtype=bool)
+            at = np.searchsorted(known, indexes[epoch])
+            logits[at], seen[at] = output.whole(), True
+            yield {"logits": logits, "seen": seen}
 
     return Foreign(
         where=f"{folder}", form="tdds", content=_content_of(sorted(folder.glob("*_*.npy"))),

@@ -24,6 +24,16 @@ from tracesift.pipelines.foreign_recording import (
 )
 from tracesift.pipelines.sources.columns import infer
 
+AUM_COLUMNS = ("num_measurements", "target_logit", "target_val", "other_logit", "other_val", "margin")
+AUM_CLASSES = (("target_logit", "other_logit"), ("target_val", "other_val"))
+"""Columns that hold the class of the label and the highest other one: in the releases, and in the repository."""
+SWAPPED = {
+    "target_logit": "target_val", "target_val": "target_logit", "other_logit": "other_val", "other_val": "other_logit",
+}  # fmt: skip
+"""A column of AUM's records and the one that holds a logit where it holds a class."""
+AUM_ROUNDING = 2.0**-8
+"""Rounding of one operation in the coarsest precision that networks are trained in (bfloat16)."""
+
 
 def from_table(table: pl.DataFrame, where: str, form: str, content: str) -> Foreign | Finished:
     """Return the recording in a long table, or its finished scores where it has no signals.
@@ -33,8 +43,8 @@ def from_table(table: pl.DataFrame, where: str, form: str, content: str) -> Fore
     where, form, content
         What messages call the file, what kind it is, and the hash of its bytes.
     """
-    if {"num_measurements", "target_val", "other_val", "margin"} <= set(table.columns):
-        table, form = _aum_records(table), "aum"
+    if {"sample_id", *AUM_COLUMNS} <= set(table.columns):
+        table, form = _aum_records(table, where), "aum"
     table = _named(table, where)
     table = _stacked(table, where)
     fields = tuple(name for name in PER_EPOCH if name in table.columns)
@@ -95,29 +105,60 @@ def _stacked(table: pl.DataFrame, where: str) -> pl.DataFrame:
     return table
 
 
-def _numbers(values: pl.Series, where: str) -> pl.Series:
+def _numbers(values: pl.Series, where: str, dtype: pl.DataType | type[pl.DataType] = pl.Float32) -> pl.Series:
     whole = infer(values)
     if whole.null_count() == len(whole):
-        return pl.Series(values.name, [None] * len(whole), dtype=pl.Float32)
+        return pl.Series(values.name, [None] * len(whole), dtype=dtype)
     if not (whole.dtype.is_numeric() or whole.dtype == pl.Boolean):
         raise BadInput(f"{where}: column '{values.name}' holds text where numbers are expected")
-    return whole.cast(pl.Float32)
+    return whole.cast(dtype)
 
 
-def _aum_records(table: pl.DataFrame) -> pl.DataFrame:
-    """Return AUM's own records under the vocabulary's names; a tie goes to the lower class."""
-    table = table.with_columns(
-        infer(table[name]).alias(name) for name in ("num_measurements", "target_val", "other_val", "margin")
-    )
-    lower = pl.min_horizontal("target_val", "other_val")
-    loses = pl.when(pl.col("margin") < 0).then("other_val").otherwise(lower)
-    return table.select(
-        "sample_id",
-        "margin",
-        label="target_val",
-        pred=pl.when(pl.col("margin") > 0).then("target_val").otherwise(loses),
+def _aum_records(table: pl.DataFrame, where: str) -> pl.DataFrame:
+    """Return AUM's own records under the vocabulary's names; a tie goes to the lower class.
+
+    Which columns hold the classes is told by the values: what the package's releases call `target_logit` and
+    `other_logit` is called `target_val` and `other_val` in the state of its repository, and the other way round.
+    """
+    numbers = table.select("sample_id", *(_numbers(table[name], where, pl.Float64) for name in AUM_COLUMNS))
+    fitting = [names for names in AUM_CLASSES if _holds_classes(numbers, *names)]
+    if len(fitting) != 1:
+        told = (
+            "both can be the classes"
+            if fitting
+            else "neither is a class of the sample, a whole number that stays the same in all its rows, while the "
+            "other pair gives the margin"
+        )
+        raise BadInput(
+            f"{where}: columns target_logit and target_val: {told}; give a table with sample_id, epoch, label and "
+            "margin"
+        )
+    target, other = (pl.col(name).cast(pl.Int64) for name in fitting[0])
+    lost = pl.when(pl.col("margin") < 0).then(other).otherwise(pl.min_horizontal(target, other))
+    won = pl.when(pl.col("margin") > 0).then(target).otherwise(lost)
+    return numbers.select(
+        "sample_id", "margin",
+        label=target,
+        # a network that gave NaN predicted nothing
+        pred=pl.when(pl.col("margin").is_not_null() & pl.col("margin").is_not_nan()).then(won),
         epoch=pl.col("num_measurements").cast(pl.Int64) - 1,
-    )
+    )  # fmt: skip
+
+
+def _holds_classes(numbers: pl.DataFrame, target: str, other: str) -> bool:
+    """Tell whether these two columns can be classes, and the two others the logits whose difference is the margin."""
+    classes = numbers.select(target, other)
+    whole = ((pl.all() >= 0) & (pl.all() % 1 == 0)).fill_null(value=False)
+    if classes.select(whole.all()).row(0) != (True, True) or (classes[target] == classes[other]).any():
+        return False
+    if numbers.group_by("sample_id").agg(pl.col(target).n_unique())[target].max() != 1:
+        return False
+    own, others = (SWAPPED[name] for name in (target, other))
+    told = numbers.filter(pl.all_horizontal(pl.col(own, others, "margin").is_finite()))
+    # the difference was taken in the network's own precision, half precision at worst
+    room = AUM_ROUNDING * (pl.col(own).abs() + pl.col(others).abs()) + 1e-6
+    off = (pl.col(own) - pl.col(others) - pl.col("margin")).abs() > room
+    return not told.select(off.any()).item()
 
 
 def _finished(table: pl.DataFrame, where: str, form: str, content: str) -> Finished:

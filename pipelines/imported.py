@@ -45,6 +45,9 @@ TINY = float(np.finfo(np.float32).tiny)
 SUM_TOLERANCE = 0.02
 """How far the probabilities of a sample may be from 1 together; half precision needs some room."""
 
+NAMED = 5
+"""Samples that a record names where it counts more of them."""
+
 Report = Callable[[int, int, str], None]
 
 
@@ -115,7 +118,8 @@ def write_imported(
                 "file": foreign.where, "form": foreign.form, "given": list(foreign.fields),
                 "computed": [name for name in fields if name not in foreign.fields],
                 "arrays": sorted(foreign.arrays), "epochs": list(foreign.epochs),
-                "missing": len(matched.missing), "nonfinite": writer.nonfinite,
+                "missing": len(matched.missing), "nonfinite": writer.nonfinite, **writer.observed(),
+                "columns": writer.columns,
             },
         },
     )  # fmt: skip
@@ -133,6 +137,8 @@ class Writer:
         self.fields = fields_of(matched.foreign)
         self.coverage: list[dict[str, int]] = []
         self.nonfinite = 0
+        self._nan_rows: dict[str, np.ndarray] = {}
+        self._observed = np.zeros(len(matched.train.rows), dtype=bool)
         self._columns: np.ndarray | None = None
         self._previous: dict[str, np.ndarray] = {}
         self._val, self._val_epochs = matched.val, None
@@ -145,6 +151,7 @@ class Writer:
         train = self._completed(self.matched.train, values, self.fields)
         ids = self.matched.train.ids
         write_epoch(self.workspace, self.run_id, self.mode, epoch, ids, train)
+        self._observed |= train["seen"]
         seen = int(train["seen"].sum())
         self.coverage.append({"epoch": epoch, "samples": len(ids), "seen": seen, "missing": len(ids) - seen})
         if not len(self._val.rows):
@@ -173,6 +180,9 @@ class Writer:
         for name, values in arrays.items():
             if SIGNALS[name].axes == "NK":
                 arrays[name] = values[:, self._order(values.shape[1])]
+            if not foreign.epochs:  # a sample was observed where one of the arrays holds it
+                self._observed |= (train.at >= 0) & ~_nan_in(arrays[name])
+            self._note_nan(train, (train.at >= 0) & _nan_in(arrays[name]))
             if name.startswith("probs"):
                 _check_probs(arrays[name], train.ids, f"{foreign.where}, '{name}'")
         if "train" in self._previous:
@@ -188,6 +198,38 @@ class Writer:
             placed = _placed(apart["embedding"], self._val.at)
             write_array(folder, "val_embedding", self._val.ids.to_list(), placed)
 
+    @property
+    def columns(self) -> list[str]:
+        """The class that each column of logits or probabilities stands for; empty where the file has none."""
+        if self._columns is None:
+            return []
+        return [self.matched.dataset.classes[target] for target in np.argsort(self._columns)]
+
+    def observed(self) -> dict[str, Any]:
+        """Return how many training samples were observed at all, and which samples of train and val hold NaN."""
+        parts = {"train": self.matched.train, "val": self._val}
+        counted = [(parts[split].ids, rows) for split, rows in self._nan_rows.items()]
+        held = [sample_id for ids, rows in counted for sample_id in ids.filter(pl.Series(rows > 0))]
+        return {
+            "observed": int(self._observed.sum()),
+            "nan": {
+                "rows": int(sum(rows.sum() for _, rows in counted)), "samples": len(held), "first": held[:NAMED],
+                "never": self._never(),
+            },
+        }  # fmt: skip
+
+    def _never(self) -> list[str]:
+        """Return the first training samples that hold NaN wherever the file holds them."""
+        rows = self._nan_rows.get("train")
+        if rows is None:
+            return []
+        return self.matched.train.ids.filter(pl.Series((rows > 0) & ~self._observed)).head(NAMED).to_list()
+
+    def _note_nan(self, part: Part, rows: np.ndarray) -> None:
+        """Count rows (n,) of a part that hold NaN in place of what was observed."""
+        self._nan_rows.setdefault(part.split, np.zeros(len(part.rows), dtype=np.int64))
+        self._nan_rows[part.split] += rows
+
     def _completed(
         self, part: Part, values: Mapping[str, np.ndarray], fields: tuple[str, ...]
     ) -> dict[str, np.ndarray]:
@@ -196,8 +238,11 @@ class Writer:
             columns = self._from_classes(part, values[kind], kind, fields)
         else:
             columns = self._from_scalars(part, values, fields)
+        there = part.at >= 0
         if "seen" in values:
-            columns["seen"] &= (part.at >= 0) & (_placed(values["seen"], part.at) == 1)
+            there &= _placed(values["seen"], part.at) == 1
+        self._note_nan(part, there & ~columns["seen"])
+        columns["seen"] &= there
         for name in fields:
             columns[name] = _blanked(columns[name], columns["seen"], name)
         return columns | {"presentations": columns["seen"].astype(np.int32)}
@@ -295,6 +340,13 @@ def _check_probs(rows: np.ndarray, ids: pl.Series, where: str) -> None:
             f"{where}: the probabilities of '{ids[int(off[0])]}' sum to {rows[off[0]].sum():g} "
             f"({len(off)} such samples); name them 'logits' if they are logits"
         )
+
+
+def _nan_in(values: np.ndarray) -> np.ndarray:
+    """Return which rows of an array (n, ...) hold NaN, (n,)."""
+    if values.dtype.kind != "f":
+        return np.zeros(len(values), dtype=bool)
+    return np.isnan(values).reshape(len(values), -1).any(1)
 
 
 def _look_like_probs(rows: np.ndarray) -> bool:

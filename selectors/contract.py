@@ -145,7 +145,7 @@ def find(name: str) -> Selector:
     found = _found()
     if name not in found:
         raise UnknownName(
-            f"no selector is called '{name}'{nearest(name, sorted(found))}; known: {sorted(found)}"
+            f"no selector is called '{name}'{nearest(name, sorted(found))}; known: {', '.join(sorted(found))}"
         )
     return found[name]
 

@@ -130,6 +130,10 @@ def _tell(known: dict[str, Any]) -> None:
         f"  dataset {data['name']} ({data['source']}), fingerprint {data['fingerprint']}", soft_wrap=True
     )
     for run in lineage["runs"]:
+        if run["kind"] == "combined":
+            members = ", ".join((run["config"] or {}).get("runs", ()))
+            out.print(f"  run {run['run_id']}: combined of runs {members}", soft_wrap=True)
+            continue
         out.print(
             f"  run {run['run_id']}: {run['kind']}, model {cell(run['model'])}, seed {cell(run['seed'])}, "
             f"on {cell(run['device'])}, finished {cell(run['finished_at'])}",

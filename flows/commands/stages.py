@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,8 +65,9 @@ def record(
         Add to the newest recording, with all its seeds, the signals of a scorer that needs trainings of its own:
         bias_shift, deepfool, grand, iterative_filtering, late_stopping, loss_curvature, prediction_depth,
         simple_networks, ssft, subset_training, threshold_aum, tracin, trak, vog, worst_case. Then `tracesift score`
-        knows it. The recorded model is trained unless --model names another, --epochs is the job's; may be given
-        several times.
+        knows it. The recorded model is trained unless --model names another, --epochs is the job's (of each that is
+        named, and not every job can do with few: late_stopping needs 11, vog 2, iterative_filtering 2; a setting of
+        one alone is --param job.epochs=11); may be given several times. All are checked before the first is trained.
     param
         A setting of the job, as key=value (job.key=value where several are named); may be given several times.
     workers
@@ -100,15 +102,12 @@ def _run_jobs(
     from tracesift.flows.jobs import add_signals
     from tracesift.flows.recordings import adopt_recordings
     from tracesift.flows.work import existing
-    from tracesift.pipelines.jobs.contract import find
 
     given = scorer_settings(param, jobs)
-    for name, settings in given.items():
-        check_types(find(name).function, settings)
     work = existing(common.workspace)
     with work.locked():
         adopt_recordings(work)
-        answer(add_signals(work, training, jobs, given, workers=workers), common)
+        answer(add_signals(work, training, jobs, given, workers=workers), common, as_named=jobs)
     return 0
 
 
@@ -202,7 +201,7 @@ def score(
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
     from tracesift.flows.recordings import adopt_recordings
-    from tracesift.flows.score import find_out, flag
+    from tracesift.flows.score import by_reason, find_out, flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
     from tracesift.scorers.contract import diagnostics, find, find_diagnostic
@@ -223,12 +222,15 @@ def score(
         runs = list(run) or _newest(work)
         found = {name: find_out(work, runs, name, chosen.pop(name, {}), embedding) for name in whole}
         if found and len(found) == len(names):
-            answer(found, common)
+            answer(found, common, as_named=found)
             return 0
         scored = step(
             work, runs, [name for name in names if name not in whole] or None, chosen, embedding, mode
         )
-        answer({**flag(work, scored), **found}, common)
+        result = flag(work, scored)
+        if not common.json:
+            result["not scored"] = by_reason(result.pop("left_out"))
+        answer({**result, **_beside(chosen, mode), **found}, common, as_named=found)
     return 0
 
 
@@ -262,14 +264,35 @@ def report(
     return 0
 
 
-def answer(result: dict[str, Any], common: Common) -> None:
-    """Print a step's result: JSON, or a line for each of its values."""
+def _beside(chosen: Mapping[str, Mapping[str, Any]], mode: str | None) -> dict[str, Any]:
+    """Return the settings that are not the usual ones, and where scores of such settings stand."""
+    from tracesift.scorers.contract import effective_params
+
+    unusual = {
+        f"{name}.{key}": value
+        for name, given in chosen.items()
+        for key, value in given.items()
+        if effective_params(name, given) != effective_params(name)
+    }
+    if mode is not None:
+        unusual["mode"] = mode
+    if not unusual:
+        return {}
+    told = ", ".join(f"{key}={value}" for key, value in unusual.items())
+    return {
+        "settings": f"{told}; these scores stand beside the usual ones in the table scores, by their params"
+    }
+
+
+def answer(result: dict[str, Any], common: Common, as_named: Collection[str] = ()) -> None:
+    """Print a step's result: JSON, or a line for each of its values; `as_named` are names, not words."""
     if common.json:
         print_json(result)
         return
     for name, value in result.items():
-        if value not in ({}, [], None):
-            console().print(f"{name.replace('_', ' ')}: {_short(value)}", soft_wrap=True)
+        if value not in ({}, [], "", None):
+            shown = name if name in as_named else name.replace("_", " ")
+            console().print(f"{shown}: {_short(value)}", soft_wrap=True)
 
 
 def _newest(work: Any) -> list[str]:

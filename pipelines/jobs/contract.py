@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -134,6 +135,7 @@ def run_job(
     progress: Progress | None = None,
     elsewhere: Elsewhere | None = None,
     only: range | None = None,
+    check: bool = False,
 ) -> tuple[str, ...]:
     """Run a job and add its signals to a recording; return their names. Nothing is trained where they are there.
 
@@ -161,6 +163,9 @@ def run_job(
         Lets other processes train the parts, which this one then only reads.
     only
         What such a process is told: make the parts of these numbers, and add nothing to the recording.
+    check
+        Only look whether the settings suit the job, the model and the data: go up to where the first part would be
+        made. Nothing is trained and nothing is added.
 
     Raises
     ------
@@ -204,13 +209,17 @@ def run_job(
         seed=seed,
         device=choose_device(device),
         threads=threads or chosen.recipe.threads,
-        parts=parts,
+        parts=parts / "none" if check else parts,
         progress=progress,
-        elsewhere=elsewhere,
+        elsewhere=_begin if check else elsewhere,
         load=partial(load_module, dataset, workspace, run_id, chosen)
         if trained and model == "auto"
         else None,
     )
+    if check:
+        with suppress(_Begun):
+            known.function(bench, **settings)
+        return ()
     if only is not None:
         check_apart(name)
         known.ahead(bench, only, **settings)  # type: ignore[misc]
@@ -222,6 +231,14 @@ def run_job(
         add_array(workspace, run_id, signal, ids, values, {**made, "signals": sorted(signals)})
     clear(parts)
     return tuple(sorted(signals))
+
+
+class _Begun(Exception):
+    """A job that is only checked has come to its first training."""
+
+
+def _begin(_numbers: range, _of: int) -> None:
+    raise _Begun
 
 
 def check_apart(name: str) -> None:

@@ -233,7 +233,11 @@ def clear(parts: Path) -> None:
 
 
 def at_least(job: str, **counts: tuple[int, int]) -> None:
-    """Refuse a setting below its least value: ``at_least("grand", initialisations=(given, 1))``."""
-    for name, (given, least) in counts.items():
-        if given < least:
-            raise BadInput(f"job '{job}': {name} is {given}, it must be at least {least}")
+    """Refuse all settings below their least value: ``at_least("grand", initialisations=(given, 1))``."""
+    low = [
+        f"{name} is {given}, it must be at least {least}"
+        for name, (given, least) in counts.items()
+        if given < least
+    ]
+    if low:
+        raise BadInput(f"job '{job}': {', and '.join(low)}")

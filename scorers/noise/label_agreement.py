@@ -151,8 +151,13 @@ def _check(agreement: str, aggregation: str, information: str) -> None:
 
 def _needed(name: str, signal: np.ndarray | None, setting: str) -> np.ndarray:
     if signal is None:
+        other = (
+            "; or average the agreement itself, which needs no probabilities of every epoch: aggregation='mean' "
+            "(--param aggregation=mean)"
+        )
         raise MissingSignal(
             f"label_agreement needs the signal '{name}' for '{setting}'; {SIGNALS[name].source}"
+            + other * (setting == "average_probability")
         )
     return signal
 

@@ -233,7 +233,7 @@ def _check(
 ) -> None:  # fmt: skip
     if mode not in STEPS:
         raise BadInput(
-            f"denoise: mode '{mode}' is unknown{nearest(mode, sorted(STEPS))}; modes: {sorted(STEPS)}"
+            f"denoise: mode '{mode}' is unknown{nearest(mode, sorted(STEPS))}; modes: {', '.join(sorted(STEPS))}"
         )
     shares = {"max_drop": max_drop, "relabel_confidence": relabel_confidence, "min_weight": min_weight}
     for name, value in shares.items():

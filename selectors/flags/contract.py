@@ -63,7 +63,9 @@ def find(name: str) -> Flag:
     """Return the facts of one flag; an unknown name raises `UnknownName` with the nearest known one."""
     found = _found()
     if name not in found:
-        raise UnknownName(f"no flag is called '{name}'{nearest(name, sorted(found))}; known: {sorted(found)}")
+        raise UnknownName(
+            f"no flag is called '{name}'{nearest(name, sorted(found))}; known: {', '.join(sorted(found))}"
+        )
     return found[name]
 
 

@@ -389,7 +389,10 @@ COMMANDS = {
     "evaluate --steps 0": "--steps 0: at least 1",
     "evaluate --model nope": "no model 'nope'",
     "review import no-such.csv": "no-such.csv: no such file",
-    "review import noise.txt": "not UTF-8",
+    "review import noise.txt": "noise.txt is no text; it must be a CSV",
+    "review import empty.txt": "empty.txt is empty",
+    "score label_agreement": "--param aggregation=mean",
+    "select denoize": "(did you mean 'denoise'?); known: autocoreset, beta_sampling,",
     "review import w": "Is a directory",
     "review export --count 0": "--count 0: at least 1",
     "review export --out w": "w is a folder; name a file",
@@ -408,6 +411,13 @@ COMMANDS = {
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_command_that_is_refused_changes_nothing(words, unchanged, refused):
     assert COMMANDS[words] in refused(*words.split(), "--workspace", "w")
+
+
+def test_a_subset_and_a_run_cannot_be_compared(unchanged, refused):
+    run_id = Catalog("w").query("SELECT run_id FROM runs LIMIT 1").item()
+    for words in (("pruned", run_id), (run_id, "pruned")):
+        said = refused("diff", *words, "--workspace", "w")
+        assert f"{run_id} is a run and pruned a subset, and these cannot be compared" in said
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def test_without_data_it_can_be_scored_and_selected_from(recording, workspace, c
     assert code == 0
     assert (said["samples"], said["seen"], said["epochs"], said["mode"]) == (N, N, T, "in_training")
     assert run(["score", "aum", "--workspace", str(workspace)]) == 0
+    assert run(["score", "el2n", "--workspace", str(workspace)]) == 2
+    assert "mode epoch_end was not recorded; `tracesift record` records it" in capsys.readouterr().err
     lowest = Catalog(workspace).query("SELECT sample_id FROM sample_scores ORDER BY aum LIMIT ?", (len(BAD),))
     assert set(lowest["sample_id"]) == {f"s{at:03d}" for at in BAD}
     words = ["select", "top_k", "--keep", "0.9", "--param", "score=aum", "--name", "good"]
@@ -97,8 +99,11 @@ def test_what_needs_content_says_that_it_is_not_there(recording, workspace, caps
 
 def test_with_its_data_the_classes_are_matched_by_label(recording, workspace, table, capsys):
     reading = ["--source", table, "--id", "key", "--label", "animal", "--val", "0.1", "--test", "0.1"]
-    code, said = answer(capsys, "import", recording, *reading, "--workspace", workspace)
+    code = run([*map(str, ["import", recording, *reading, "--workspace", workspace]), "--json"])
+    out, err = capsys.readouterr()
+    said = json.loads(out)
     assert code == 0
+    assert "columns by the labels of the same samples: 0 is 'cow', 1 is 'ant', 2 is 'bee';" in err
     assert said["dataset"] == "pets"
     catalog = Catalog(workspace)
     counts = dict(catalog.query("SELECT split, count(*) FROM samples GROUP BY ALL").iter_rows())
@@ -115,6 +120,32 @@ def test_with_its_data_the_classes_are_matched_by_label(recording, workspace, ta
     )["margin"]
     others = np.delete(logits[:, at], given[at], axis=1).max(1)
     np.testing.assert_allclose(margin, logits[:, at, given[at]] - others, rtol=1e-5)
+
+
+def test_nan_is_told_and_not_counted_as_seen(workspace, tmp_path, capsys):
+    _, given, logits = learned()
+    logits[:, 5] = np.nan
+    logits[2, 7] = np.nan
+    ids = np.array([f"s{at:03d}" for at in range(N)])
+    np.savez(tmp_path / "r.npz", sample_ids=ids, labels=given, logits=logits)
+    code = run(["import", str(tmp_path / "r.npz"), "--workspace", str(workspace), "--json"])
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert (code, said["samples"], said["seen"], said["missing"]) == (0, N, N - 1, 1)
+    assert f"{T + 1} rows of" in err
+    assert "of 2 samples (s005, s007): not observed there; never observed: s005" in err
+
+
+def test_labels_counted_from_one_are_refused_with_and_without_the_data(workspace, table, tmp_path, capsys):
+    _, given, logits = learned()
+    ids = np.array([f"s{at:03d}" for at in range(N)])
+    np.savez(tmp_path / "r.npz", sample_ids=ids, labels=given + 1, logits=logits)
+    errors = []
+    for words in ([], ["--source", table, "--id", "key", "--label", "animal"]):
+        assert run([*map(str, ["import", tmp_path / "r.npz", *words]), "--workspace", str(workspace)]) == 2
+        errors.append(capsys.readouterr().err.strip().splitlines()[-1])
+    assert errors[0] == errors[1]
+    assert "lies outside the 3 classes" in errors[0]
 
 
 def test_other_labels_than_the_data_are_refused(recording, workspace, table, capsys):

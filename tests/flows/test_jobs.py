@@ -5,6 +5,8 @@ import json
 import duckdb
 
 from tracesift.flows.cli import run
+from tracesift.flows.commands.stages import answer
+from tracesift.flows.options import Common
 
 
 def columns(workspace):
@@ -44,6 +46,47 @@ def test_what_is_refused(place, capsys):
     ):
         assert run(["record", "--workspace", "w", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_all_jobs_are_checked_before_the_first_is_trained(place, capsys):
+    """A job that can run is named first; nothing of it is trained, and every refusal is said."""
+    words = [
+        "record",
+        "--job",
+        "ssft",
+        "--job",
+        "late_stopping",
+        "--job",
+        "bias_shift",
+        "--job",
+        "grand",
+        "--epochs",
+        "4",
+    ]
+    words += [
+        "--param",
+        "late_stopping.rounds=1",
+        "--param",
+        "grand.initialisations=few",
+        "--param",
+        "vog.first=1",
+    ]
+    before = sorted((place / "w" / "signals").rglob("*"))
+    assert run([*words, "--workspace", "w"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    for message in (
+        "settings were given for vog, which is not run",
+        "it takes int",
+        "job 'late_stopping': epochs is 4, it must be at least 11, and rounds is 1, it must be at least 3",
+        "job 'bias_shift': good is tabular; only images",
+    ):
+        assert error.count(message) == 1
+    assert sorted((place / "w" / "signals").rglob("*")) == before
+
+
+def test_an_answer_keeps_the_names_of_jobs(capsys):
+    answer({"run_id": "a1", "prediction_depth": ["final_pred"]}, Common(), as_named=["prediction_depth"])
+    assert capsys.readouterr().out == "run id: a1\nprediction_depth: final_pred\n"
 
 
 def test_the_list_says_which_job(capsys):

@@ -30,6 +30,20 @@ def test_the_sign_that_gives_a_class_away_stands_in_the_catalog(tmp_path, monkey
     there = [one for one in found["sample_id"] if one in marked]
     assert len(there) > 10
     assert set(found["sample_id"][: len(there)]) == set(there)
+    # grown by samples that sort before the others, the earlier recording is scored on its own texts
+    grown = [{"id": f"a{at:03d}", "text": "another one", "label": "ab"[at % 2]} for at in range(30)]
+    pl.DataFrame(grown + rows).write_parquet("grown.parquet")
+    assert run(["ingest", "grown.parquet", "--workspace", "w"]) == 0
+    assert run(["score", "token_label_association", "--workspace", "w"]) == 2
+    error = capsys.readouterr().err
+    assert "of an earlier state of the data" in error
+    (recording,) = [path.name[4:] for path in (tmp_path / "w" / "signals").glob("run=????????????????")]
+    assert f"score --run {recording}" in error
+    assert run(["score", "token_label_association", "--workspace", "w", "--run", recording]) == 0
+    again = Catalog(tmp_path / "w").query(
+        "SELECT sample_id, token_label_association AS score FROM sample_scores WHERE token_label_association IS NOT NULL"
+    )
+    assert dict(again.iter_rows()) == dict(found.iter_rows())
 
 
 def test_a_table_has_no_texts(place, capsys):

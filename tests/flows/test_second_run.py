@@ -59,7 +59,25 @@ def test_a_second_run_writes_no_file_and_asks_no_rule(place, monkeypatch, capsys
     assert written(place / "w") == before
 
 
-def test_the_first_repetition_writes_nothing_either(place):
+def test_what_could_not_be_scored_is_said_once(place, capsys):
+    for _ in range(2):  # judged now or before
+        call("score", "--workspace", "w")
+        out, err = capsys.readouterr()
+        assert (out + err).count("a window of 10 epochs") == 2  # at least 2, or 3, epochs
+        assert "not scored: dual, dyn_unc (a window of" in out
+        assert "left out" not in out + err
+
+
+def test_scores_of_other_settings_are_said_to_stand_beside(place, capsys):
+    call("score", "fkl", "--param", "k=1", "--workspace", "w")
+    assert "settings: fkl.k=1; these scores stand beside the usual ones in the table scores" in (
+        capsys.readouterr().out
+    )
+    call("score", "fkl", "--workspace", "w")
+    assert "settings" not in capsys.readouterr().out
+
+
+def test_the_first_repetition_writes_nothing_either(place, capsys):
     words = [*(word if word != "w" else "fresh" for word in WORDS), "--seeds", "2"]
     call(*words)
     before = written(place / "fresh")
@@ -69,6 +87,11 @@ def test_the_first_repetition_writes_nothing_either(place):
     assert written(place / "fresh") == before
     assert Catalog("fresh").query(recorded).equals(rows)
     assert rows["arrays"].any()
+    members = sorted(Catalog("fresh").query("SELECT run_id FROM runs WHERE kind = 'trained'")["run_id"])
+    combined = Catalog("fresh").query("SELECT run_id FROM runs WHERE kind = 'combined'").item()
+    capsys.readouterr()
+    call("why", "s001", "--workspace", "fresh")
+    assert f"run {combined}: combined of runs {members[0]}, {members[1]}\n" in capsys.readouterr().out
 
 
 def test_answers_are_counted_in_one_order_whether_judged_now_or_before(place, capsys):

@@ -3,10 +3,12 @@
 import json
 import os
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.bare import from_recording
@@ -180,6 +182,34 @@ class TestScalars:
         assert (signals["pred"][:, ~there] == -1).all()
         assert record["imported"]["missing"] == N - 4
 
+    def test_rows_of_nan_are_not_observed(self, tmp_path, logits, labels):
+        logits[:, 1] = np.nan  # s0, always
+        logits[1, 4, 2] = np.nan  # s5, one logit of one epoch
+        logits[2, 0] = np.inf
+        path = save(tmp_path / "r.npz", sample_ids=np.array(IDS), labels=labels, logits=logits)
+        signals, record = imported(path, tmp_path / "w")
+        assert signals["seen"].sum(0).tolist() == [0, T, T, T, T, T - 1, T]
+        told = record["imported"]
+        assert told["observed"] == N - 1
+        assert told["nan"] == {"rows": T + 1, "samples": 2, "first": ["s0", "s5"], "never": ["s0"]}
+        assert told["nonfinite"] == 1
+
+    def test_what_a_file_leaves_out_is_no_nan(self, tmp_path, labels):
+        """Rows that a long table lacks were not observed either, but nothing is wrong with them."""
+        rows = [(IDS[0], 0, 0, 1.0), (IDS[0], 1, 0, 0.5), (IDS[1], 0, 1, 2.0)]
+        frame = pl.DataFrame(rows, schema=["sample_id", "epoch", "label", "loss"], orient="row")
+        frame.write_parquet(tmp_path / "long.parquet")
+        _, record = imported(tmp_path / "long.parquet", tmp_path / "w")
+        assert record["imported"]["nan"]["rows"] == 0
+        assert record["imported"]["observed"] == 2
+
+    def test_arrays_without_epochs_say_what_was_observed(self, tmp_path):
+        probs = np.array([[0.7, 0.2, 0.1, 0.0], [np.nan] * 4])
+        path = save(tmp_path / "r.npz", ids=np.array(["b", "a"]), labels=np.array([0, 1]), probs_oos=probs)
+        _, record = imported(path, tmp_path / "w")
+        assert record["imported"]["observed"] == 1
+        assert record["imported"]["nan"] == {"rows": 1, "samples": 1, "first": ["a"], "never": ["a"]}
+
     def test_validation_among_the_rows(self, tmp_path, logits, labels):
         path = save(tmp_path / "r.npz", ids=np.array(IDS), labels=labels, logits=logits)
         split = ["train"] * (N - 2) + ["val"] * 2
@@ -224,18 +254,60 @@ class TestPeers:
         np.testing.assert_allclose(signals["prob_label"], wanted, rtol=1e-5)
         assert record["imported"]["form"] == "cartography"
 
-    def test_aum_records_name_classes_and_logits_the_wrong_way_round(self, tmp_path):
-        (tmp_path / "full_aum_records.csv").write_text(
-            "sample_id,num_measurements,target_logit,target_val,other_logit,other_val,margin,aum\n"
-            "b,1,2.0,1,0.5,0,1.5,1.5\nb,2,1.0,1,3.0,2,-2.0,-0.25\n"
-            "a,1,0.0,0,0.0,2,0.0,0.0\na,2,4.0,0,1.0,1,3.0,1.5\n"
-        )
+    @pytest.mark.parametrize("released", [True, False])
+    def test_aum_records_as_released_and_as_in_its_repository(self, tmp_path, released):
+        """The same records under the names of either; a NaN of the network is an empty cell."""
+        rows = [  # id, measurement, label, its logit, the highest other class, its logit
+            ("b", 1, 1, 2.0, 0, 0.5), ("b", 2, 1, 1.0, 2, 3.0), ("b", 3, 1, None, 0, None),
+            ("a", 1, 0, 0.0, 2, 0.0), ("a", 2, 0, 4.0, 1, 1.0), ("a", 3, 0, -1.25, 1, 0.5),
+        ]  # fmt: skip
+        lines = []
+        for name, at, label, own, other, highest in rows:
+            pair = [(label, own), (other, highest)]
+            values = [value for two in pair for value in (two if released else two[::-1])]
+            margin = None if own is None else own - highest
+            lines.append(",".join("" if v is None else str(v) for v in (name, at, *values, margin, 0.0)))
+        header = "sample_id,num_measurements,target_logit,target_val,other_logit,other_val,margin,aum"
+        (tmp_path / "full_aum_records.csv").write_text("\n".join([header, *lines]) + "\n")
         found = read_foreign(tmp_path)
         assert dict(zip(found.ids, found.labels, strict=True)) == {"a": 0, "b": 1}
         signals, _ = imported(tmp_path, tmp_path / "w")
-        assert signals["margin"].tolist() == [[0.0, 1.5], [3.0, -2.0]]
-        assert signals["pred"].tolist() == [[0, 1], [0, 2]]
-        assert signals["correct"].tolist() == [[True, True], [True, False]]
+        assert signals["margin"][:2].tolist() == [[0.0, 1.5], [3.0, -2.0]]
+        assert signals["pred"].tolist() == [[0, 1], [0, 2], [1, -1]]
+        assert signals["correct"].tolist() == [[True, True], [True, False], [False, False]]
+        assert signals["seen"].tolist() == [[True, True], [True, True], [True, False]]
+
+    @pytest.mark.filterwarnings("default:The inplace keyword")  # the package calls pandas in an older way
+    @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+    def test_aum_records_of_the_package_itself(self, tmp_path, logits, labels, dtype):
+        aum = pytest.importorskip("aum")
+        given = torch.from_numpy(logits).to(getattr(torch, dtype))
+        calculator = aum.AUMCalculator(str(tmp_path), compressed=False)
+        for epoch in range(T):
+            order = np.random.default_rng(epoch).permutation(N)
+            calculator.update(given[epoch, order], torch.from_numpy(labels[order]), [IDS[at] for at in order])
+        calculator.finalize()
+        found = read_foreign(tmp_path)
+        by_id = dict(zip(found.ids, found.labels, strict=True))
+        assert [by_id[name] for name in IDS] == labels.tolist()
+        signals, _ = imported(tmp_path, tmp_path / "w")
+        order, rounded = np.argsort(IDS), given.float().numpy()
+        assert signals["pred"].tolist() == rounded[:, order].argmax(2).tolist()
+
+    WRONG_RECORDS: ClassVar = {
+        "the label moves": "a,1,0,1.5,1,0.5,1.0,1.0\na,2,1,1.5,0,0.5,1.0,1.0",
+        "another margin": "a,1,0,1.5,1,0.5,-1.0,-1.0",
+        "no class at all": "a,1,0.5,1.5,0.25,0.5,1.0,1.0",
+        "the same class twice": "a,1,1,1.5,1,0.5,1.0,1.0",
+        "either": "a,1,0,1,2,3,-2.0,-2.0",
+    }
+
+    @pytest.mark.parametrize("case", WRONG_RECORDS)
+    def test_aum_records_whose_values_do_not_tell(self, tmp_path, case):
+        header = "sample_id,num_measurements,target_logit,target_val,other_logit,other_val,margin,aum\n"
+        (tmp_path / "full_aum_records.csv").write_text(header + self.WRONG_RECORDS[case] + "\n")
+        with pytest.raises(BadInput, match="both can be" if case == "either" else "neither is a class"):
+            read_foreign(tmp_path)
 
     def test_aum_values_are_finished_scores(self, tmp_path):
         (tmp_path / "aum_values.csv").write_text("sample_id,aum\n7,3.5\n4,-1.25\n")
@@ -341,6 +413,12 @@ class TestClassOrder:
         found = self.found(tmp_path, labels=np.array([0, 1, 2, 0, 1, 0]))
         with pytest.raises(BadInput, match=r"1 of 6 samples .* first 'f'"):
             class_order(found, self.CLASSES, np.array([0, 1, 2, 0, 1, 2]))
+
+    def test_labels_counted_from_one(self, tmp_path):
+        given = np.array([0, 1, 2, 0, 1, 2])
+        found = self.found(tmp_path, labels=given + 1)
+        with pytest.raises(BadInput, match=r"label 3 of sample 'c' lies outside the 3 classes \(2 such"):
+            complete(class_order(found, self.CLASSES, given), 3, found, self.CLASSES)
 
     def test_class_of_the_file_that_the_dataset_lacks(self, tmp_path):
         found = self.found(tmp_path, classes=np.array(["ant", "bee", "cow"]))

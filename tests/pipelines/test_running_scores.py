@@ -259,7 +259,7 @@ def test_the_command_line_scores_such_a_run(tmp_path, capsys):
         values = [np.nan if row[name] is None else row[name] for row in found]
         assert same_bits(values, expected[name]), name
     assert run(["score", "tdds", "--run", run_id, *workspace]) == 2
-    assert "without trajectories" in capsys.readouterr().err
+    assert "without trajectories; record again with keep='trajectories'" in capsys.readouterr().err
     assert run(["score", "aum", "--run", run_id, *workspace]) == 0
 
 

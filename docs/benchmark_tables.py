@@ -100,7 +100,8 @@ def _detection_goal(cells: list[Cell]) -> str:
     whole = len(groups)
     return (
         f"The ranking by `label_noise` is above cleanlab's self-confidence in {whole - len(below)} of {whole} rows; "
-        f"below it in {'; '.join(below) or 'none'}. It is the first, or within the spread over seeds of the first (one seed has none), in "
+        f"below it in {'; '.join(below) or 'none'}. It is the first, or within the spread over seeds of the first (one "
+        "seed has none), in "
         f"{whole - len(behind)}; behind it in {'; '.join(behind) or 'none'}.\n"
     )
 

@@ -30,7 +30,7 @@ from tracesift.flows.record import (
     record_seed,
 )
 from tracesift.flows.requests import check_file, from_file
-from tracesift.flows.score import by_reason, flag, score
+from tracesift.flows.score import flag, score
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
 
@@ -79,8 +79,6 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
             run_step(join_folds, work, job.training, runs[0])
         run_step(embed_run, work, runs[0], job.training.device)
         scored = run_step(score, work, runs)
-        if scored["left_out"]:
-            say(f"not scored: {by_reason(scored['left_out'])}")
         run_step(flag, work, scored)
         if job.forget is not None:
             run_step(forget, work, job)  # first: what it deletes is in no other subset

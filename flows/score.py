@@ -13,7 +13,7 @@ import polars as pl
 
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
-from tracesift.flows.progress import stage, watched
+from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.selector_arrays import EMBEDDED, part, rows_among, stored_ids
 from tracesift.flows.stability import held_by, rank_correlations, scores_of
@@ -122,6 +122,7 @@ def score(
     )
     done = work.record("score", key)
     if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
+        _tell(done["left_out"])
         return done
     for run in runs:
         read_run(work.path, run, verify=True)
@@ -150,6 +151,7 @@ def score(
             "scores": rank_correlations([frame.select(pl.exclude("sample_id")) for frame in frames]),
         }
         work.catalog.put_diagnostic(work.dataset.dataset_id, run_id, "seed_correlation", compared)
+    _tell(left_out)
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
@@ -167,6 +169,11 @@ def _stored(work: Work, listed: Sequence[str], embedding: str | None) -> dict[st
             )
     there = stored_embedding(work.path, embedding, work.dataset)
     return {"embedding": f"{there.name}@{content_digest(there.record)[:16]}"}
+
+
+def _tell(left_out: Mapping[str, str]) -> None:
+    if left_out:
+        say(f"not scored: {by_reason(left_out)}")
 
 
 def by_reason(left_out: Mapping[str, str]) -> str:

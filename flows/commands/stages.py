@@ -201,7 +201,7 @@ def score(
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
     from tracesift.flows.recordings import adopt_recordings
-    from tracesift.flows.score import by_reason, find_out, flag
+    from tracesift.flows.score import find_out, flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
     from tracesift.scorers.contract import diagnostics, find, find_diagnostic
@@ -229,7 +229,7 @@ def score(
         )
         result = flag(work, scored)
         if not common.json:
-            result["not scored"] = by_reason(result.pop("left_out"))
+            del result["left_out"]  # said already
         answer({**result, **_beside(chosen, mode), **found}, common, as_named=found)
     return 0
 

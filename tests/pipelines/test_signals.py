@@ -32,7 +32,8 @@ def test_round_trip(tmp_path):
     assert loaded.sample_ids == ["a", "b", "ü"]
     assert loaded.modes == ("in_training",)
     arrays = loaded.in_mode("in_training")
-    assert set(arrays) == {"loss", "seen", "labels"}
+    assert set(arrays) == {"loss", "prob_label", "seen", "labels"}  # of a loss alone exp(-loss)
+    np.testing.assert_array_equal(arrays["prob_label"], np.exp(-arrays["loss"]))
     np.testing.assert_array_equal(arrays["loss"], np.float32([[0, 0.5, np.nan], [1, 0.5, np.nan]]))
     assert arrays["seen"].dtype == bool
     assert arrays["loss"] is arrays["loss"]  # read once

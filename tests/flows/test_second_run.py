@@ -64,7 +64,7 @@ def test_what_could_not_be_scored_is_said_once(place, capsys):
         call("score", "--workspace", "w")
         out, err = capsys.readouterr()
         assert (out + err).count("a window of 10 epochs") == 2  # at least 2, or 3, epochs
-        assert "not scored: dual, dyn_unc (a window of" in out
+        assert "not scored: dual, dyn_unc (a window of" in err
         assert "left out" not in out + err
 
 

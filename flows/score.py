@@ -173,15 +173,15 @@ def _stored(work: Work, listed: Sequence[str], embedding: str | None) -> dict[st
 
 def _tell(left_out: Mapping[str, str]) -> None:
     if left_out:
-        say(f"not scored: {by_reason(left_out)}")
+        say(f"not scored: {_by_reason(left_out)}")
 
 
-def by_reason(left_out: Mapping[str, str]) -> str:
+def _by_reason(left_out: Mapping[str, str]) -> str:
     """Return what could not be scored in words: each reason once, behind the scorers that it holds for.
 
     Examples
     --------
-    >>> by_reason({"dual": "too short", "grand": "no job", "tdds": "too short"})
+    >>> _by_reason({"dual": "too short", "grand": "no job", "tdds": "too short"})
     'dual, tdds (too short); grand (no job)'
     """
     reasons: dict[str, list[str]] = {}

@@ -226,6 +226,10 @@ def _checked(frame: pl.DataFrame) -> pl.DataFrame:
             )
     if frame["sample_id"].n_unique() != frame.height:
         raise BadInput("label_noise: a sample_id stands there twice; ids must be unique")
+    if "verified" in frame.columns and "verified_label" not in frame.columns:
+        raise BadInput(
+            "label_noise: column 'verified' says nothing of the label; give 'verified_label', a person's word"
+        )
     nothing = pl.lit(None, pl.String)
     fills = {"split": pl.lit("train"), "verified_label": nothing, "suggestion": nothing}
     absent = [value.alias(name) for name, value in fills.items() if name not in frame.columns]

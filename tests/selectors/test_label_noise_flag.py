@@ -340,6 +340,11 @@ def test_heavy_noise_everywhere_is_no_doubt_about_one_label():
     assert flagged("x").sum() == 0
 
 
+def test_a_persons_word_is_not_overlooked(noisy):
+    with pytest.raises(BadInput, match="give 'verified_label'"):
+        label_noise(noisy[0].with_columns(verified=True))
+
+
 def test_findings_of_the_dataset_are_said_once(noisy):
     answer, findings = judge_labels(noisy[0])
     assert findings["training_dynamics"].startswith("aum: a separate low group of ")

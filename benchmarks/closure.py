@@ -42,7 +42,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tracesift.catalog.files import write_json
-from tracesift.pipelines.embeddings import content_embedding
+from tracesift.pipelines.embedding.embeddings import content_embedding
 from tracesift.selectors.contract import select
 
 RESULTS = Path(__file__).parent / "results" / "closure"

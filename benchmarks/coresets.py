@@ -29,15 +29,15 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.detection import opened
 from tracesift.catalog.files import write_json
-from tracesift.flows.candidates import training_frame
 from tracesift.flows.ingest import ingest
 from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
 from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.score import flag, score
-from tracesift.flows.selector_arrays import arrays_for
-from tracesift.flows.situation import chosen as chosen_by_rules
+from tracesift.flows.selecting.candidates import training_frame
+from tracesift.flows.selecting.selector_arrays import arrays_for
+from tracesift.flows.selecting.situation import chosen as chosen_by_rules
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset, open_dataset
 from tracesift.pipelines.planting import plant_label_noise

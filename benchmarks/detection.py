@@ -48,14 +48,14 @@ from cleanlab.rank import get_self_confidence_for_each_label
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tracesift.catalog.files import write_json
-from tracesift.flows.candidates import training_frame
 from tracesift.flows.ingest import ingest
 from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
 from tracesift.flows.publish import newest_flags
 from tracesift.flows.record import cross_fit_fold, embed_run, join_folds, record_seed, train_config
+from tracesift.flows.reporting.truth import truth_of
 from tracesift.flows.score import diagnostics_of, flag, score
-from tracesift.flows.truth import truth_of
+from tracesift.flows.selecting.candidates import training_frame
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset, open_dataset
 from tracesift.pipelines.planting import plant_label_noise

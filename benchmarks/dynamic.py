@@ -28,7 +28,7 @@ from tracesift.pipelines.determinism import generator, settled
 from tracesift.pipelines.dynamic.infobatch import InfoBatch
 from tracesift.pipelines.dynamic.sampler import PruningSampler
 from tracesift.pipelines.dynamic.seta import SeTa
-from tracesift.pipelines.encode import Encoded, encode
+from tracesift.pipelines.encoding.encode import Encoded, encode
 from tracesift.pipelines.loop import Learner
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.retrain import measure

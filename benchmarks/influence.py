@@ -30,7 +30,7 @@ from scipy.stats import rankdata
 
 from tracesift.catalog.files import write_json
 from tracesift.pipelines.dataset import Dataset, open_dataset
-from tracesift.pipelines.embeddings import embed
+from tracesift.pipelines.embedding.embeddings import embed
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.provenance import machine_facts
 from tracesift.pipelines.signals import load_signals

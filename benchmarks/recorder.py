@@ -31,12 +31,12 @@ import torch
 from tracesift.catalog.files import write_json
 from tracesift.catalog.schema import SCALAR_FIELDS
 from tracesift.pipelines.dataset import Dataset, open_dataset
-from tracesift.pipelines.encode import encode
+from tracesift.pipelines.encoding.encode import encode
 from tracesift.pipelines.loop import Learner, fit, predict
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.provenance import machine_facts
 from tracesift.pipelines.recorder import Recorder
-from tracesift.pipelines.running_scores import RUNNING
+from tracesift.pipelines.recording.running_scores import RUNNING
 from tracesift.pipelines.signals import load_signals, run_folder
 from tracesift.scorers.contract import compute
 

@@ -27,7 +27,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from tracesift.catalog.files import write_json
 from tracesift.pipelines.determinism import generator, settled
-from tracesift.pipelines.encode import Encodings
+from tracesift.pipelines.encoding.encode import Encodings
 from tracesift.pipelines.jobs import subset_training
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.loop import Learner

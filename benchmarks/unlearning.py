@@ -37,8 +37,8 @@ from tracesift.flows.ingest import ingest
 from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
 from tracesift.flows.record import embed_run, record_seed
+from tracesift.flows.reporting.unlearned import distances
 from tracesift.flows.score import score
-from tracesift.flows.unlearned import distances
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import load_signals
 from tracesift.pipelines.unlearners.contract import Trained, find, names

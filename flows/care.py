@@ -196,7 +196,7 @@ def _own_source(manifest: Manifest) -> tuple[str | None, str | None]:
 def _compare_data(
     path: Path, manifest: Manifest, source: str, options: Mapping[str, Any], workspace: Path | None
 ) -> list[str]:
-    from tracesift.flows.purge import left_out
+    from tracesift.flows.forgetting.purge import left_out
     from tracesift.pipelines.dataset import open_dataset
     from tracesift.pipelines.subset import load_manifest
 
@@ -279,8 +279,12 @@ def collect(work: Work, keep: int, *, dry_run: bool = False) -> dict[str, Any]:
         ``dropped`` (run ids), ``kept``, ``unfinished``, ``embeddings`` (names of dropped ones), ``bytes`` freed,
         ``dry_run``.
     """
+    from tracesift.pipelines.embedding.stored_embeddings import (
+        drop_embedding,
+        embeddings_folder,
+        of_other_states,
+    )
     from tracesift.pipelines.signals import drop_run, list_runs, run_folder
-    from tracesift.pipelines.stored_embeddings import drop_embedding, embeddings_folder, of_other_states
 
     if keep < 1:
         raise BadInput(f"--keep {keep}: at least 1; the newest recording is what scores can be computed from")

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracesift.flows.curated_selector import check_selector
-from tracesift.flows.deletion import Handling, asked_before, handle
 from tracesift.flows.evaluate import cells, check_test, evaluate_cell
 from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_steps, forecast
+from tracesift.flows.forgetting.deletion import Handling, asked_before, handle
+from tracesift.flows.forgetting.requests import check_file, from_file
 from tracesift.flows.ingest import ingest
 from tracesift.flows.make_subset import make_subsets
 from tracesift.flows.options import CurateJob
@@ -29,8 +29,8 @@ from tracesift.flows.record import (
     join_folds,
     record_seed,
 )
-from tracesift.flows.requests import check_file, from_file
 from tracesift.flows.score import flag, score
+from tracesift.flows.selecting.curated_selector import check_selector
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
 

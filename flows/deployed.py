@@ -36,8 +36,8 @@ from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows import curate as body
 from tracesift.flows.options import Choosing, CurateJob, Reading, Training
 from tracesift.flows.progress import counted, listener
+from tracesift.flows.reporting.worklist import FLAGGED, estimate
 from tracesift.flows.show import chance
-from tracesift.flows.worklist import FLAGGED, estimate
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
 

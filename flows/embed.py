@@ -11,8 +11,8 @@ from tracesift.catalog.schema import SPLITS
 from tracesift.flows.progress import say, watched
 from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work
-from tracesift.pipelines.embedding_sources import default_name, made_by, vectors_of
-from tracesift.pipelines.stored_embeddings import (
+from tracesift.pipelines.embedding.sources import default_name, made_by, vectors_of
+from tracesift.pipelines.embedding.stored_embeddings import (
     StoredEmbedding,
     checked_name,
     content_digest,

@@ -21,10 +21,10 @@ from scipy.linalg.blas import ssyrk
 
 from tracesift.catalog.nearest_rows import QUERIES, ROWS, nearest_rows, unit_rows
 from tracesift.flows.evaluate import SEEDS
+from tracesift.flows.forgetting.requests import lines_in
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import counted, duration
 from tracesift.flows.record import train_config
-from tracesift.flows.requests import lines_in
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.estimate import Estimate, estimate
 from tracesift.scorers.unlearnable.residual_analysis import WINDOW

@@ -19,9 +19,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.deletion import Handling
 from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, may_pass
-from tracesift.flows.inbox import DONE, carry_out, waiting
+from tracesift.flows.forgetting.deletion import Handling
+from tracesift.flows.forgetting.inbox import DONE, carry_out, waiting
 from tracesift.flows.work import existing
 
 

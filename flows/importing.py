@@ -22,12 +22,12 @@ from tracesift.flows.options import Reading
 from tracesift.flows.progress import counted, say, watched
 from tracesift.flows.recordings import remember_run
 from tracesift.flows.work import Work, open_source, tell
-from tracesift.pipelines.bare import from_recording
 from tracesift.pipelines.dataset import Dataset
-from tracesift.pipelines.foreign import read_foreign
-from tracesift.pipelines.foreign_recording import PER_CLASS, Finished, Foreign
-from tracesift.pipelines.imported import NAMED, write_imported
-from tracesift.pipelines.matching import match
+from tracesift.pipelines.foreign.bare import from_recording
+from tracesift.pipelines.foreign.imported import NAMED, write_imported
+from tracesift.pipelines.foreign.matching import match
+from tracesift.pipelines.foreign.reading import read_foreign
+from tracesift.pipelines.foreign.recording import PER_CLASS, Finished, Foreign
 from tracesift.pipelines.sources.guessing import NO_LABELS, UNLABELLED
 from tracesift.scorers.contract import find, names
 

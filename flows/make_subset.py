@@ -20,15 +20,15 @@ from tracesift.catalog.manifest import (
     write_manifest,
 )
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.candidates import among, is_flagged, training_frame
 from tracesift.flows.options import AUTO, CurateJob
 from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.recordings import newest_runs
-from tracesift.flows.selector_arrays import arrays_for, stored_rows
-from tracesift.flows.situation import chosen
-from tracesift.flows.stability import bootstrapped, combined, held_by, scores_of
+from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, scores_of
+from tracesift.flows.selecting.candidates import among, is_flagged, training_frame
+from tracesift.flows.selecting.selector_arrays import arrays_for, stored_rows
+from tracesift.flows.selecting.situation import chosen
 from tracesift.flows.work import Work
-from tracesift.pipelines.bare import KIND
+from tracesift.pipelines.foreign.bare import KIND
 from tracesift.selectors.advice import Choice
 from tracesift.selectors.contract import columns_needed, find, select
 from tracesift.selectors.decisions.denoise import left_standing
@@ -579,7 +579,9 @@ def _embedding(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     if work.dataset.kind == KIND:
         return None
     if work.content_vectors is None:
-        from tracesift.pipelines.embeddings import content_embedding  # loads torch, which few selections need
+        from tracesift.pipelines.embedding.embeddings import (
+            content_embedding,  # loads torch, which few selections need
+        )
 
         work.content_vectors = content_embedding(work.dataset, rows=_outside_val(work).to_numpy())
     ids = work.dataset.samples["sample_id"].gather(_outside_val(work))

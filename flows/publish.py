@@ -12,20 +12,20 @@ import polars as pl
 
 from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.agreement import LABEL_DETECTORS
-from tracesift.flows.compared import compared
 from tracesift.flows.make_subset import recorded_subsets, told_of
 from tracesift.flows.progress import stage, watched
-from tracesift.flows.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
-from tracesift.flows.report_influence import Memorization, long_tail, partners_of, shown_in
-from tracesift.flows.report_tables import empty_reason, noise_reading, stability
-from tracesift.flows.report_unlearnable import residual_examples
+from tracesift.flows.reporting.agreement import LABEL_DETECTORS
+from tracesift.flows.reporting.compared import compared
+from tracesift.flows.reporting.influence import Memorization, long_tail, partners_of, shown_in
+from tracesift.flows.reporting.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
+from tracesift.flows.reporting.tables import empty_reason, noise_reading, stability
+from tracesift.flows.reporting.truth import own_truth, protection_truth, reviewed_truth
+from tracesift.flows.reporting.unlearnable import residual_examples
+from tracesift.flows.reporting.unlearned import studies
+from tracesift.flows.reporting.worklist import FLAGGED, excerpt, worklist
 from tracesift.flows.score import diagnostics_of, flags_alone
-from tracesift.flows.truth import own_truth, protection_truth, reviewed_truth
-from tracesift.flows.unlearned import studies
 from tracesift.flows.work import Work, was_handed_over
-from tracesift.flows.worklist import FLAGGED, excerpt, worklist
-from tracesift.pipelines.bare import KIND
+from tracesift.pipelines.foreign.bare import KIND
 from tracesift.scorers.contract import find
 
 UNLEARNABLE_SHOWN = 24

@@ -15,7 +15,7 @@ from tracesift.pipelines.checkpoint import epochs_done
 from tracesift.pipelines.crossfit import fit_fold, has_folds, merge_folds, weak_config
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import choose_device
-from tracesift.pipelines.embeddings import embed
+from tracesift.pipelines.embedding.embeddings import embed
 from tracesift.pipelines.estimate import estimate
 from tracesift.pipelines.recorder import CoverageWarning
 from tracesift.pipelines.signals import forget_broken_arrays, is_whole, read_run, run_folder

@@ -15,12 +15,12 @@ from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
-from tracesift.flows.selector_arrays import EMBEDDED, part, rows_among, stored_ids
-from tracesift.flows.stability import held_by, rank_correlations, scores_of
+from tracesift.flows.reporting.stability import held_by, rank_correlations, scores_of
+from tracesift.flows.selecting.selector_arrays import EMBEDDED, part, rows_among, stored_ids
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.embedding.stored_embeddings import content_digest, stored_embedding
 from tracesift.pipelines.signals import Signals, load_signals, read_run
-from tracesift.pipelines.stored_embeddings import content_digest, stored_embedding
 from tracesift.scorers.contract import (
     combine,
     compute,

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work, was_handed_over
-from tracesift.pipelines.bare import KIND
+from tracesift.pipelines.foreign.bare import KIND
 from tracesift.pipelines.jobs.contract import check_apart, run_job
 from tracesift.pipelines.jobs.workbench import Elsewhere
 

@@ -22,13 +22,13 @@ from tracesift.catalog.store import Catalog
 from tracesift.catalog.swap import finish_swap
 from tracesift.flows.options import Reading
 from tracesift.flows.progress import say
-from tracesift.pipelines.bare import KIND, bare_dataset
 from tracesift.pipelines.dataset import Dataset, Source, open_dataset
+from tracesift.pipelines.foreign.bare import KIND, bare_dataset
 from tracesift.pipelines.planting import plant_label_noise
 from tracesift.pipelines.restricted import restricted
 
 if TYPE_CHECKING:
-    from tracesift.pipelines.encode import Encodings
+    from tracesift.pipelines.encoding.encode import Encodings
 
 LOCK_WAIT = 5.0
 """Seconds to wait for another command in the same workspace before naming it."""
@@ -104,7 +104,7 @@ class Work:
 
     def inputs_of(self, dataset: Dataset) -> Encodings:
         """Return the encodings of the dataset in one of its states, the last one kept."""
-        from tracesift.pipelines.encode import Encodings  # torch, which `sql` and `why` do without
+        from tracesift.pipelines.encoding.encode import Encodings  # torch, which `sql` and `why` do without
 
         if self.encodings is None or self.encodings.dataset is not dataset:
             self.encodings = Encodings(dataset)

@@ -21,7 +21,7 @@ import torch
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import choose_device, settled
-from tracesift.pipelines.encode import Encodings, encode
+from tracesift.pipelines.encoding.encode import Encodings, encode
 from tracesift.pipelines.loop import Learner, fit, probabilities
 from tracesift.pipelines.signals import add_array, read_array, read_run, run_folder, write_array
 from tracesift.pipelines.train import Plan, Progress, TrainConfig, plan

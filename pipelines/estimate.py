@@ -27,8 +27,8 @@ from tracesift.catalog.schema import FIELD_DTYPES, SCALAR_FIELDS
 from tracesift.pipelines.checkpoint import write_state
 from tracesift.pipelines.crossfit import weak_config
 from tracesift.pipelines.determinism import choose_device, settled
-from tracesift.pipelines.embeddings import content_embedding
-from tracesift.pipelines.encode import Encodings, encode
+from tracesift.pipelines.embedding.embeddings import content_embedding
+from tracesift.pipelines.encoding.encode import Encodings, encode
 from tracesift.pipelines.loop import EVAL_BATCH, Learner, check_output, fit, predict
 from tracesift.pipelines.recorder import Recorder, fits_per_class
 from tracesift.pipelines.signals import write_epoch

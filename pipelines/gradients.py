@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.embeddings import features
+from tracesift.pipelines.embedding.embeddings import features
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.loop import Learner, predict
 

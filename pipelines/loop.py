@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import generator
-from tracesift.pipelines.encode import Encoded
+from tracesift.pipelines.encoding.encode import Encoded
 from tracesift.pipelines.models.contract import Recipe
 
 EVAL_BATCH = 512

@@ -15,7 +15,7 @@ What cannot be known without a synchronisation (a row outside train, a label out
 on the device and raised by `end_epoch`.
 
 With ``keep="scores"`` no epoch is written. Each one moves on the scores that are counts and sums over
-presentations (`tracesift.pipelines.running_scores`), and `finalize` writes these: the memory is that of a few
+presentations (`tracesift.pipelines.recording.running_scores`), and `finalize` writes these: the memory is that of a few
 numbers per sample, whatever the number of epochs, and so is the disk.
 """
 
@@ -34,10 +34,10 @@ import torch
 from torch import Tensor
 
 from tracesift.catalog.schema import MODES, SCALAR_FIELDS, BadInput, IncompleteRecording, Mode, nearest
-from tracesift.pipelines import gather
-from tracesift.pipelines.buffers import Buffers
 from tracesift.pipelines.provenance import dataset_facts, machine_facts
-from tracesift.pipelines.running_scores import RUNNING, RunningScores, chosen
+from tracesift.pipelines.recording import gather
+from tracesift.pipelines.recording.buffers import Buffers
+from tracesift.pipelines.recording.running_scores import RUNNING, RunningScores, chosen
 from tracesift.pipelines.signals import (
     drop_epochs,
     finish_run,

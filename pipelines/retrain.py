@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import choose_device, settled
-from tracesift.pipelines.encode import Encoded, encode
+from tracesift.pipelines.encoding.encode import Encoded, encode
 from tracesift.pipelines.loop import Learner, fit, predict
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.train import Progress

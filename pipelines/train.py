@@ -21,11 +21,11 @@ from torch import Tensor
 from tracesift.catalog.schema import SCALAR_FIELDS, BadInput
 from tracesift.pipelines.checkpoint import load_checkpoint, save_checkpoint
 from tracesift.pipelines.determinism import choose_device, rng_state, set_rng_state, settled
-from tracesift.pipelines.encode import Encoded, Encodings, encode
+from tracesift.pipelines.encoding.encode import Encoded, Encodings, encode
 from tracesift.pipelines.loop import Learner, check_output, fit, predict
 from tracesift.pipelines.models.contract import Model, find
 from tracesift.pipelines.recorder import Recorder, fits_per_class
-from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.recording.scalars import scalars
 from tracesift.pipelines.signals import (
     drop_epochs,
     drop_run,

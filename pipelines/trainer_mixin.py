@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.recorder import Recorder
-from tracesift.pipelines.token_losses import token_losses
+from tracesift.pipelines.recording.token_losses import token_losses
 
 ROW = "row"
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import choose_device, settled
-from tracesift.pipelines.encode import encode
+from tracesift.pipelines.encoding.encode import encode
 from tracesift.pipelines.loop import Learner, fit, predict
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.train import Progress

@@ -12,8 +12,8 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import counted, duration, say
+from tracesift.flows.reporting.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, estimate
 from tracesift.flows.show import chance, console, print_json, print_table
-from tracesift.flows.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, estimate
 
 Flag = Parameter(negative="")
 SHOWN = 10
@@ -55,7 +55,7 @@ def curate(
     no_content
         Leave thumbnails and text out of the report.
     """
-    from tracesift.flows.curated_selector import check_selector
+    from tracesift.flows.selecting.curated_selector import check_selector
     from tracesift.pipelines.dataset import open_dataset
 
     job = CurateJob(

@@ -41,9 +41,9 @@ def purge(
     dry_run
         Only say what would be removed.
     """
-    from tracesift.flows.purge import purge as remove
-    from tracesift.flows.purge import requested, was_purged
-    from tracesift.flows.requests import read_ids
+    from tracesift.flows.forgetting.purge import purge as remove
+    from tracesift.flows.forgetting.purge import requested, was_purged
+    from tracesift.flows.forgetting.requests import read_ids
     from tracesift.flows.work import existing
 
     if sum((file is not None, request is not None, all_)) != 1:

@@ -9,8 +9,8 @@ from cyclopts import App
 
 from tracesift.flows.options import Common
 from tracesift.flows.progress import say
+from tracesift.flows.reporting.worklist import OF_REVIEWED
 from tracesift.flows.show import console, print_json, print_table
-from tracesift.flows.worklist import OF_REVIEWED
 
 review = App(name="review", help="Look at the suspects yourself: a worklist as CSV, and your labels back.")
 """`tracesift review`; the sub-commands are below."""
@@ -27,7 +27,7 @@ def export(*, common: Common = Common(), out: Path | None = None, count: int | N
     count
         At most so many samples, also more than the report lists; by default as many as it does.
     """
-    from tracesift.flows.review import export as write
+    from tracesift.flows.reporting.review import export as write
     from tracesift.flows.work import existing
 
     result = write(existing(common.workspace), out, count)
@@ -51,7 +51,7 @@ def import_(file: Path, /, *, common: Common = Common()) -> int:
     file
         The CSV of `tracesift review export`, with verified_label filled in.
     """
-    from tracesift.flows.review import take
+    from tracesift.flows.reporting.review import take
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)

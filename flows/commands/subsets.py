@@ -66,11 +66,11 @@ def select(
     param
         A parameter of the selector, as key=value; may be given several times.
     """
-    from tracesift.flows.deletion import Handling, handle
-    from tracesift.flows.duplicates import tell_duplicates, vectors_of_all
-    from tracesift.flows.forget_sets import make_forget_set
+    from tracesift.flows.forgetting.deletion import Handling, handle
+    from tracesift.flows.forgetting.forget_sets import make_forget_set
+    from tracesift.flows.forgetting.requests import Request, check_known
     from tracesift.flows.make_subset import BY_FLAG, corrective, divided, pruned
-    from tracesift.flows.requests import Request, check_known
+    from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -200,8 +200,8 @@ def forget(
     param
         A parameter of the selector forget_ready, as key=value.
     """
-    from tracesift.flows.deletion import Handling, handle
-    from tracesift.flows.requests import asked_for, entities
+    from tracesift.flows.forgetting.deletion import Handling, handle
+    from tracesift.flows.forgetting.requests import asked_for, entities
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -245,8 +245,8 @@ def forget(
 
 def _purged(work: Work, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Purge what each request forgets; return what was removed."""
-    from tracesift.flows.purge import purge as remove
-    from tracesift.flows.purge import requested
+    from tracesift.flows.forgetting.purge import purge as remove
+    from tracesift.flows.forgetting.purge import requested
 
     ids = [answer["request"]["request_id"] for answer in answers]
     return [remove(work, found, request=name) for name in ids if (found := requested(work, name))]
@@ -261,12 +261,12 @@ def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = F
         Delete the keys and the keyed hashes by which forgotten and purged samples are recognised. Nobody can be told
         from them any more, and nothing keeps these samples from returning: delete them in the source first.
     """
-    from tracesift.flows.deletion import told_requests
+    from tracesift.flows.forgetting.deletion import told_requests
     from tracesift.flows.work import existing
 
     work = existing(common.workspace)
     if unlink:
-        from tracesift.flows.purge import unlink_purged
+        from tracesift.flows.forgetting.purge import unlink_purged
 
         with work.locked():
             unlink_purged(work)
@@ -291,8 +291,8 @@ def advise(*, common: Common = Common(), keep: Annotated[tuple[float, ...], Repe
     keep
         Share of the training samples to keep; may be given several times. 0.7, 0.5, 0.3, 0.2 and 0.1 by default.
     """
-    from tracesift.flows.advise import SHARES
-    from tracesift.flows.advise import advise as advised
+    from tracesift.flows.selecting.advise import SHARES
+    from tracesift.flows.selecting.advise import advise as advised
     from tracesift.flows.work import existing
 
     known = advised(existing(common.workspace), keep or SHARES)
@@ -403,8 +403,8 @@ def evaluate(
     param
         A setting of a method as METHOD.key=value, or loreun.tau=value; may be given several times.
     """
-    from tracesift.flows.compared import compared
     from tracesift.flows.evaluate import cells, check_test, evaluate_cell
+    from tracesift.flows.reporting.compared import compared
     from tracesift.flows.work import existing
 
     if "list" in unlearn:
@@ -440,8 +440,8 @@ def _unlearn(
     common: Common,
 ) -> int:
     """Measure unlearning methods on subsets, and answer with a table for each."""
-    from tracesift.flows.unlearn import trials, tried, unlearn
-    from tracesift.flows.unlearned import studies
+    from tracesift.flows.forgetting.unlearn import trials, tried, unlearn
+    from tracesift.flows.reporting.unlearned import studies
 
     methods = tried(wanted, weights, param)
     with work.locked():
@@ -459,7 +459,7 @@ def _unlearn(
 
 def _tell_study(study: dict[str, Any]) -> None:
     """Print one study: its table, what failed, and what to look for."""
-    from tracesift.flows.unlearned import COLUMNS, LOOK, shown, verdict
+    from tracesift.flows.reporting.unlearned import COLUMNS, LOOK, shown, verdict
 
     out, counts = console(), study["counts"]
     print_table(

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines import gather
 from tracesift.pipelines.determinism import generator
+from tracesift.pipelines.recording import gather
 from tracesift.pipelines.rows import RowDataset, WithRows
 
 FIRST_LOSS = 3.0

@@ -27,10 +27,11 @@ from torch.utils import data as torch_data
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines import gather, taking
+from tracesift.pipelines import taking
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.determinism import generator
 from tracesift.pipelines.handover.batch_plan import BatchPlan, Stream
+from tracesift.pipelines.recording import gather
 
 if TYPE_CHECKING:
     import datasets

@@ -25,8 +25,8 @@ import numpy as np
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import SIGNALS, BadInput, FingerprintMismatch, UnknownName, nearest
 from tracesift.pipelines.determinism import choose_device
-from tracesift.pipelines.embeddings import load_module, recorded_model
-from tracesift.pipelines.encode import Encodings
+from tracesift.pipelines.embedding.embeddings import load_module, recorded_model
+from tracesift.pipelines.encoding.encode import Encodings
 from tracesift.pipelines.jobs.workbench import Elsewhere, Workbench, clear
 from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.models.contract import find as find_model

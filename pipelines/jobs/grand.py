@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from tracesift.pipelines.embeddings import features
+from tracesift.pipelines.embedding.embeddings import features
 from tracesift.pipelines.gradients import all_gradients, check_last_layer, check_parameters
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 from tracesift.pipelines.loop import Learner, predict
-from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.recording.scalars import scalars
 
 
 @job(reference="Paul, Ganguli, Dziugaite, Deep learning on a data diet, NeurIPS 2021")

@@ -19,7 +19,7 @@ from tracesift.pipelines.crossfit import assign_folds
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 from tracesift.pipelines.loop import predict
-from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.recording.scalars import scalars
 
 
 @job(

@@ -12,7 +12,7 @@ from torch import nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.crossfit import assign_folds
-from tracesift.pipelines.encode_images import Pixels
+from tracesift.pipelines.encoding.images import Pixels
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
-from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.recording.scalars import scalars
 
 RUNS = 2
 

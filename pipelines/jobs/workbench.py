@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from tracesift.catalog.files import replacing
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import settled
-from tracesift.pipelines.encode import Encoded, Encodings
+from tracesift.pipelines.encoding.encode import Encoded, Encodings
 from tracesift.pipelines.loop import EVAL_BATCH, Learner, Watches, fit, predict
 from tracesift.pipelines.models.contract import Model
-from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.recording.scalars import scalars
 from tracesift.pipelines.stacked import Stacked, fit_stack
 from tracesift.pipelines.train import Progress
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines.determinism import generator, settled
-from tracesift.pipelines.encode import Encoded
+from tracesift.pipelines.encoding.encode import Encoded
 from tracesift.pipelines.loop import Learner
 from tracesift.pipelines.models.contract import Model
 

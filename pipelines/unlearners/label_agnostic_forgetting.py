@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import generator
-from tracesift.pipelines.encode import Encoded
+from tracesift.pipelines.encoding.encode import Encoded
 from tracesift.pipelines.loop import EVAL_BATCH
 from tracesift.pipelines.unlearners.contract import Trained, batches, unlearner
 

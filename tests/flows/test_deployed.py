@@ -35,7 +35,7 @@ from tracesift.flows import curate as body
 from tracesift.flows import deployed, record
 from tracesift.flows.cli import run
 from tracesift.flows.forget_requests import forget_requests
-from tracesift.flows.inbox import waiting
+from tracesift.flows.forgetting.inbox import waiting
 from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.subset_models import subset_models
 from tracesift.pipelines.loop import Learner

@@ -12,11 +12,11 @@ from tracesift.catalog.schema import BadInput, MissingSignal
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.recordings import newest_runs
-from tracesift.flows.selector_arrays import arrays_for, stored_rows
+from tracesift.flows.selecting.selector_arrays import arrays_for, stored_rows
 from tracesift.flows.work import Work
-from tracesift.pipelines.embeddings import content_embedding
+from tracesift.pipelines.embedding.embeddings import content_embedding
+from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
 from tracesift.pipelines.signals import load_signals
-from tracesift.pipelines.stored_embeddings import stored_embedding
 from tracesift.selectors.contract import find
 
 

@@ -9,8 +9,8 @@ import pytest
 from tracesift.catalog.manifest import read_manifest, verify_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
-from tracesift.flows.deletion import Handling, handle
-from tracesift.flows.requests import Request
+from tracesift.flows.forgetting.deletion import Handling, handle
+from tracesift.flows.forgetting.requests import Request
 from tracesift.flows.work import Work
 
 

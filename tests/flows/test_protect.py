@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from tracesift.flows.cli import run
-from tracesift.flows.truth import protection_truth
+from tracesift.flows.reporting.truth import protection_truth
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.protection import writing
 

@@ -8,7 +8,7 @@ import pytest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.work import Work
-from tracesift.pipelines.stored_embeddings import stored_embedding
+from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
 from tracesift.scorers.contract import compute
 
 

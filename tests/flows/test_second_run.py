@@ -11,7 +11,7 @@ from PIL import Image
 from tracesift.catalog.store import Catalog
 from tracesift.flows import publish, score
 from tracesift.flows.cli import run
-from tracesift.flows.report import ReportData, page_digest
+from tracesift.flows.reporting.report import ReportData, page_digest
 
 WORDS = ("curate", "good.csv", "--workspace", "w", "--epochs", "3", "--folds", "2", "--threads", "1")
 OF_A_COMMAND = (".lock", ".holder.json")

@@ -10,7 +10,7 @@ from torch import nn
 
 from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.flows import options
-from tracesift.pipelines.encode import encode
+from tracesift.pipelines.encoding.encode import encode
 from tracesift.pipelines.models import contract
 from tracesift.pipelines.models.contract import AUTO, Bags, find, names
 

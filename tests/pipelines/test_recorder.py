@@ -10,7 +10,7 @@ import torch
 from tracesift.catalog.schema import FIELD_DTYPES, SCALAR_FIELDS, BadInput, IncompleteRecording
 from tracesift.pipelines import recorder as module
 from tracesift.pipelines.recorder import CoverageWarning, Recorder, RunReplaced
-from tracesift.pipelines.scalars import scalars
+from tracesift.pipelines.recording.scalars import scalars
 from tracesift.pipelines.signals import epoch_path, load_signals, read_run, run_folder
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode import encode
+from tracesift.pipelines.encoding.encode import encode
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.retrain import measure, retrain
 

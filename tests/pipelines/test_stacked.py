@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode import Rows
+from tracesift.pipelines.encoding.encode import Rows
 from tracesift.pipelines.loop import Learner, fit, predict
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.stacked import Stacked, fit_stack, predict_stack

@@ -10,8 +10,8 @@ import torch
 from tracesift.catalog.schema import SCALAR_FIELDS, BadInput
 from tracesift.pipelines import loop, train
 from tracesift.pipelines.checkpoint import load_checkpoint
-from tracesift.pipelines.embeddings import load_module
-from tracesift.pipelines.encode import encode
+from tracesift.pipelines.embedding.embeddings import load_module
+from tracesift.pipelines.encoding.encode import encode
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.planting import plant_label_noise
 from tracesift.pipelines.recorder import Recorder

@@ -8,8 +8,8 @@ import torch
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.recorder import Recorder
+from tracesift.pipelines.recording.token_losses import token_losses
 from tracesift.pipelines.signals import load_signals
-from tracesift.pipelines.token_losses import token_losses
 
 pytest.importorskip("transformers")
 
@@ -153,7 +153,7 @@ def test_token_losses_by_hand():
 
 
 def test_hf_classifier_is_a_model_like_the_others(tiny_bert, sentences, tmp_path):
-    from tracesift.pipelines.embeddings import embed
+    from tracesift.pipelines.embedding.embeddings import embed
     from tracesift.pipelines.train import TrainConfig, record
 
     config = TrainConfig(seed=0, model=f"hf_classifier:{tiny_bert}", epochs=2, lr=1e-2, threads=1)

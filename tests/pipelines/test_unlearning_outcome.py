@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode import Rows
+from tracesift.pipelines.encoding.encode import Rows
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.unlearners.contract import Trained
 from tracesift.pipelines.unlearning_outcome import Sets, measure

@@ -8,7 +8,7 @@ import torch
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.crossfit import assign_folds
 from tracesift.pipelines.dataset import open_dataset
-from tracesift.pipelines.encode_images import Pixels
+from tracesift.pipelines.encoding.images import Pixels
 from tracesift.pipelines.jobs.bias_shift import Shifted
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.jobs.workbench import Workbench

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode_images import Pixels
+from tracesift.pipelines.encoding.images import Pixels
 from tracesift.pipelines.jobs import late_stopping as module
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.jobs.late_stopping import Learned

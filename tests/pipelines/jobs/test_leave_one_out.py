@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from tracesift.pipelines.dataset import open_dataset
-from tracesift.pipelines.embeddings import embed
+from tracesift.pipelines.embedding.embeddings import embed
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.signals import load_signals
 from tracesift.pipelines.train import TrainConfig, record

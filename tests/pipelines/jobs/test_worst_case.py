@@ -9,7 +9,7 @@ import torch
 from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.pipelines.capped_simplex import onto_capped_simplex
 from tracesift.pipelines.dataset import open_dataset
-from tracesift.pipelines.encode import Encodings, Rows
+from tracesift.pipelines.encoding.encode import Encodings, Rows
 from tracesift.pipelines.jobs import worst_case as module_of
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.jobs.worst_case import losses, sign_fine_tune

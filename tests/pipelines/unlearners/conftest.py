@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tracesift.pipelines.determinism import settled
-from tracesift.pipelines.encode import Rows
+from tracesift.pipelines.encoding.encode import Rows
 from tracesift.pipelines.loop import fit
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.unlearners.contract import Trained

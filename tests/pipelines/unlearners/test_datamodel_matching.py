@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode import Rows
-from tracesift.pipelines.encode_text import Ngrams
+from tracesift.pipelines.encoding.encode import Rows
+from tracesift.pipelines.encoding.text import Ngrams
 from tracesift.pipelines.models.contract import Bags, find
 from tracesift.pipelines.unlearners.contract import Trained
 from tracesift.pipelines.unlearners.datamodel_matching import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode import Rows
+from tracesift.pipelines.encoding.encode import Rows
 from tracesift.pipelines.models.contract import find
 from tracesift.pipelines.unlearners.contract import Trained
 from tracesift.pipelines.unlearners.influence_approximation import influence_approximation, restricted

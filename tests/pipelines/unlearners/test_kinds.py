@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tracesift.pipelines.determinism import settled
-from tracesift.pipelines.encode import encode
+from tracesift.pipelines.encoding.encode import encode
 from tracesift.pipelines.loop import fit
 from tracesift.pipelines.models.contract import find as find_model
 from tracesift.pipelines.unlearners.contract import Trained, find, names

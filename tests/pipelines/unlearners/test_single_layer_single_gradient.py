@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tracesift.catalog.schema import BadInput
-from tracesift.pipelines.encode import Rows
+from tracesift.pipelines.encoding.encode import Rows
 from tracesift.pipelines.models.linear import Linear
 from tracesift.pipelines.unlearners.single_layer_single_gradient import (
     accuracy,

@@ -1,0 +1,330 @@
+"""Deletion requests carried out: checked, made a forget-ready subset, and remembered.
+
+Everything is decided before anything is written, so that a request that is refused changes nothing. What is
+remembered holds no ids: a keyed hash of each sample (see `catalog.forgotten`), by which it is kept out of whatever is
+made or trained later, and a row that says when, by whom and how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED, read_key, request_key
+from tracesift.catalog.manifest import SelectorBlock, manifest_path, read_manifest, verify_manifest
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
+from tracesift.flows.forgetting.requests import Request, entities, from_file, some
+from tracesift.flows.make_subset import (
+    as_members,
+    flag_scores,
+    forget_controls,
+    forget_members,
+    pulled_in,
+    put,
+    tell_copies,
+)
+from tracesift.flows.progress import say, stage
+from tracesift.flows.work import Work
+from tracesift.selectors.contract import find
+
+MOST = 0.5
+"""Share of the training samples that a request may take without being asked again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handling:
+    """How requests are handled."""
+
+    name: str = "forget-ready"
+    """Name of the subset."""
+    seed: int = 0
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Of the selector forget_ready."""
+    embedding: str | None = None
+    append: bool = False
+    """Join the requests before it under the same name."""
+    allow_empty_class: bool = False
+    yes: bool = False
+    """Forget more than half of the training samples."""
+    trial: bool = False
+    """Make the subset, and remember no deletion."""
+    entity: str | None = None
+    """Column that says whose each sample is, for a plan of batches by entity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A request with what it comes to; nothing of it is written yet."""
+
+    request: Request
+    request_id: str
+    asked: dict[str, Any]
+    """What makes it this request: the same once more changes nothing."""
+    known: dict[str, Any] | None = None
+    """Its row, where it was done before; then there is nothing else."""
+    members: pl.DataFrame = field(default_factory=pl.DataFrame)
+    block: SelectorBlock | None = None
+    overlap: dict[str, Any] | None = None
+    """How much of what is forgotten stays in what is retained."""
+    samples: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Whom it concerns: sample_id, how, content_hash where there is one."""
+
+
+def handle(work: Work, requests: Sequence[Request], how: Handling) -> list[dict[str, Any]]:
+    """Decide all requests, then carry them out one after the other; return an answer for each.
+
+    A request that was done before changes nothing and gets its answer once more. One that a killed command left half
+    done is done again, with the same result.
+
+    Returns
+    -------
+    list of dict
+        Per request what `answered` returns.
+
+    Raises
+    ------
+    BadInput
+        One of them is refused; then none is carried out.
+    """
+    manifest_path(work.path / "manifests", how.name)  # a name that cannot be one is refused before all else
+    pending = work.forgotten
+    planned: list[Planned] = []
+    for request in requests:
+        planned.append(_plan(work, request, how, pending, planned))
+        rows = planned[-1].samples
+        if rows.height:
+            told = rows.select(
+                "sample_id", request_id=pl.lit(planned[-1].request_id), subset=pl.lit(how.name), how="how",
+                seq=pl.lit(2**62 + len(planned), pl.Int64),
+            )  # fmt: skip
+            pending = pl.concat([pending, told])
+    answers = [_carried_out(work, plan, how) for plan in planned]
+    work.content_vectors = None  # nothing after the search needs them
+    return answers
+
+
+def _plan(
+    work: Work, request: Request, how: Handling, pending: pl.DataFrame, before: Sequence[Planned]
+) -> Planned:
+    """Decide one request, as if those before it were done; writes nothing."""
+    known = {row["request_id"]: row for row in work.catalog.forget_requests()}
+    asked = _asked(work, request, how)
+    row = None if how.trial else _same_request(work, asked, known)
+    if row is not None and row["status"] == "done" and _stands(work, row):
+        return Planned(request=request, request_id=row["request_id"], asked=asked, known=row)
+    request_id = row["request_id"] if row is not None else _called(request, known, before)
+    pending = pending.filter(pl.col("request_id") != request_id)  # of a command that was killed halfway
+    joined = pending.clear()
+    if how.append:
+        trained = work.dataset.samples.filter(pl.col("split") == "train")["sample_id"]
+        joined = pending.filter((pl.col("subset") == how.name) & pl.col("sample_id").is_in(trained.implode()))
+        joined = joined.unique("sample_id", keep="first", maintain_order=True)
+    to_forget = sorted({*request.ids, *joined["sample_id"]})
+    sentence = f"{len(request.ids)} requested, " + ("a trial" if how.trial else f"request {request_id}")
+    if joined.height:
+        sentence += f", joined to {', '.join(joined['request_id'].unique(maintain_order=True))}"
+    members, block, overlap = forget_members(
+        work, to_forget, seed=how.seed, params=how.params, asked=sentence, embedding=how.embedding,
+        forgotten=pending.filter(~pl.col("sample_id").is_in(to_forget)),
+    )  # fmt: skip
+    earlier = joined.filter(~pl.col("sample_id").is_in(list(request.ids))).select(
+        "sample_id", told=pl.format("forgotten by request {}", pl.col("request_id"))
+    )
+    members = members.join(earlier, on="sample_id", how="left", maintain_order="left")
+    members = members.with_columns(reason=pl.coalesce("told", "reason")).drop("told")
+    fresh = members.filter(
+        (pl.col("role") == "forget") & ~pl.col("sample_id").is_in(earlier["sample_id"].implode())
+    )
+    _check(work, request, how, members, fresh)
+    untrained = pl.DataFrame({"sample_id": request.untrained}, schema={"sample_id": pl.String})
+    samples = pl.concat(
+        [
+            fresh.select(
+                "sample_id",
+                how=pl.when(pl.col("sample_id").is_in(list(request.ids)))
+                .then(pl.lit(REQUESTED))
+                .otherwise(pl.lit(COPY)),
+            ),
+            untrained.with_columns(how=pl.lit(UNTRAINED)),
+        ]
+    )
+    columns = [name for name in ("sample_id", "content_hash") if name in work.dataset.samples.columns]
+    samples = samples.join(work.dataset.samples.select(columns), on="sample_id", how="left")
+    return Planned(
+        request=request, request_id=request_id, asked=asked, members=members, block=block, overlap=overlap,
+        samples=samples.clear() if how.trial else samples,
+    )  # fmt: skip
+
+
+def _asked(work: Work, request: Request, how: Handling) -> dict[str, Any]:
+    """Return what makes a request this one: the same once more is no other."""
+    return {
+        "dataset": work.dataset.dataset_id, "subset": how.name, "ids": request.ids, "untrained": request.untrained,
+        "append": how.append, "seed": how.seed, "params": dict(how.params), "embedding": how.embedding,
+        "selector": find("forget_ready").version, "request_id": request.request_id,
+    }  # fmt: skip
+
+
+def _same_request(
+    work: Work, asked: Mapping[str, Any], known: Mapping[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the row of the same request, where it was made before; it is known by its keyed hash."""
+    key = read_key(work.path)
+    if key is None:
+        return None
+    same = request_key(key, asked)
+    return next((row for row in known.values() if row["request_key"] == same), None)
+
+
+def asked_before(work: Work, path: Path, how: Handling) -> list[str]:
+    """Return the requests of a file that were made before, by their ids; none where the file cannot be read now."""
+    known = {row["request_id"]: row for row in work.catalog.forget_requests()}
+    if not known:
+        return []
+    try:
+        rows = [_same_request(work, _asked(work, request, how), known) for request in from_file(work, path)]
+    except BadInput:
+        return []
+    return [row["request_id"] for row in rows if row is not None]
+
+
+def _called(request: Request, known: Mapping[str, Any], before: Sequence[Planned]) -> str:
+    """Return the request's own id, or the next number."""
+    taken = {*known, *(plan.request_id for plan in before)}
+    if request.request_id is not None:
+        if request.request_id in taken:
+            raise BadInput(
+                f"request_id '{request.request_id}' was asked before, for other samples, another subset or other "
+                "settings; `tracesift requests` lists them; give it an id of its own"
+            )
+        return request.request_id
+    number = len(taken) + 1
+    while f"r{number}" in taken:
+        number += 1
+    return f"r{number}"
+
+
+def _check(work: Work, request: Request, how: Handling, members: pl.DataFrame, fresh: pl.DataFrame) -> None:
+    """Refuse what takes more than was said: most of the data, or the last of a class or group."""
+    trained = members.filter(pl.col("role").is_in(("forget", "retain", "neighbor")))
+    forgotten = int((trained["role"] == "forget").sum())
+    if forgotten > MOST * len(trained) and not how.yes:
+        raise BadInput(
+            f"{forgotten} of {len(trained)} training samples would be forgotten, copies included: more than half; say "
+            "--yes where that is meant, or narrow the request"
+        )
+    if how.allow_empty_class:
+        return
+    named = [name for name in ("label", "group") if name in work.dataset.samples.columns]
+    known = trained.select("sample_id", "role").join(
+        work.dataset.samples.select("sample_id", *named), on="sample_id", how="left"
+    )
+    for name, what in (("label", "class"), ("group", "group")):
+        if name not in named or (name == "group" and request.whole_groups):
+            continue
+        left = known.filter(pl.col("role") != "forget")[name].unique()
+        touched = known.filter(pl.col("sample_id").is_in(fresh["sample_id"].implode()))[name].unique()
+        emptied = touched.filter(~touched.is_in(left.implode())).drop_nulls().sort().to_list()
+        emptied = [f"'{one}'" for one in emptied if name == "group" or one not in request.emptied]
+        if emptied:
+            raise BadInput(
+                f"nothing of {what} {some(emptied)} would be left to train on; say "
+                "--allow-empty-class where that is meant"
+            )
+
+
+def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
+    """Write the subset, then that it was asked for, then the controls; a repeated request is answered at once."""
+    if plan.known is not None:
+        say(f"request {plan.request_id} was done before; nothing changes")
+        return answered(work, plan.known)
+    assert plan.block is not None
+    assert plan.overlap is not None
+    stage(how.name)
+    tell_copies(pulled_in(plan.members))
+    tell_overlap(plan.overlap)
+    made = put(work, how.name, as_members(plan.members), plan.block, flag_scores(work))
+    write_facts(
+        Path(made["manifest"]), made["version"], forget_facts(work, plan.members),
+        None if how.entity is None else modules(work, plan.members, entities(work, how.entity), seed=how.seed),
+        plan.overlap,
+    )  # fmt: skip
+    if how.trial:
+        return {
+            **made,
+            "controls": forget_controls(work, how.name, plan.members, seed=how.seed),
+            "request": None,
+        }
+    roles = dict(plan.members.group_by("role").len().iter_rows())
+    pulled = plan.members.join(plan.samples.filter(pl.col("how") == COPY), on="sample_id", how="semi")
+    exact = int((pulled["how"] == "exact").sum())
+    work.catalog.put_forget_request(
+        {
+            "request_id": plan.request_id, "dataset_id": work.dataset.dataset_id, "subset": how.name,
+            "source": plan.request.source, "kind": plan.request.kind, "num_requested": len(plan.request.ids),
+            "num_found": int((plan.samples["how"] != UNTRAINED).sum()), "num_exact": exact,
+            "num_near": pulled.height - exact,
+            "num_retained": roles.get("retain", 0) + roles.get("neighbor", 0),
+            "num_holdout": roles.get("holdout", 0), "subset_id": made["subset_id"], "version": made["version"],
+            "tool_version": version("tracesift"), "status": "begun",
+            "num_untrained": len(plan.request.untrained), "append": how.append,
+        },
+        plan.samples,
+        plan.asked,
+    )  # fmt: skip
+    controls = forget_controls(work, how.name, plan.members, seed=how.seed)
+    names = [[one["name"], one["subset_id"]] for one in controls]
+    row = work.catalog.finish_forget_request(plan.request_id, controls=names)
+    return answered(work, row)
+
+
+def _stands(work: Work, row: Mapping[str, Any]) -> bool:
+    """Tell whether the manifest that answered a request, and those of its controls, are there and whole."""
+    there = dict(work.catalog.query("SELECT subset_id, manifest_path FROM subsets").iter_rows())
+    controls = [subset_id for _, subset_id in (row["details"] or {}).get("controls", [])]
+    return all(
+        subset_id in there and Path(there[subset_id]).exists() and not verify_manifest(there[subset_id])
+        for subset_id in (row["subset_id"], *controls)
+    )
+
+
+def answered(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer to a request that was done: its subset, the controls, and its row; the same whenever asked.
+
+    Returns
+    -------
+    dict
+        ``subset_id``, ``name``, ``version``, ``selector``, ``total``, a count per role, ``manifest``, ``controls`` (the
+        same of each), ``request`` (its row of `forget_requests`, without the keyed hash).
+    """
+    controls = (row["details"] or {}).get("controls", [])
+    return {
+        **_told_of(work, row["subset_id"]),
+        "controls": [_told_of(work, subset_id) for _, subset_id in controls],
+        "request": {name: value for name, value in row.items() if name not in ("request_key", "after_seq", "details")},
+    }  # fmt: skip
+
+
+def _told_of(work: Work, subset_id: str) -> dict[str, Any]:
+    """Return the record of a subset for people, as `put` does."""
+    known = work.catalog.query("SELECT * FROM subsets WHERE subset_id = ?", (subset_id,)).to_dicts()[0]
+    manifest = read_manifest(known["manifest_path"])
+    return {
+        "subset_id": subset_id, "name": known["name"], "version": known["version"], "selector": known["selector"],
+        "control_of": known["control_of"], "total": manifest.counts.total, **manifest.counts.by_role,
+        "manifest": known["manifest_path"],
+    }  # fmt: skip
+
+
+def told_requests(work: Work) -> list[dict[str, Any]]:
+    """Return the deletion requests for people, earliest first, without keyed hashes."""
+    return [
+        {name: value for name, value in row.items() if name not in ("request_key", "after_seq")}
+        for row in work.catalog.forget_requests()
+    ]

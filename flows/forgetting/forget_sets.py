@@ -1,0 +1,211 @@
+"""Forget sets to evaluate unlearning on: chosen among all that the recorded model was trained on, with random controls.
+
+These are no deletion requests. Nothing is closed over copies, nothing is remembered as forgotten, and flagged samples
+are candidates like any other: the model was trained on them too, so they are forgotten or retained, never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from tracesift.catalog.forgotten import KNOWN
+from tracesift.catalog.manifest import SelectorBlock
+from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.make_subset import controls, put
+from tracesift.flows.progress import stage
+from tracesift.flows.selecting.candidates import training_frame
+from tracesift.flows.selecting.selector_arrays import arrays_for
+from tracesift.flows.work import Work
+from tracesift.selectors.contract import columns_needed, find, select
+
+WITHIN = "mu_coreset"
+"""The chooser that works inside the forget set of another subset."""
+
+
+def make_forget_set(
+    work: Work,
+    selector: str,
+    *,
+    keep: float | None,
+    count: int | None,
+    seed: int,
+    name: str,
+    where: str | None,
+    params: Mapping[str, Any],
+    embedding: str | None,
+    source: str | None,
+) -> list[dict[str, Any]]:
+    """Do what `tracesift select` was asked for with a chooser of forget sets; refuse what it cannot mean."""
+    if selector == WITHIN:
+        if source is None:
+            raise BadInput(f"{WITHIN} thins out a forget set: say whose, --from SUBSET")
+        if where is not None or embedding is not None:
+            raise BadInput(
+                f"{WITHIN} takes the forget set of --from as it is; leave out --where and --embedding"
+            )
+        budget = count if keep is None else keep
+        assert budget is not None  # the command has asked for it
+        return forget_coreset(work, source=source, budget=budget, seed=seed, name=name, params=params)
+    if source is not None:
+        raise BadInput(
+            f"--from {source}: {selector} chooses among all that the recorded model was trained on; leave it out"
+        )
+    if keep is not None:
+        raise BadInput(f"--keep {keep}: {selector} chooses what to forget; say how many with --count")
+    return chosen_forget_set(
+        work, selector, count=count, seed=seed, name=name, where=where, params=params, embedding=embedding
+    )
+
+
+def chosen_forget_set(
+    work: Work,
+    selector: str,
+    *,
+    count: int | None,
+    seed: int,
+    name: str,
+    where: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    embedding: str | None = None,
+) -> list[dict[str, Any]]:
+    """Choose a forget set, retain all others, and make random forget sets of the same size as controls.
+
+    Parameters
+    ----------
+    count
+        Samples to forget; None for a chooser that decides by itself.
+    where
+        Choose among samples that fit this condition; the others are retained.
+
+    Raises
+    ------
+    BadInput
+        More samples to forget than there are, or all of them.
+    """
+    stage(name)
+    params = dict(params or {})
+    facts = find(selector)
+    frame = _with_column(work, training_frame(work, where), params.get("column"))
+    pool = frame.filter("eligible").sort("sample_id")
+    if count is not None and count > len(pool):
+        raise BadInput(f"--count {count}: there are {len(pool)} samples to choose from; ask for fewer")
+    arrays, sources = arrays_for(work, pool, facts, params, embedding)
+    members = select(selector, pool, budget=count, seed=seed, arrays=arrays, **params)
+    outside = frame.filter(~pl.col("eligible")).select(
+        "sample_id", role=pl.lit("retain"), weight=pl.lit(1.0), reason=pl.lit(f"outside WHERE {where}")
+    )
+    members = pl.concat([members, outside])
+    forgotten = int((members["role"] == "forget").sum())
+    if forgotten == len(frame):
+        raise BadInput(
+            f"{selector} would forget all {forgotten} training samples; retain some to unlearn with"
+        )
+    block = _block(selector, params, seed=seed, budget=count, where=where, sources=sources)
+    made = [put(work, name, members, block, columns_needed(selector, params))]
+    return made + controls(work, name, kept=forgotten, seed=seed, where=where, roles=("forget", "retain"))
+
+
+def forget_coreset(
+    work: Work,
+    *,
+    source: str,
+    budget: float | int,
+    seed: int,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Thin out the forget set of a subset with `mu_coreset`; the controls keep as many of it at random.
+
+    Members with other roles stay as they are.
+
+    Parameters
+    ----------
+    source
+        Name of a subset with a forget set; its newest version counts.
+    budget
+        How many of the forget set are kept: a count, or a share of it.
+    """
+    stage(name)
+    params = dict(params or {})
+    members, made_of = _members(work, source)
+    forget = members.filter(pl.col("role") == "forget")
+    if forget.is_empty():
+        raise BadInput(f"--from {source}: it forgets nothing; name a subset with a forget set")
+    # Also what is to be deleted: the model knows it.
+    everybody = training_frame(work, forgotten=pl.DataFrame(schema=KNOWN))
+    pool = everybody.join(forget.select("sample_id", had="weight"), on="sample_id").sort("sample_id")
+    if len(pool) < len(forget):
+        raise BadInput(
+            f"--from {source}: {len(forget) - len(pool)} of the {len(forget)} samples that it forgets are not in train "
+            "any more; make it again"
+        )
+    rest = members.filter(pl.col("role") != "forget").select("sample_id", "role", "weight", "reason")
+    made: list[dict[str, Any]] = []
+    for control, called in (
+        (None, name), ("random", f"{name}-random"), ("random_balanced", f"{name}-random-balanced"),
+    ):  # fmt: skip
+        if control is None:
+            chosen = select(WITHIN, pool, budget=budget, seed=seed, **params)
+        else:
+            stage(called)
+            chosen = select(control, pool.select("sample_id", "label"), budget=made[0]["kept"], seed=seed)
+        chosen = chosen.join(pool.select("sample_id", "had"), on="sample_id").select(
+            "sample_id",
+            role=pl.col("role").replace({"keep": "forget"}),
+            weight=pl.col("weight") * pl.col("had"),
+            reason="reason",
+        )
+        block = _block(
+            control or WITHIN,
+            params if control is None else {},
+            seed=seed,
+            budget=budget,
+            sources={"from": made_of},
+        )
+        scores = columns_needed(WITHIN, params) if control is None else ()
+        one = put(work, called, pl.concat([chosen, rest]), block, scores, control_of=control and name)
+        made.append({**one, "kept": int((chosen["role"] == "forget").sum())})
+    return [{key: value for key, value in one.items() if key != "kept"} for one in made]
+
+
+def _block(
+    selector: str,
+    params: Mapping[str, Any],
+    *,
+    seed: int,
+    budget: float | int | None,
+    where: str | None = None,
+    sources: Mapping[str, Any],
+) -> SelectorBlock:
+    """Return what the manifest says of the choice: every setting that was in force, and what it read."""
+    facts = find(selector)
+    settings = {**facts.defaults, **params, **({"where": where} if where else {}), **sources}
+    return SelectorBlock(name=selector, version=facts.version, params=settings, seed=seed, budget=budget)
+
+
+def _members(work: Work, subset: str) -> tuple[pl.DataFrame, str]:
+    """Return the members of a subset's newest version, and ``NAME@SUBSET_ID``."""
+    known = work.catalog.query(
+        "SELECT name, subset_id FROM subsets QUALIFY version = max(version) OVER (PARTITION BY name)"
+    )
+    ids = dict(known.iter_rows())
+    if subset not in ids:
+        raise BadInput(
+            f"--from {subset}: no such subset{nearest(subset, sorted(ids))}; "
+            + (f"there are {', '.join(sorted(ids))}" if ids else "`tracesift forget` makes one")
+        )
+    members = work.catalog.query(
+        "SELECT sample_id, role, weight, reason FROM subset_members WHERE subset_id = ?", (ids[subset],)
+    )
+    return members, f"{subset}@{ids[subset]}"
+
+
+def _with_column(work: Work, frame: pl.DataFrame, column: Any) -> pl.DataFrame:
+    """Add a column of the source that the frame of scores lacks."""
+    samples = work.dataset.samples
+    if column is None or column in frame.columns or column not in samples.columns:
+        return frame
+    return frame.join(samples.select("sample_id", column), on="sample_id", how="left")

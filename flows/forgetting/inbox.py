@@ -1,0 +1,111 @@
+"""A folder of deletion requests, worked off: each file is carried out whole, or refused whole.
+
+    inbox/*.csv, *.txt      requests that wait, in the order of their names
+    inbox/done/             those that were carried out, each with NAME.json beside it: the answer
+    inbox/refused/          those that were not, each with NAME.json: why
+
+A file stays where it is until everything it asks for stands in the workspace; killed before it is moved, the next run
+finds its requests done, changes nothing and moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tracesift.catalog.files import write_json
+from tracesift.catalog.schema import BadInput, WorkspaceBusy
+from tracesift.flows.forgetting.deletion import Handling, handle
+from tracesift.flows.forgetting.requests import from_file
+from tracesift.flows.progress import Report, say
+from tracesift.flows.work import Work
+
+DONE, REFUSED = "done", "refused"
+ENDINGS = (".csv", ".txt")
+
+
+def waiting(place: Path) -> list[Path]:
+    """Return the files of requests that wait in a folder, in the order of their names; a file is itself.
+
+    Raises
+    ------
+    BadInput
+        There is no such folder or file.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise BadInput(f"{place}: no such folder; make it, and put files of requests there (.csv, .txt)")
+    return sorted(
+        path
+        for path in place.iterdir()
+        if path.is_file() and path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    )
+
+
+def work_off(work: Work, place: Path, how: Handling, report: Report | None = None) -> list[dict[str, Any]]:
+    """Carry out the requests of every file that waits, and move it with its answer beside it.
+
+    Parameters
+    ----------
+    place
+        A folder, or one file, which is not moved.
+
+    Returns
+    -------
+    list of dict
+        Per file ``file``, ``status`` (done or refused), and ``answer`` or ``reason``.
+
+    Raises
+    ------
+    WorkspaceBusy
+        Somebody else works here; what is left waits.
+    """
+    files = waiting(place)
+    told = []
+    for number, path in enumerate(files):
+        if report is not None:
+            report(number, len(files), path.name)
+        told.append(carry_out(work, path, how, moved=place.is_dir()))
+    return told
+
+
+def carry_out(work: Work, path: Path, how: Handling, *, moved: bool) -> dict[str, Any]:
+    """Carry out one file; what is wrong with it is an answer, what is wrong with the workspace is raised."""
+    _ = (
+        work.forgotten
+    )  # data that have moved, or a key that is gone, are no fault of the request: raised, it waits
+    found: dict[str, Any]
+    try:
+        answers = handle(work, from_file(work, path), how)
+    except WorkspaceBusy:
+        raise
+    except BadInput as error:
+        found = {"file": path.name, "status": REFUSED, "reason": " ".join(str(error).split())}
+        say(f"{path.name} is refused: {found['reason']}")
+    else:
+        found = {"file": path.name, "status": DONE, "answer": answers}
+        say(f"{path.name}: {_in_words(answers)}")
+    if moved:
+        _move(path, path.parent / str(found["status"]), found)
+    return found
+
+
+def _in_words(answers: Sequence[dict[str, Any]]) -> str:
+    told = [
+        f"request {row['request_id']}: {row['num_found']} forgotten"
+        for row in (a["request"] for a in answers)
+    ]
+    return ", ".join(told)
+
+
+def _move(path: Path, folder: Path, answer: dict[str, Any]) -> None:
+    """Put a file and its answer into a folder, the answer first; a name that is taken there gets a number."""
+    folder.mkdir(exist_ok=True)
+    target, number = folder / path.name, 1
+    while target.exists():
+        number += 1
+        target = folder / f"{path.stem}-{number}{path.suffix}"
+    write_json(target.with_name(target.name + ".json"), answer)
+    path.rename(target)

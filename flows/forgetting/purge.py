@@ -1,0 +1,688 @@
+"""Samples leave a workspace for good: their content, ids, signals, vectors and scores, and what names them.
+
+What remains is what the workspace would be of a source that never held them, as far as that can be had without a
+training: the state of the dataset is that of the remaining samples, under their own fingerprint, and manifests,
+recordings and embeddings are of that state. The old fingerprints and the names made of them (of states, runs,
+subsets) go as well, because a fingerprint is a sum over samples: the old one minus the new one is a hash of who is
+gone. Rows that were tombstones instead would keep it, and every reader would have to step over them.
+
+Scores and flags of the others stay to the bit. They were computed while the others were there; a new recording is
+another one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.connection import CATALOG_FILE
+from tracesift.catalog.files import canonical_json, digest, write_bytes, write_json, write_parquet
+from tracesift.catalog.forgotten import KEY_FILE
+from tracesift.catalog.manifest import (
+    MANIFEST_FILE,
+    MEMBERS_FILE,
+    read_manifest,
+    read_members,
+    without_members,
+    write_copy,
+)
+from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
+from tracesift.catalog.redaction import Redaction, unmistakable
+from tracesift.catalog.schema import SPLITS, BadInput, nearest
+from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
+from tracesift.flows.progress import counted, say, stage, watched
+from tracesift.flows.reporting.worklist import unguard
+from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.embedding.stored_embeddings import (
+    StoredEmbedding,
+    content_digest,
+    embeddings_folder,
+    names,
+    read_record,
+    store_without,
+)
+from tracesift.pipelines.identity import fingerprint
+from tracesift.pipelines.purged_signals import holds_samples, write_without
+from tracesift.pipelines.restricted import fingerprint_without, restricted
+
+PURGES = "purges.json"
+"""What was purged when: counts, and hashes of the ids under a key that stands beside them and may be deleted."""
+
+_NOBODYS = (
+    ".lock",
+    ".holder.json",
+    JOURNAL,
+    PURGES,
+    KEY_FILE,
+    CATALOG_FILE,
+    f"{CATALOG_FILE}.wal",
+    "report.html",
+)
+_LARGEST_SCANNED = 1 << 28
+
+
+@dataclass(kw_only=True)
+class _Purge:
+    """What the steps of one purge share."""
+
+    work: Work
+    ids: frozenset[str]
+    folder: Path
+    redaction: Redaction
+    states: list[State] = field(default_factory=list)
+    samples: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """dataset_id -> the rows of a state that loses any, in order."""
+    left: dict[str, int] = field(default_factory=dict)
+    """Fingerprint of such a state -> how many samples stay."""
+    removed: set[str] = field(default_factory=set)
+    """Paths that go."""
+    gone: Counter[str] = field(default_factory=Counter)
+    """What was removed where."""
+    unsure: list[str] = field(default_factory=list)
+    """Files that name a sample and are not ours to rewrite."""
+
+    def keep(self, dataset_id: str) -> np.ndarray:
+        """Return which rows of a state stay."""
+        ids = pl.Series(sorted(self.ids), dtype=pl.String).implode()
+        return (~self.samples[dataset_id]["sample_id"].is_in(ids)).to_numpy()
+
+
+@watched("purge")
+def purge(
+    work: Work,
+    ids: Collection[str],
+    *,
+    request: str | None = None,
+    dry_run: bool = False,
+    at: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Remove samples from everything that the workspace holds; the caller holds its lock.
+
+    Everything is first written anew beside, which takes as much disk as what is rewritten, and then swapped in. Killed
+    before the swap, the workspace is as it was; killed in it, the next command that writes finishes it.
+
+    Parameters
+    ----------
+    ids
+        Of the samples, of any state of the dataset and any split.
+    request
+        The deletion request that asks for it, for the record.
+    dry_run
+        Only say what would go.
+    at
+        Called with the name of each step that is done.
+
+    Returns
+    -------
+    dict
+        ``purged`` samples, ``already`` purged before, ``removed``: how many rows or files of each kind,
+        ``datasets``: old to new id of each state, ``runs`` and ``subsets`` likewise; ``twins``: remaining samples
+        with the very content of a purged one; ``left``: files in the workspace that name a purged sample and were
+        made by nobody here; ``sources``: where the data came from, which nothing here ever touches; ``report``: what
+        became of it; ``dry_run``.
+
+    Raises
+    ------
+    BadInput
+        No ids, an id that this workspace does not hold and never held, or nothing would be left.
+    """
+    wanted = frozenset(ids)
+    if not wanted:
+        raise BadInput("no sample to purge: the request names none")
+    before = _journal(work.path)
+    there, already = _known(work, wanted, before)
+    if not there:
+        answer = _answer(work, request, already=len(already), dry_run=dry_run)
+        return answer | ({} if dry_run else {"report": _report_again(work, before)})
+    settle(work.catalog.path)
+    doing = _Purge(work=work, ids=there, folder=staged(work.path), redaction=Redaction(there))
+    try:
+        answer = _made(doing, request, already=len(already), dry_run=dry_run, at=at)
+        if dry_run:
+            return answer
+        entry = _entry(work.path, before, there, request, answer)
+        write_json(doing.folder / PURGES, entry)
+        swap(work.path, doing.removed, at=at)
+    finally:
+        if not (work.path / JOURNAL).exists():
+            shutil.rmtree(doing.folder, ignore_errors=True)
+    work.opened = work.content_vectors = work.encodings = None
+    at("swapped")
+    return answer | {"report": _report_again(work, entry)}
+
+
+def _made(
+    doing: _Purge, request: str | None, *, already: int, dry_run: bool, at: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write everything anew into the stage and return what to tell of it."""
+    work = doing.work
+    stage("states")
+    _find_states(doing)
+    runs = _rename_runs(doing)
+    twins = _twins(doing)
+    at("planned")
+    stage("recordings")
+    _write_recordings(doing)
+    at("recordings")
+    stage("embeddings")
+    artifacts = _write_embeddings(doing)
+    at("embeddings")
+    stage("manifests")
+    subsets, columns = _write_manifests(doing)
+    at("manifests")
+    stage("files")
+    _write_others(doing)
+    at("files")
+    stage("catalog")
+    removed = rebuild(
+        work.path, doing.folder,
+        Rebuilding(states=doing.states, redaction=doing.redaction, subsets=columns, artifacts=artifacts), at=at,
+    )  # fmt: skip
+    doing.removed.add(f"{CATALOG_FILE}.wal")
+    return _answer(work, request, already=already, dry_run=dry_run) | {
+        "purged": len(doing.ids),
+        "removed": {f"catalog {name}": number for name, number in sorted(removed.items())}
+        | dict(sorted(doing.gone.items())),
+        "datasets": {state.dataset_id: state.new_id for state in doing.states},
+        "runs": runs, "subsets": subsets, "twins": twins, "left": sorted(doing.unsure),
+    }  # fmt: skip
+
+
+def _answer(work: Work, request: str | None, *, already: int, dry_run: bool) -> dict[str, Any]:
+    return {
+        "request": request, "purged": 0, "already": already, "removed": {}, "datasets": {}, "runs": {}, "subsets": {},
+        "twins": 0, "left": [], "sources": _sources(work), "report": None, "dry_run": dry_run,
+    }  # fmt: skip
+
+
+# --- who is meant
+
+
+def requested(work: Work, request: str | None = None) -> tuple[str, ...]:
+    """Return the samples of any state of the dataset that one deletion request forgets, or all do; ascending.
+
+    Copies that were pulled in are among them, and what the request asked for outside train.
+
+    Raises
+    ------
+    BadInput
+        There is no such request, or one of an earlier tracesift, which kept no hashes: ask again.
+    """
+    known = {row["request_id"]: row for row in work.catalog.forget_requests()}
+    if request is not None and request not in known:
+        raise BadInput(
+            f"--request {request}: no such deletion request in {work.path}{nearest(request, list(known))}; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    meant = known if request is None else {request: known[request]}
+    unhashed = [name for name, row in meant.items() if row["status"] is None]
+    if unhashed:
+        raise BadInput(
+            f"request {', '.join(unhashed)} was made by an earlier tracesift, which did not keep whom it concerned; "
+            "make it again with `tracesift forget`, then purge"
+        )
+    samples = work.catalog.query("SELECT DISTINCT sample_id, content_hash FROM samples ORDER BY ALL")
+    found = work.catalog.recognised(samples).filter(pl.col("request_id").is_in(list(meant)))
+    return tuple(found["sample_id"].unique().sort())
+
+
+def left_out(work: Work, dataset: Dataset) -> Dataset:
+    """Return a dataset without the samples that were purged here before, by id, or by content where a request was.
+
+    Its source may hold them still; what was purged does not come back by reading it again.
+    """
+    journal = _journal(work.path)
+    if not journal["purges"]:
+        return dataset
+    whole = {entry["request"] for entry in journal["purges"]} - {None}
+    columns = [name for name in ("sample_id", "content_hash") if name in dataset.samples.columns]
+    copies = work.catalog.recognised(dataset.samples.select(columns)).filter(
+        pl.col("request_id").is_in(sorted(whole))
+    )
+    gone = was_purged(work, dataset.samples["sample_id"].to_list()) | set(copies["sample_id"])
+    if not gone:
+        return dataset
+    were = "was" if len(gone) == 1 else "were"
+    say(
+        f"{counted(len(gone), 'sample')} of {dataset.name} {were} purged from {work.path} and left out; what still "
+        f"stands in {dataset.source} is yours to delete"
+    )
+    keep = ~dataset.samples["sample_id"].is_in(pl.Series(sorted(gone), dtype=pl.String).implode())
+    return restricted(dataset, keep.to_numpy())
+
+
+def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:
+    """Return those of these ids that were purged here before, as long as their hashes and the key are kept."""
+    journal = _journal(work.path)
+    key = journal.get("key")
+    hashes = {one for entry in journal["purges"] for one in entry["ids"]}
+    return frozenset(one for one in ids if key and _hashed(key, one) in hashes)
+
+
+def _known(
+    work: Work, wanted: frozenset[str], before: dict[str, Any]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return which ids are here and which were purged before; refuse any other."""
+    there = frozenset(work.catalog.query("SELECT DISTINCT sample_id FROM samples")["sample_id"]) & wanted
+    rest = wanted - there
+    already = was_purged(work, rest) if before["purges"] else frozenset()
+    unknown = rest - already
+    if unknown:  # a recording of the user's own loop may hold samples that were never ingested
+        runs = [path for path in (work.path / "signals").glob("run=[!_]*") if path.is_dir()]
+        recorded = {one for one in unknown if any(holds_samples(run, [one]) for run in runs)}
+        there, unknown = there | recorded, unknown - recorded
+    if unknown:
+        raise BadInput(
+            f"{len(unknown)} of {len(wanted)} ids are not in {work.path}, first '{min(unknown)}'; nothing was purged"
+        )
+    return there, already
+
+
+def unlink_purged(work: Work) -> None:
+    """Delete the key and the hashes of what was purged; the record keeps when, for which request, and how many."""
+    journal = _journal(work.path)
+    if journal["purges"]:
+        purges = [{**entry, "ids": []} for entry in journal["purges"]]
+        write_json(work.path / PURGES, {**journal, "key": None, "purges": purges})
+
+
+def _hashed(key: str, sample_id: str) -> str:
+    return hmac.new(bytes.fromhex(key), sample_id.encode(), hashlib.blake2b).hexdigest()[:32]
+
+
+def _journal(workspace: Path) -> dict[str, Any]:
+    path = workspace / PURGES
+    return json.loads(path.read_bytes()) if path.exists() else {"schema": 1, "key": None, "purges": []}
+
+
+def _entry(
+    workspace: Path, before: dict[str, Any], ids: Collection[str], request: str | None, answer: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the record of all purges with this one: who asked, how many, and nobody's id."""
+    key = before["key"] or secrets.token_hex(32)
+    entry = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"), "request": request, "samples": len(ids),
+        "removed": answer["removed"], "ids": sorted(_hashed(key, one) for one in ids),
+        "report": "pending" if (workspace / "report.html").exists() else "none",
+        "content": _shows_content(workspace),
+    }  # fmt: skip
+    return {**before, "key": key, "purges": [*before["purges"], entry]}
+
+
+# --- states and runs
+
+
+def _find_states(doing: _Purge) -> None:
+    """Find the states of the dataset that lose samples, and what they are called without them."""
+    catalog = doing.work.catalog
+    for known in catalog.query("SELECT * FROM datasets ORDER BY seq").to_dicts():
+        rows = catalog.query(
+            "SELECT sample_row, sample_id, split, label, label_true, content_hash FROM samples "
+            "WHERE dataset_id = ? ORDER BY sample_row",
+            (known["dataset_id"],),
+        )
+        doing.samples[known["dataset_id"]] = rows
+        keep = doing.keep(known["dataset_id"])
+        if keep.all():
+            continue
+        if not keep.any():
+            raise BadInput(
+                f"all {len(rows)} samples of {known['name']} would be purged; delete {doing.work.path} instead"
+            )
+        fresh = _fingerprint_left(known, rows, keep)
+        doing.states.append(State(dataset_id=known["dataset_id"], new_id=fresh[:16], fingerprint=fresh))
+        doing.left[known["fingerprint"]] = int(keep.sum())
+        doing.redaction.renamed |= {known["dataset_id"]: fresh[:16], known["fingerprint"]: fresh}
+
+
+def _fingerprint_left(known: dict[str, Any], rows: pl.DataFrame, keep: np.ndarray) -> str:
+    """Return the fingerprint of the remaining samples: that of a source without the others, wherever it has one."""
+    options = json.loads(known["options"] or "{}")
+    found = fingerprint_without(
+        rows, keep, kind=str(known["kind"]), known=known["fingerprint"],
+        features=[options["features"]] if options.get("features") else [],
+        planted="plant_label_noise" in json.loads(known["transform"] or "{}") if known["transform"] else False,
+    )  # fmt: skip
+    if found is not None:
+        return found
+    left = rows.filter(pl.Series(keep)).with_columns(pl.col(pl.String).fill_null(""))
+    return fingerprint(left, {"kind": known["kind"], "purged": known["name"]})
+
+
+def _rename_runs(doing: _Purge) -> dict[str, str]:
+    """Name the runs over these states by what is left; a run id goes over the fingerprint, and so over who is gone."""
+    touched = {state.dataset_id: state for state in doing.states}
+    runs = doing.work.catalog.query(
+        "SELECT run_id, dataset_id, kind, model, seed, config FROM runs ORDER BY seq"
+    )
+    found = {row["run_id"]: row for row in runs.to_dicts()}
+    for folder in _recordings(doing.work.path):
+        run_id = folder.name.removeprefix("run=")
+        if run_id not in found and (folder / "run.json").exists():
+            record = json.loads((folder / "run.json").read_bytes())
+            found[run_id] = {"dataset_id": record["dataset"]["dataset_id"], **record} | {
+                "config": canonical_json(record.get("config")).decode()
+            }
+    renamed: dict[str, str] = {}
+    combined = [run_id for run_id, row in found.items() if row.get("kind") == "combined"]
+    for run_id in [*(one for one in found if one not in combined), *combined]:
+        row = found[run_id]
+        if row["dataset_id"] not in touched:
+            continue
+        made = {
+            "purged": touched[row["dataset_id"]].fingerprint, "kind": row.get("kind"), "model": row.get("model"),
+            "seed": row.get("seed"), "config": doing.redaction.text(row["config"] or ""),
+        }  # fmt: skip
+        taken = found.keys() | set(renamed.values())
+        renamed[run_id] = next(
+            name for number in count() if (name := digest({**made, "number": number})) not in taken
+        )
+        doing.redaction.renamed[run_id] = renamed[run_id]
+    return renamed
+
+
+def _twins(doing: _Purge) -> int:
+    """Count the remaining samples that hold the very content of a purged one."""
+    twins: set[str] = set()
+    for dataset_id, rows in doing.samples.items():
+        keep = pl.Series(doing.keep(dataset_id))
+        gone = rows.filter(~keep)["content_hash"].drop_nulls()
+        twins |= set(rows.filter(keep & rows["content_hash"].is_in(gone.implode()))["sample_id"])
+    return len(twins)
+
+
+# --- files
+
+
+def _recordings(workspace: Path) -> list[Path]:
+    return sorted(path for path in (workspace / "signals").glob("run=[!_]*") if path.is_dir())
+
+
+def _write_recordings(doing: _Purge) -> None:
+    """Write every recording that holds a sample; what cannot be finished, or is of a state unknown here, goes whole."""
+    for folder in _recordings(doing.work.path):
+        run_id = folder.name.removeprefix("run=")
+        finished = (folder / "run.json").exists()
+        if not finished:
+            # Before its first epoch is written, a stopped recording holds no sample.
+            if holds_samples(folder, doing.ids) or (folder / "checkpoint.pt").exists():
+                doing.removed.add(f"signals/{folder.name}")
+                doing.gone["unfinished recordings"] += 1
+            continue
+        new_id = doing.redaction.renamed.get(run_id)
+        if new_id is None:
+            if holds_samples(folder, doing.ids):
+                doing.removed.add(f"signals/{folder.name}")
+                doing.gone["recordings of states unknown to the catalog"] += 1
+            continue
+        rows = write_without(
+            folder,
+            doing.folder / "signals" / f"run={new_id}",
+            doing.ids,
+            lambda record: _run_record(doing, record),
+        )
+        doing.removed.add(f"signals/{folder.name}")
+        doing.gone["signal rows"] += rows
+        doing.gone["checkpoints"] += (folder / "checkpoint.pt").exists()
+
+
+def _run_record(doing: _Purge, record: dict[str, Any]) -> dict[str, Any]:
+    """Return a recording's record as it reads without the samples."""
+    dataset_id = record["dataset"]["dataset_id"]
+    keep = pl.Series(doing.keep(dataset_id))
+    split = doing.samples[dataset_id].filter(keep)["split"]
+    before = record.get("purged", 0)
+    said: dict[str, Any] = doing.redaction.value({**record, "files": {}})
+    said["files"] = record["files"]
+    if "counts" in said["dataset"]:
+        said["dataset"]["counts"] = {name: int((split == name).sum()) for name in said["dataset"]["counts"]}
+    return said | {"purged": before + int((~keep).sum())}
+
+
+def _write_embeddings(doing: _Purge) -> dict[tuple[str, str], dict[str, Any] | None]:
+    """Write every stored embedding of a state that loses samples; return what the catalog then says of each."""
+    by_print = {state.dataset_id: state for state in doing.states}
+    known = {row["fingerprint"]: row["dataset_id"] for row in _states_known(doing.work)}
+    changed: dict[tuple[str, str], dict[str, Any] | None] = {}
+    for name in names(doing.work.path):
+        record = read_record(doing.work.path, name)
+        assert record is not None
+        dataset_id = known.get(record["dataset"]["fingerprint"])
+        old = embeddings_folder(doing.work.path, name)
+        if (
+            dataset_id is None
+        ):  # of a state that the catalog has forgotten: nobody can tell whose rows these are
+            doing.removed.add(f"embeddings/{name}")
+            doing.gone["embeddings of states unknown to the catalog"] += 1
+            changed["embedding", name] = None
+            continue
+        if dataset_id not in by_print:
+            continue
+        split, keep = doing.samples[dataset_id]["split"].to_numpy(), doing.keep(dataset_id)
+        new = doing.folder / "embeddings" / name
+        state = by_print[dataset_id]
+        fresh = store_without(
+            StoredEmbedding(old, record), new, {one: keep[split == one] for one in SPLITS},
+            {"dataset_id": state.new_id, "fingerprint": state.fingerprint}, doing.redaction.value(record["made"]),
+        )  # fmt: skip
+        doing.removed |= {f"embeddings/{name}/{path.name}" for path in old.iterdir()}
+        doing.gone["vectors"] += int((~keep).sum())
+        changed["embedding", name] = {"digest": content_digest(fresh), "details": _told(fresh)}
+    return changed
+
+
+def _states_known(work: Work) -> list[dict[str, Any]]:
+    return work.catalog.query("SELECT fingerprint, dataset_id FROM datasets").to_dicts()
+
+
+def _told(record: dict[str, Any]) -> str:
+    graph = record["graph"]
+    shown = ("k", "metric", "approximate", "recall")
+    return canonical_json(
+        {
+            "samples": {split: record["splits"][split]["shape"][0] for split in SPLITS}, "width": record["width"],
+            "graph": None if graph is None else {key: graph[key] for key in shown},
+        }
+    ).decode()  # fmt: skip
+
+
+def _write_manifests(
+    doing: _Purge,
+) -> tuple[dict[str, str], dict[tuple[str, int], dict[str, Any]]]:
+    """Write every version of every manifest that names a sample or its state; return the new ids and catalog columns.
+
+    In the order in which they were made, since one may say of which other it was selected.
+    """
+    recorded = doing.work.catalog.query(
+        "SELECT name, version, subset_id, seq, params, scores, dataset_id FROM subset_records ORDER BY seq"
+    ).to_dicts()
+    order = {(row["name"], row["version"]): row["seq"] for row in recorded}
+    places: dict[tuple[str, int], list[Path]] = {}
+    for path in sorted((doing.work.path / "manifests").rglob(MANIFEST_FILE)):
+        if not any(part.startswith(".tmp-") for part in path.parts):
+            found = read_manifest(path)
+            places.setdefault((found.name, found.version), []).append(path.parent)
+    ids: dict[str, str] = {}
+    columns: dict[tuple[str, int], dict[str, Any]] = {}
+    for key in sorted(places, key=lambda key: (order.get(key, len(order) + 1), key)):
+        manifest = read_manifest(places[key][0])
+        members = read_members(places[key][0], manifest)
+        fresh, left = without_members(manifest, members, doing.ids, doing.redaction, doing.left)
+        if fresh == manifest and left.equals(members):
+            continue
+        for place in places[key]:
+            target = doing.folder / place.relative_to(doing.work.path)
+            written = write_copy(target, fresh, left)
+        doing.gone["manifest members"] += members.height - left.height
+        ids[manifest.subset_id] = doing.redaction.renamed[manifest.subset_id] = written.subset_id
+        doing.redaction.renamed[manifest.fingerprint] = written.fingerprint
+        columns[key] = {
+            "subset_id": written.subset_id, "fingerprint": written.fingerprint, "num_members": left.height,
+            "params": canonical_json(written.selector.params).decode(),
+            "scores": canonical_json([score.as_dict() for score in written.scores]).decode(),
+        }  # fmt: skip
+    touched = {state.dataset_id for state in doing.states}
+    for row in recorded:  # its files were deleted by hand: the name must not go over its members either
+        if (row["name"], row["version"]) not in columns and row["dataset_id"] in touched:
+            fresh_id = digest(
+                {"purged": [row["name"], row["version"]], "params": doing.redaction.text(row["params"])}
+            )
+            columns[row["name"], row["version"]] = {"subset_id": fresh_id, "fingerprint": None}
+            ids[row["subset_id"]] = doing.redaction.renamed[row["subset_id"]] = fresh_id
+    return ids, columns
+
+
+def _write_others(doing: _Purge) -> None:
+    """Take the samples out of whatever else lies in the workspace; remove what is made again when it is asked for."""
+    root = doing.work.path
+    for path in _other_files(doing):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(
+            "records/"
+        ):  # what was done already, by hashes of scores and members that are others now
+            doing.removed.add(name)
+            doing.gone["records of steps"] += 1
+        elif path.suffix in (".csv", ".tsv"):
+            _write_csv(doing, path, doing.folder / name)
+        elif path.suffix == ".parquet":
+            _write_table(doing, path, doing.folder / name)
+        elif path.name not in (MANIFEST_FILE, MEMBERS_FILE) and _names_any(doing, path):
+            doing.unsure.append(str(path))
+    if (root / "report.html").exists():
+        doing.removed.add("report.html")
+
+
+def _other_files(doing: _Purge) -> Iterator[Path]:
+    root = doing.work.path
+    for path in sorted(root.rglob("*")):
+        top = path.relative_to(root).parts[0]
+        inside = path.relative_to(root).as_posix()
+        made = top in ("signals", "embeddings") or inside.endswith((f"/{MANIFEST_FILE}", f"/{MEMBERS_FILE}"))
+        if path.is_file() and top != STAGE and not made and inside not in _NOBODYS:
+            yield path
+
+
+def _write_csv(doing: _Purge, path: Path, target: Path) -> None:
+    """Write a table of samples, such as a worklist, without the samples and the pictures that it shows of them."""
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        doing.unsure.append(str(path))
+        return
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    if not rows or "sample_id" not in rows[0]:
+        if _names_any(doing, path):
+            doing.unsure.append(str(path))
+        return
+    column = rows[0].index("sample_id")
+    sentences = [at for at, name in enumerate(rows[0]) if name == "reason"]
+    kept = [rows[0]]
+    for row in rows[1:]:
+        if len(row) > column and unguard(row[column]) in doing.ids:
+            _drop_pictures(doing, path, row)
+            doing.gone[f"rows of {path.name}"] += 1
+            continue
+        kept.append([doing.redaction.text(cell) if at in sentences else cell for at, cell in enumerate(row)])
+    if kept != rows:
+        buffer = io.StringIO(newline="")
+        csv.writer(buffer, delimiter=delimiter).writerows(kept)
+        mark = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
+        write_bytes(target, mark + buffer.getvalue().encode())
+
+
+def _drop_pictures(doing: _Purge, path: Path, row: Sequence[str]) -> None:
+    for cell in row:
+        picture = path.with_name(f"{path.stem}-images") / Path(unguard(cell)).name
+        if cell.startswith(f"{path.stem}-images/") and picture.is_file():
+            doing.removed.add(picture.relative_to(doing.work.path).as_posix())
+            doing.gone["pictures of a worklist"] += 1
+
+
+def _write_table(doing: _Purge, path: Path, target: Path) -> None:
+    frame = pl.read_parquet(path)
+    if "sample_id" not in frame.columns or frame.schema["sample_id"] != pl.String:
+        doing.unsure += [str(path)] if _frame_names_any(doing, frame) else []
+        return
+    ids = pl.Series(sorted(doing.ids), dtype=pl.String).implode()
+    left = frame.filter(~pl.col("sample_id").is_in(ids))
+    others = pl.selectors.string() - pl.selectors.by_name(
+        "sample_id"
+    )  # such as the sample that pulled another in
+    told = left.with_columns(pl.when(~others.is_in(ids)).then(others))
+    if not told.equals(frame):
+        doing.gone[f"rows of {path.name}"] += frame.height - left.height
+        write_parquet(told, target)
+
+
+def _frame_names_any(doing: _Purge, frame: pl.DataFrame) -> bool:
+    plain = sorted(filter(unmistakable, doing.ids))
+    texts = frame.select(pl.selectors.string()).get_columns()
+    return bool(plain) and any(column.str.contains_any(plain).any() for column in texts)
+
+
+def _names_any(doing: _Purge, path: Path) -> bool:
+    """Tell whether a file that we do not know holds an id as it stands; of one too large to look through, yes."""
+    plain = sorted(filter(unmistakable, doing.ids))
+    if path.suffix == ".duckdb" or path.stat().st_size > _LARGEST_SCANNED:
+        return True
+    text = pl.Series([path.read_bytes().decode("latin-1")])
+    return bool(plain) and bool(text.str.contains_any(plain)[0])
+
+
+# --- afterwards
+
+
+def _shows_content(workspace: Path) -> bool:
+    """Tell whether the report that stands shows pictures and texts."""
+    path = workspace / "report.html"
+    return path.exists() and "were left out on request" not in path.read_text(encoding="utf-8")
+
+
+def _report_again(work: Work, journal: dict[str, Any]) -> str:
+    """Make the report again where there was one before; say what became of it."""
+    from tracesift.flows.publish import publish
+
+    last = journal["purges"][-1] if journal["purges"] else {"report": "none"}
+    if last["report"] != "pending":
+        return "there was none" if last["report"] == "none" else "made again"
+    try:
+        publish(work, bool(last["content"]))
+    except BadInput as error:
+        say(f"the report was removed and cannot be made again: {error}")
+        return f"removed: {error}"
+    current = _journal(work.path)
+    current["purges"][-1]["report"] = "made"
+    write_json(work.path / PURGES, current)
+    return "made again"
+
+
+def _sources(work: Work) -> list[str]:
+    """Return where the data came from, every place once: nothing here touches them."""
+    found: dict[str, None] = {}
+    for details, source in work.catalog.query(
+        "SELECT details, source FROM datasets ORDER BY seq"
+    ).iter_rows():
+        where = json.loads(details or "{}").get("location") or {"source": source, "options": {}}
+        parts = [where["source"], *((where.get("options") or {}).get(part) for part in ("val", "test"))]
+        found |= {
+            part: None for part in parts if isinstance(part, str) and not part.replace(".", "").isdigit()
+        }
+    return list(found)

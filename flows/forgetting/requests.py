@@ -1,0 +1,393 @@
+"""What a deletion request asks for, resolved to samples: by ids, a condition, a class, a group, an owner, or a table.
+
+Nothing is written here, and what cannot be resolved is refused with the place where it stands.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.selecting.candidates import fitting
+from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import Dataset
+
+OWNER_COLUMNS = ("owner", "subject", "contributor", "user")
+"""Columns that say whose a record is, where none is named."""
+
+WAYS = ("sample_id", "owner", "class", "group", "where")
+"""Columns of a file of requests that say what to forget; each row uses one."""
+COLUMNS = ("request_id", "requested_by", *WAYS)
+
+LISTED = 20
+"""Ids that a refusal lists."""
+
+LISTING = '`tracesift sql "SELECT sample_id FROM samples"` lists the ids'
+"""What a refusal advises where there is a workspace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One deletion request, resolved."""
+
+    ids: tuple[str, ...]
+    """Training samples that are to be forgotten, sorted."""
+    kind: str
+    """ids, where, class, group, owner, or csv for several of them."""
+    source: str
+    """Who asked, or where it stands; without what would name a person."""
+    untrained: tuple[str, ...] = ()
+    """Samples outside train that are to be forgotten with them: there is nothing to unlearn of these."""
+    request_id: str | None = None
+    """What the asker calls it."""
+    emptied: frozenset[str] = frozenset()
+    """Classes that were asked for as a whole."""
+    whole_groups: bool = False
+    """Whether whole groups were asked for, by their name or by their owner's."""
+
+
+def asked_for(
+    work: Work,
+    *,
+    file: Path | None = None,
+    where: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    owner: str | None = None,
+    owner_column: str | None = None,
+) -> list[Request]:
+    """Return the requests that the command line names in one way, resolved, in the order in which they are handled.
+
+    Parameters
+    ----------
+    file
+        One sample id a line, or a ``.csv`` of requests; see `read_table`.
+    where
+        Training samples that fit an SQL condition; see `candidates.fitting`.
+    label
+        A whole class.
+    group
+        ``COL=VALUE``, a column of the source.
+    owner
+        All records of one contributor, those outside train included.
+    owner_column
+        Where owners stand; by default the one column that is called so, see `OWNER_COLUMNS`.
+
+    Raises
+    ------
+    BadInput
+        Nothing, or something unknown, is asked for.
+    """
+    if file is not None:
+        return from_file(work, file, owner_column)
+    if owner is not None:
+        return [_request(work, [("owner", owner, "--owner")], owner_column)]
+    way, value = next(
+        (way, value)
+        for way, value in (("where", where), ("class", label), ("group", group))
+        if value is not None
+    )
+    return [_request(work, [(way, value, f"--{way}")], owner_column)]
+
+
+def from_file(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
+    """Return the requests of a file: ids, one a line, or a table of requests."""
+    lines = _lines(path)
+    if path.suffix.lower() == ".csv" and not _is_list(lines, work.dataset):
+        return read_table(work, path, owner_column)
+    ids = _ids(lines, path)
+    check_known(work.dataset, ids)
+    return [Request(ids=tuple(sorted(ids)), kind="ids", source=path.name)]
+
+
+def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
+    """Return the requests of a CSV file, in the order in which they first appear.
+
+    Each row says in one way what to forget, in a column `sample_id`, `owner`, `class`, `group` (COL=VALUE) or
+    `where`. Rows with the same `request_id` are one request; without that column the file is one. `requested_by` is
+    kept as who asked.
+
+    Raises
+    ------
+    BadInput
+        No rows, an unknown column, a row that says nothing or says it twice, or something unknown; with the row.
+    """
+    table = list(csv.reader(_lines(path)))
+    if not table or not any(map(str.strip, table[0])):
+        raise BadInput(f"{path} is empty; its first line names columns of {', '.join(COLUMNS)}")
+    names = [name.strip() for name in table[0]]
+    for name in names:
+        if name not in COLUMNS:
+            raise BadInput(
+                f"{path}: unknown column '{name}'{nearest(name, COLUMNS)}; there are {', '.join(COLUMNS)}"
+            )
+    if len(set(names)) < len(names):
+        raise BadInput(f"{path}: a column stands twice in its first line")
+    if not set(names) & set(WAYS):
+        raise BadInput(f"{path} has none of the columns {', '.join(WAYS)}; one of them says what to forget")
+    rows = [(number, row) for number, row in enumerate(table[1:], start=2) if any(map(str.strip, row))]
+    if not rows:
+        raise BadInput(f"{path} holds no requests; each row below its first line is one")
+    parts: dict[str | None, list[tuple[str, str, str]]] = {}
+    places: dict[str | None, list[int]] = {}
+    askers: dict[str | None, str] = {}
+    for number, row in rows:
+        if len(row) > len(names):
+            raise BadInput(f"{path}, row {number}: {len(row)} values for {len(names)} columns; quote a comma")
+        values = {name: value.strip() for name, value in zip(names, row, strict=False) if value.strip()}
+        said = [way for way in WAYS if way in values]
+        if len(said) != 1:
+            raise BadInput(
+                f"{path}, row {number}: {' and '.join(said) or 'nothing'} is given; give one of {', '.join(WAYS)}"
+            )
+        request_id = values.get("request_id")
+        if "request_id" in names and request_id is None:
+            raise BadInput(f"{path}, row {number}: no request_id, and the file has that column; give one")
+        parts.setdefault(request_id, []).append(
+            (said[0], values[said[0]], f"{path}, row {number}: {said[0]}")
+        )
+        places.setdefault(request_id, []).append(number)
+        askers.setdefault(request_id, values.get("requested_by", ""))
+    check_known(
+        work.dataset,
+        [value for several in parts.values() for way, value, _ in several if way == "sample_id"],
+    )
+    found = []
+    for request_id, several in parts.items():
+        numbers = places[request_id]
+        where = f"{path.name}, row {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
+        asker = f", asked by {askers[request_id]}" if askers[request_id] else ""
+        found.append(_request(work, several, owner_column, source=where + asker, request_id=request_id))
+    return found
+
+
+def _request(
+    work: Work,
+    parts: Sequence[tuple[str, str, str]],
+    owner_column: str | None,
+    *,
+    source: str | None = None,
+    request_id: str | None = None,
+) -> Request:
+    """Resolve what several rows, or one option, ask for: each a way, its value, and what a refusal calls it."""
+    ids: set[str] = set()
+    untrained: set[str] = set()
+    for way, value, called in parts:
+        found, beside = _resolved(work, way, value, called, owner_column)
+        ids.update(found)
+        untrained.update(beside)
+    ways = {way for way, _, _ in parts}
+    if not ids:
+        raise BadInput(
+            f"{parts[0][2]}: none of these {len(untrained)} samples is in train; no recorded model was trained on them"
+        )
+    return Request(
+        ids=tuple(sorted(ids)), untrained=tuple(sorted(untrained - ids)), request_id=request_id,
+        kind="csv" if source is not None else next(iter(ways)),
+        source=_told(parts[0][0], parts[0][1]) if source is None else source,
+        emptied=frozenset(value for way, value, _ in parts if way == "class"),
+        whole_groups=ways <= {"owner", "group"},
+    )  # fmt: skip
+
+
+def _told(way: str, value: str) -> str:
+    """Return an option for the records: texts in a condition, and the names of owners and groups, are left out."""
+    if way == "where":
+        return "--where " + re.sub(r"'(?:[^']|'')*'", "'…'", value)
+    return (
+        f"--class {value}"
+        if way == "class"
+        else f"--{way} " + (value.partition("=")[0] + "=…") * (way == "group")
+    )
+
+
+def _resolved(
+    work: Work, way: str, value: str, called: str, owner_column: str | None
+) -> tuple[list[str], list[str]]:
+    """Return the training samples that are meant, and those outside train that belong to them."""
+    dataset = work.dataset
+    if way == "sample_id":
+        return [value], []
+    if way == "where":
+        found = fitting(work, value)
+        if not found:
+            raise BadInput(f"{called} {value}: no training sample fits; try it with `tracesift sql` first")
+        return found, []
+    trained = dataset.samples.filter(pl.col("split") == "train")
+    if way == "class":
+        if value not in dataset.classes:
+            raise BadInput(
+                f"{called} {value}: no such class{nearest(value, dataset.classes)}; there are {some(dataset.classes)}"
+            )
+        found = trained.filter(pl.col("label") == value)["sample_id"].to_list()
+        if not found:
+            raise BadInput(f"{called} {value}: no training sample has this label")
+        return found, []
+    if way == "group":
+        column, mark, wanted = value.partition("=")
+        known = sorted({*_attributes(work), *trained.columns})
+        if not mark or column not in known:
+            raise BadInput(
+                f"{called} {value}: write COL=VALUE with a column that is no model input{nearest(column, known)}; "
+                f"there are {some(known)}"
+            )
+        found = [name for name, split in _having(work, column, wanted) if split == "train"]
+        if not found:
+            raise BadInput(f"{called} {value}: no training sample has this value")
+        return found, []
+    column = owners_stand_in(work, owner_column)
+    both = _having(work, column, value)
+    if not both:
+        raise BadInput(f"{called} {value}: no record has this value in column '{column}' (--owner-column)")
+    return [name for name, split in both if split == "train"], [
+        name for name, split in both if split != "train"
+    ]
+
+
+def owners_stand_in(work: Work, given: str | None) -> str:
+    """Return the column that says whose a record is: the one that was named, or the only one that is called so."""
+    known = _attributes(work)
+    if given is not None:
+        if given not in known:
+            raise BadInput(
+                f"--owner-column {given}: no such column{nearest(given, known)}; there are {some(known)}"
+            )
+        return given
+    called_so = [name for name in known if name.lower() in OWNER_COLUMNS]
+    if len(called_so) != 1:
+        what = (
+            f"several columns are ({', '.join(called_so)})"
+            if called_so
+            else f"no column is; there are {some(known)}"
+        )
+        raise BadInput(
+            f"--owner: say where owners stand with --owner-column; of {', '.join(OWNER_COLUMNS)} {what}"
+        )
+    return called_so[0]
+
+
+def _attributes(work: Work) -> list[str]:
+    """Return the columns of the source that are no input, as the catalog keeps them; the group's by its own name."""
+    found = work.catalog.query(
+        "SELECT json_keys(attributes) AS names FROM samples WHERE dataset_id = ? AND attributes IS NOT NULL LIMIT 1",
+        (work.dataset.dataset_id,),
+    )
+    names = [] if found.is_empty() else found["names"][0].to_list()
+    group = (work.dataset.options or {}).get("group")
+    return [*names, *([group] if group and group not in names else [])]
+
+
+def _having(work: Work, column: str, value: str) -> list[tuple[str, str]]:
+    """Return id and split of all samples with a value in a column of the source, or in one of `samples`."""
+    own = {"group": "group_key"} | {
+        name: name for name in ("label", "label_true", "content_hash", "split", "sample_id")
+    }
+    if column in _attributes(work) and column != (work.dataset.options or {}).get("group"):
+        where, given = (
+            "json_extract_string(attributes, ?) = ?",
+            ['$."' + column.replace('"', '""') + '"', value],
+        )
+    else:
+        where, given = f"{own.get(column, 'group_key')} = ?", [value]
+    found = work.catalog.query(
+        f"SELECT sample_id, split FROM samples WHERE dataset_id = ? AND {where} ORDER BY sample_id",
+        [work.dataset.dataset_id, *given],
+    )
+    return [(str(name), str(split)) for name, split in found.iter_rows()]
+
+
+def entities(work: Work, column: str) -> pl.DataFrame:
+    """Return `sample_id` and `entity` of all samples: their value in a column of the source, or of `samples`."""
+    own = {"label": "label", "group": "group_key"}
+    known = [*_attributes(work), *own]
+    if column not in known:
+        raise BadInput(f"--entity {column}: no such column{nearest(column, known)}; there are {some(known)}")
+    if column in own:
+        value, given = own[column], []
+    else:
+        value, given = "json_extract_string(attributes, ?)", ['$."' + column.replace('"', '""') + '"']
+    return work.catalog.query(
+        f"SELECT sample_id, {value} AS entity FROM samples WHERE dataset_id = ? ORDER BY sample_id",
+        [*given, work.dataset.dataset_id],
+    )
+
+
+def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING) -> None:
+    """Refuse a request for samples that are unknown, or that no recorded model was trained on; they are listed.
+
+    Parameters
+    ----------
+    dataset
+        The data.
+    wanted
+        The ids that are asked for.
+    listing
+        What lists the known ids.
+    """
+    splits = dict(dataset.samples.select("sample_id", "split").iter_rows())
+    unknown = [f"'{sample_id}'" for sample_id in wanted if sample_id not in splits]
+    if unknown:
+        raise BadInput(
+            f"{len(unknown)} of {len(wanted)} requested ids are not in {dataset.name}, first {some(unknown)}; {listing}"
+        )
+    untrained = [
+        f"'{sample_id}' ({splits[sample_id]})" for sample_id in wanted if splits[sample_id] != "train"
+    ]
+    if untrained:
+        raise BadInput(
+            f"{len(untrained)} of {len(wanted)} requested ids are not in train, first {some(untrained)}; "
+            "no recorded model was trained on them, so take them out of the request"
+        )
+
+
+def check_file(dataset: Dataset, path: Path) -> None:
+    """Refuse a file of ids before anything is written; a table of requests is looked at when there is a catalog."""
+    lines = _lines(path)
+    if path.suffix.lower() == ".csv" and not _is_list(lines, dataset):
+        return
+    check_known(dataset, _ids(lines, path), f"`tracesift ingest SOURCE` takes the data in, then {LISTING}")
+
+
+def read_ids(path: Path) -> list[str]:
+    """Return the ids of a file, one a line; blank lines are skipped, doubled ids count once."""
+    return _ids(_lines(path), path)
+
+
+def _ids(lines: Sequence[str], path: Path) -> list[str]:
+    ids = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not ids:
+        raise BadInput(f"{path} holds no ids; write one sample id a line")
+    return ids
+
+
+def lines_in(path: Path) -> int:
+    """Return how many lines a file of requests has, for the forecast."""
+    return sum(bool(line.strip()) for line in _lines(path))
+
+
+def some(names: Sequence[str]) -> str:
+    """Return names with commas, the first `LISTED` of them and how many there are."""
+    return ", ".join(names[:LISTED]) + (f", … ({len(names)})" if len(names) > LISTED else "")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; give a file with one sample id a line") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path} is a folder; give a file with one sample id a line") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not text; write one sample id a line, in UTF-8") from None
+
+
+def _is_list(lines: Sequence[str], dataset: Dataset) -> bool:
+    """Tell whether a .csv is no table but a list: what stands on its first line is a sample."""
+    first = next((line.strip() for line in lines if line.strip()), "")
+    return first not in COLUMNS and first in dataset.samples["sample_id"]

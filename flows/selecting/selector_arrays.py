@@ -1,0 +1,176 @@
+"""What a selector reads beside the columns of its frame: a recording's arrays, embeddings, graphs of neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tracesift.catalog.neighbor_graph import NeighborGraph
+from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
+from tracesift.flows.recordings import newest_runs
+from tracesift.flows.work import Work
+from tracesift.pipelines.embedding.stored_embeddings import (
+    StoredEmbedding,
+    content_digest,
+    names,
+    read_record,
+    stored_embedding,
+)
+from tracesift.pipelines.signals import ModeSignals, load_signals
+from tracesift.selectors.contract import NO_SIGNALS, Selector
+
+EMBEDDED = {"embedding": "train", "val_embedding": "val"}
+"""Signals that a stored embedding has, and of which split."""
+COUNTS = ("neighbors", "k")
+"""Parameters by which a selector says how many neighbours it looks at."""
+
+
+def arrays_for(
+    work: Work, pool: pl.DataFrame, facts: Selector, params: Mapping[str, Any], embedding: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays that a selector declares, and what the manifest says of where they are from.
+
+    Vectors are those of the stored embedding that was named, else of the newest recording; everything else is of the
+    newest recording. What is optional and not there is left out.
+
+    Parameters
+    ----------
+    pool
+        The samples to select from, in ascending order of sample_id.
+    params
+        What the user set of the selector.
+    embedding
+        Name of a stored embedding, or None.
+
+    Raises
+    ------
+    BadInput
+        An embedding is named for a selector that reads none.
+    MissingSignal
+        An array that the selector cannot do without is not there; the message says how to get it.
+    """
+    wanted = (*facts.arrays, *facts.optional_arrays)
+    stored = None
+    if embedding is not None:
+        if not set(EMBEDDED) & set(wanted):
+            raise BadInput(f"--embedding {embedding}: {facts.name} reads no embedding; leave it out")
+        stored = stored_embedding(work.path, embedding, work.dataset)
+    given: dict[str, Any] = {}
+    sources: dict[str, Any] = {}
+    if stored is not None:
+        rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
+        for name in [name for name in EMBEDDED if name in wanted]:
+            vectors = stored.vectors(EMBEDDED[name])
+            given[name] = part(vectors, rows, 0) if name == "embedding" else vectors
+        sources["embedding"] = f"{stored.name}@{content_digest(stored.record)[:16]}"
+    recorded = [name for name in wanted if name not in given and name not in NO_SIGNALS]
+    if recorded:
+        run_id, arrays = _recorded(work, pool, facts, recorded)
+        given |= arrays
+        sources |= {"arrays_of_run": run_id} if arrays else {}
+        stored = _same_vectors(work, run_id) if stored is None and "embedding" in arrays else stored
+    if "graph" in wanted and stored is not None and _fits(stored, {**facts.defaults, **params}, len(pool)):
+        rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
+        graph = stored.graph_among(rows)
+        given |= {} if graph is None else {"graph": graph}
+    return given, sources
+
+
+def stored_rows(work: Work, name: str, frame: pl.DataFrame) -> np.ndarray:
+    """Return the vectors of a stored embedding for samples of any split, (n, D) in the order of `frame`."""
+    stored = stored_embedding(work.path, name, work.dataset)
+    values = np.empty((len(frame), stored.record["width"]), np.float32)
+    splits = frame.select("sample_id").join(
+        work.dataset.samples.select("sample_id", "split"), on="sample_id", how="left", maintain_order="left"
+    )  # fmt: skip
+    for split in splits["split"].unique().sort():
+        here = (splits["split"] == split).arg_true().to_numpy()
+        rows = rows_among(stored_ids(work, stored, split), splits[here], f"embedding '{name}'")
+        values[here] = stored.vectors(split)[rows]
+    return values
+
+
+def stored_ids(work: Work, stored: StoredEmbedding, split: str) -> pl.Series:
+    """Return the ids of the samples that a stored embedding has vectors of, in the order of its rows."""
+    dataset = work.as_recorded(stored.record["dataset"])
+    return dataset.samples["sample_id"].gather(dataset.rows(split))
+
+
+def rows_among(ids: pl.Series, pool: pl.DataFrame, what: str) -> np.ndarray:
+    """Return where the samples of the pool stand among sorted `ids`, all of which have to be there."""
+    rows = ids.search_sorted(pool["sample_id"]).to_numpy()
+    there = ids.gather(np.minimum(rows, max(len(ids) - 1, 0))) == pool["sample_id"] if len(ids) else None
+    if there is None or not there.all():
+        lacking = len(pool) if there is None else int((~there).sum())
+        raise MissingSignal(
+            f"{what} covers {len(pool) - lacking} of the {len(pool)} samples to select from; leave the others out with "
+            "--where, or record them"
+        )
+    return rows
+
+
+def part(values: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+    """Return these rows, without a copy where they are all there is."""
+    whole = len(rows) == values.shape[axis] and bool((np.diff(rows) == 1).all())
+    return values if whole else np.take(values, rows, axis=axis)
+
+
+def _recorded(
+    work: Work, pool: pl.DataFrame, facts: Selector, wanted: list[str]
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Return the arrays of the newest recording; of several that differ by their seed, the first that has them all."""
+    needed = [name for name in wanted if name in facts.arrays]
+    try:
+        runs = newest_runs(work)
+    except BadInput as error:
+        if not needed:
+            return "", {}
+        raise MissingSignal(f"{facts.name} needs {', '.join(needed)}: {error}") from None
+    known = {run_id: at_epoch_ends(work.path, run_id) for run_id in runs}
+    run_id = max(runs, key=lambda run: sum(name in known[run] for name in needed))  # the first of equals
+    signals = known[run_id]
+    absent = [name for name in needed if name not in signals]
+    if absent:
+        raise MissingSignal(f"{facts.name} needs {absent[0]}: {_how_to_get(work, absent[0])}")
+    rows = rows_among(pl.Series(signals.signals.sample_ids, dtype=pl.String), pool, f"recording {run_id}")
+    arrays = {}
+    for name in wanted:
+        if name in signals:
+            axes = SIGNALS[name].axes
+            arrays[name] = part(signals[name], rows, axes.index("N")) if "N" in axes else signals[name]
+    return run_id, arrays
+
+
+def at_epoch_ends(workspace: Path, run_id: str) -> ModeSignals:
+    """Return a recording as it was at the ends of epochs, where it holds that."""
+    signals = load_signals(workspace, run_id)
+    return signals.in_mode("epoch_end" if "epoch_end" in signals.modes else signals.modes[0])
+
+
+def _how_to_get(work: Work, name: str) -> str:
+    kept = names(work.path) if name in EMBEDDED else []
+    return SIGNALS[name].source + (f"; or say --embedding NAME, there are {', '.join(kept)}" if kept else "")
+
+
+def _same_vectors(work: Work, run_id: str) -> StoredEmbedding | None:
+    """Return the stored embedding that holds a recording's own features, if there is one."""
+    for name in names(work.path):
+        record = read_record(work.path, name)
+        made = {} if record is None else record["made"]
+        if made.get("source") == "model" and made.get("run_id") == run_id:
+            return stored_embedding(work.path, name, work.dataset)
+    return None
+
+
+def _fits(stored: StoredEmbedding, settings: Mapping[str, Any], samples: int) -> bool:
+    """Tell whether a stored graph is what a selector with these settings would search; else it searches by itself."""
+    graph: NeighborGraph | None = stored.graph
+    if graph is None or settings.get("metric", "cosine") != graph.metric:
+        return False
+    asked = [settings[name] for name in COUNTS if name in settings]
+    known = graph.index.shape[1]
+    return all(isinstance(number, int) and min(number, samples - 1) <= known for number in asked)

@@ -1,0 +1,677 @@
+"""Deletion requests: what they resolve to, what they leave behind, and that nothing deleted ever comes back."""
+
+import hashlib
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.conditions import checked_condition
+from tracesift.catalog.manifest import MANIFEST_FILE
+from tracesift.catalog.schema import BadInput
+from tracesift.catalog.store import Catalog
+from tracesift.flows import evaluate, make_subset
+from tracesift.flows.cli import run
+from tracesift.flows.forgetting import deletion
+from tracesift.flows.forgetting.inbox import work_off
+from tracesift.flows.options import Training
+from tracesift.flows.record import record_seed
+from tracesift.flows.selecting import candidates
+from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import open_dataset
+from tracesift.pipelines.embedding.embeddings import content_embedding
+from tracesift.pipelines.signals import load_signals, read_run
+from tracesift.scorers.contract import names as scorers
+from tracesift.selectors.contract import columns_needed, find, names
+
+USED = ("keep", "relabel", "retain", "neighbor", "holdout")
+EXACT = ("--param", "near_duplicate=null")
+"""The features are random: near copies among them are none."""
+
+
+def owned_table():
+    """The small table, with who contributed what; s000 and s001 have exact copies of another owner."""
+    rng = np.random.default_rng(0)
+    label = np.arange(60) % 2
+    values = (rng.normal(size=(60, 3)) + 2 * label[:, None] * [1, 1, 0]).round(6)
+    values[58:60] = values[0:2]
+    return pl.DataFrame(
+        {
+            "id": [f"s{row:03d}" for row in range(60)],
+            **{name: values[:, place] for place, name in enumerate("abc")},
+            "owner": ["zoe" if row >= 58 else f"o{row % 12}" for row in range(60)],
+            "split": ["test" if row % 10 == 5 else "val" if row % 10 == 6 else "train" for row in range(60)],
+            "label": [*map("xy".__getitem__, label)],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def owned(tmp_path_factory):
+    """A folder with owned.csv and `base`, its workspace; nobody writes here."""
+    folder = tmp_path_factory.mktemp("owned")
+    owned_table().write_csv(folder / "owned.csv")
+    words = ["--workspace", str(folder / "base")]
+    for step in (
+        ["ingest", str(folder / "owned.csv"), "--features", "a,b,c"],
+        ["record", "--epochs", "3", "--folds", "2", "--threads", "1"], ["embed", "--neighbors", "0"], ["score"],
+        ["select", "denoise", "--name", "denoised"],
+    ):  # fmt: skip
+        assert run([*step, *words]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(owned, tmp_path, monkeypatch):
+    """An own working directory with an own copy `w` of that workspace."""
+    shutil.copytree(owned / "base", tmp_path / "w")
+    Catalog(tmp_path / "w").check_writable()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def told(capsys):
+    def call(*words):
+        capsys.readouterr()
+        code = run([*map(str, words), "--workspace", "w"])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def forget(told):
+    def call(*words):
+        code, out, err = told("forget", *words, *EXACT, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return call
+
+
+def roles(name="forget-ready", version=None):
+    folder = Path(f"w/manifests/{name}") / (f"versions/{version:04d}" if version else "")
+    return dict(pl.read_parquet(folder / "members.parquet").select("sample_id", "role").iter_rows())
+
+
+def having(role, found):
+    return sorted(name for name, one in found.items() if one == role)
+
+
+def requested(sample_ids, name="ids.txt"):
+    Path(name).write_text("\n".join(sample_ids))
+    return name
+
+
+def everything():
+    """The bytes of every file of the workspace, and the rows of its catalog."""
+    files = {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path("w").rglob("*"))
+        if path.is_file() and path.name not in (".lock", "catalog.duckdb", "catalog.duckdb.wal")
+    }
+    catalog = Catalog("w")
+    tables = catalog.query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main' ORDER BY 1")
+    rows = {
+        name: catalog.query(f'SELECT * FROM "{name}" ORDER BY ALL').rows() for (name,) in tables.iter_rows()
+    }
+    return files, rows
+
+
+# --- what is remembered
+
+
+def test_a_request_keeps_keyed_hashes_and_no_ids(here, forget):
+    answer = forget(requested(["s000", "s002"]))
+    assert having("forget", roles()) == ["s000", "s002", "s058"]  # the exact copy is pulled in
+    request = answer["request"]
+    assert {name: request[name] for name in ("num_requested", "num_found", "num_exact", "num_near")} == {
+        "num_requested": 2, "num_found": 3, "num_exact": 1, "num_near": 0,
+    }  # fmt: skip
+    assert (request["status"], request["kind"], request["source"], request["version"]) == (
+        "done",
+        "ids",
+        "ids.txt",
+        1,
+    )
+    key = Path("w/forget.key")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(key.read_bytes()) == 32
+    catalog = Catalog("w")
+    rows = catalog.query("SELECT * FROM forgotten")
+    assert sorted(rows["how"]) == ["copy", "requested", "requested"]
+    content = dict(catalog.query("SELECT sample_id, content_hash FROM samples").iter_rows())
+    linkable = {"s000", content["s000"]}
+    for text in list(linkable):
+        for size in (8, 16, 32, 64):
+            linkable.add(hashlib.blake2b(text.encode(), digest_size=size).hexdigest())
+        linkable.add(hashlib.sha256(text.encode()).hexdigest())
+    kept = repr(rows.rows()) + repr(catalog.query("SELECT * FROM forget_requests").rows())
+    assert not [text for text in linkable if text in kept]
+    own = hashlib.blake2b(b"s000", key=key.read_bytes(), digest_size=16, person=b"id").hexdigest()
+    assert own in rows["id_key"]  # what only the key can tell
+
+
+def test_the_same_request_again_changes_nothing(here, forget):
+    first = forget(requested(["s000", "s002"]))
+    before = everything()
+    assert forget(requested(["s002", "s000", "s000"])) == first
+    assert everything() == before
+
+
+def test_without_append_a_request_stands_alone_and_with_it_it_joins(here, forget):
+    forget(requested(["s000"]))
+    forget(requested(["s003"]))
+    assert having("forget", roles()) == ["s003"]
+    assert having("drop", roles()) == ["s000", "s058"]
+    reasons = dict(
+        pl.read_parquet("w/manifests/forget-ready/members.parquet").select("sample_id", "reason").iter_rows()
+    )
+    assert reasons["s058"] == "forgotten by request r1"
+    answer = forget(requested(["s004"]), "--append")
+    assert answer["version"] == 3
+    assert having("forget", roles()) == ["s000", "s003", "s004", "s058"]
+    assert having("drop", roles()) == []
+    assert having("forget", roles(version=2)) == ["s003"]
+    assert answer["request"]["num_found"] == 1  # what the others asked for counts there
+
+
+def test_a_trial_is_no_deletion_and_neither_is_the_corrective_set(here, forget, told):
+    forget(requested(["s000"]), "--trial", "--name", "tried")
+    assert having("forget", roles("tried")) == ["s000", "s058"]
+    assert told("select", "forget_ready", "--name", "corrective")[0] == 0
+    catalog = Catalog("w")
+    assert catalog.query("SELECT count(*) FROM forget_requests").item() == 0
+    assert catalog.query("SELECT count(*) FROM forgotten").item() == 0
+    assert not Path("w/forget.key").exists()
+
+
+def test_a_key_that_is_gone_is_noticed_and_unlinked_on_demand(here, forget, told):
+    forget(requested(["s000"]))
+    Path("w/forget.key").unlink()
+    code, _, err = told("select", "random", "--count", "5")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "restore it from a backup" in err
+    assert told("requests", "--unlink")[0] == 0
+    assert told("select", "random", "--count", "5")[0] == 0
+    (row,) = json.loads(told("requests", "--json")[1])
+    assert row["status"] == "unlinked"
+    assert "request_key" not in row
+
+
+# --- nothing deleted comes back
+
+
+@pytest.fixture
+def gone(here, forget):
+    """s000, s001 and their copies, deleted."""
+    forget(requested(["s000", "s001"]))
+    return {"s000", "s001", "s058", "s059"}
+
+
+def stays_away(name, gone):
+    members = pl.read_parquet(f"w/manifests/{name}/members.parquet").filter(
+        pl.col("sample_id").is_in(list(gone))
+    )
+    return (
+        set(members["sample_id"]) == gone
+        and set(members["role"]) == {"drop"}
+        and set(members["weight"]) == {0.0}
+        and set(members["reason"]) == {"forgotten by request r1"}
+    )
+
+
+@pytest.fixture(scope="module")
+def deleted(owned, tmp_path_factory):
+    """A workspace in which s000, s001 and their copies are deleted, with every score that a selector reads."""
+    folder = tmp_path_factory.mktemp("deleted")
+    shutil.copytree(owned / "base", folder / "w")
+    (folder / "ids.txt").write_text("s000\ns001")
+    assert run(["forget", str(folder / "ids.txt"), *EXACT, "--workspace", str(folder / "w")]) == 0
+    catalog, wanted = (
+        Catalog(folder / "w"),
+        {column for name in names() for column in columns_needed(name, {})},
+    )
+    there, rng = catalog.query("SELECT * FROM sample_scores WHERE split = 'train'"), np.random.default_rng(0)
+    frame, dataset = there.select("sample_id"), catalog.newest_dataset()
+    missing = {
+        name for name in wanted & set(scorers()) if name not in there.columns or there[name].is_null().any()
+    }
+    frame = frame.with_columns(pl.Series(name, rng.random(len(frame))) for name in sorted(missing))
+    meta = [
+        {"scorer": name, "version": 1, "params": {}, "inputs": [], "direction": "keep"}
+        for name in sorted(missing)
+    ]
+    catalog.put_scores("given", dataset["dataset_id"], frame, meta)
+    return folder
+
+
+OF_A_REQUEST = ("forget_ready", "mu_coreset")
+"""They divide, or thin out, what a request forgets."""
+
+
+@pytest.mark.parametrize("selector", [name for name in names() if name not in OF_A_REQUEST])
+def test_no_selector_takes_what_was_deleted(selector, deleted, told, monkeypatch):
+    monkeypatch.chdir(deleted)
+    if selector != "random":  # the controls are the same for all
+        monkeypatch.setattr(make_subset, "controls", lambda *_, **__: [])
+    words = ["--count", "6"] if find(selector).budget else []
+    if any(column.startswith("<") for column in find(selector).needs):
+        words += ["--param", "score=aum"]
+    words += {
+        "class_forget_set": ["--param", "label=x"],
+        "group_forget_set": ["--param", "column=owner", "--param", "value=o3"],
+    }.get(selector, [])
+    code, _, err = told("select", selector, *words, "--name", selector)
+    assert code == 0, err
+    for name in (selector, *(["random-random", "random-random-balanced"] if selector == "random" else [])):
+        assert stays_away(name, {"s000", "s001", "s058", "s059"}), name
+
+
+def test_a_subset_made_before_gives_nothing_back(gone, told):
+    assert set(roles("denoised")) >= gone
+    assert told("select", "random", "--count", "20", "--from", "denoised", "--name", "again")[0] == 0
+    assert stays_away("again", gone)
+    code, out, _ = told("verify", "w/manifests/denoised")
+    assert code == 0
+    assert "make it anew" in out
+
+
+def test_what_was_deleted_is_known_again_when_it_is_ingested_again_grown_or_under_another_id(
+    gone, told, here
+):
+    table = owned_table()
+    copy = table.filter(pl.col("id") == "s000").with_columns(id=pl.lit("other"), owner=pl.lit("new"))
+    held = table.filter(pl.col("id") == "s001").with_columns(id=pl.lit("held"), split=pl.lit("test"))
+    pl.concat([table, copy, held]).write_csv("grown.csv")
+    assert told("ingest", "grown.csv", "--features", "a,b,c")[0] == 0
+    work = Work(Path("w"))
+    assert set(work.forgotten["sample_id"]) == gone | {"other", "held"}
+    assert told("select", "random", "--count", "20", "--name", "grown")[0] == 0
+    assert stays_away("grown", gone | {"other"})
+    assert told("forget", requested(["s002"], "next.txt"), *EXACT)[0] == 0
+    found = roles()
+    assert "held" not in found  # the holdout of a test split would be a use of it
+    assert having("drop", found) == sorted(gone | {"other"})
+
+
+def test_nothing_is_trained_or_tested_on_what_was_deleted(gone, told, monkeypatch):
+    work, seen = Work(Path("w")), []
+    ids = work.dataset.samples["sample_id"]
+    monkeypatch.setattr(
+        evaluate, "retrain", lambda data, rows, **_: seen.append((data, rows)) or {"accuracy": 1.0}
+    )
+    training = Training(epochs=1, threads=1, folds=2)
+    for cell in evaluate.cells(work, training, ["denoised"]):
+        evaluate.evaluate_cell(work, training, cell)
+    assert len(seen) >= 6  # everything, and a subset made before the request
+    for data, rows in seen:
+        assert not gone & set(ids.gather(rows))
+        assert not gone & set(ids.gather(data.rows("test")))
+    old = work.catalog.newest_run()["run_id"]
+    assert gone <= set(load_signals("w", old).sample_ids)
+    code, _, err = told("record", "--job", "late_stopping")
+    assert code == 2
+    assert "recorded before deletion request r1" in err
+    new = record_seed(work, training, 0)
+    assert new != old
+    assert read_run("w", new)["dataset"]["withheld_by"] == ["r1"]
+    assert not gone & set(load_signals("w", new).sample_ids)
+    assert told("record", "--epochs", "1", "--folds", "2", "--threads", "1")[0] == 0
+    folds = dict(np.load(f"w/signals/run={new}/probs_oos.npz"))
+    assert all(len(values) == len(work.trainable.rows("train")) for values in folds.values())
+    assert told("score", "aum", "cartography_confidence")[0] == 0  # rows of the recording, not of the dataset
+
+
+def test_a_withheld_row_is_in_no_split():
+    digits = open_dataset("digits")
+    first = digits.samples["sample_id"][int(digits.rows("train")[0])]
+    left = digits.without([first], ["r1"])
+    assert len(left.rows("train")) == len(digits.rows("train")) - 1
+    assert left.fingerprint == digits.fingerprint
+    assert digits.without([], ["r1"]).withheld_by == ()
+
+
+def test_curate_with_a_request_run_again_trains_nothing_and_without_it_trains_without(here, owned, told):
+    words = [
+        "curate",
+        owned / "owned.csv",
+        "--features",
+        "a,b,c",
+        "--epochs",
+        "3",
+        "--folds",
+        "2",
+        "--threads",
+        "1",
+    ]
+    assert told(*words, "--forget", requested(["s000"]))[0] == 0
+    first = Catalog("w").query("SELECT run_id FROM runs ORDER BY 1").rows()
+    assert len(first) == 1  # the recording of before, which is to be unlearned from
+    assert {"s000", "s058"} <= set(having("forget", roles()))
+    for name in ("pruned", "denoised", "pruned-random"):
+        assert not {"s000", "s058"} & {one for role in USED for one in having(role, roles(name))}
+    manifests = {str(path): path.read_bytes() for path in sorted(Path("w/manifests").rglob("*.[jp]*"))}
+    assert told(*words, "--forget", "ids.txt")[0] == 0
+    assert Catalog("w").query("SELECT run_id FROM runs ORDER BY 1").rows() == first
+    assert {
+        str(path): path.read_bytes() for path in sorted(Path("w/manifests").rglob("*.[jp]*"))
+    } == manifests
+    assert told(*words)[0] == 0
+    (new,) = set(Catalog("w").query("SELECT run_id FROM runs").rows()) - set(first)
+    assert not {"s000", "s058"} & set(load_signals("w", new[0]).sample_ids)
+    assert "s000" in having("forget", roles())  # the request still stands at the top
+
+
+# --- what is asked for
+
+
+def test_an_owner_is_all_of_an_owner_and_nobody_else(here, forget):
+    table = owned_table()
+    answer = forget("--owner", "o3", "--trial", "--name", "tried")
+    own = table.filter((pl.col("owner") == "o3") & (pl.col("split") == "train"))["id"].to_list()
+    assert having("forget", roles("tried")) == own
+    assert answer["request"] is None
+    forget("--owner", "o5")
+    held = table.filter((pl.col("owner") == "o5") & (pl.col("split") != "train"))["id"].to_list()
+    assert held
+    work = Work(Path("w"))
+    assert set(held) <= set(work.forgotten.filter(pl.col("how") == "untrained")["sample_id"])
+    assert not set(held) & set(work.dataset.samples["sample_id"].gather(work.trainable.rows("test")))
+    (row,) = work.catalog.forget_requests()
+    assert "o5" not in repr(row)
+
+
+def test_a_table_of_requests_is_worked_off_in_its_order(here, forget, told):
+    Path("table.csv").write_text(
+        "request_id,sample_id,owner,where,requested_by\nb,s002,,,legal\na,,o3,,\nb,s004,,,\nc,,,\"attributes->>'owner' = 'o7'\",\n"
+    )
+    answer = forget("table.csv")
+    rows = answer["requests"]
+    assert [row["request_id"] for row in rows] == ["b", "a", "c"]
+    assert [row["version"] for row in rows] == [1, 2, 3]
+    assert rows[0]["source"] == "table.csv, row 2 to 4, asked by legal"
+    assert having("forget", roles(version=1)) == ["s002", "s004"]
+    owner = owned_table().filter((pl.col("owner") == "o7") & (pl.col("split") == "train"))["id"].to_list()
+    assert having("forget", roles()) == owner
+    before = everything()
+    assert forget("table.csv") == answer
+    assert everything() == before
+    code, out, _ = told("requests")
+    assert code == 0
+    assert "table.csv" in out
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "1) OR (1=1", "aum > 0; DROP TABLE samples", "SELECT 1", "aum > 0, 1", "/*", "", "aum > 0) --",
+        "(SELECT count(*) FROM read_csv('x.csv')) > 0", "1 IN (SELECT a FROM 'x.csv')",
+        "(SELECT content FROM read_text('w/forget.key')) = ''", "getenv('HOME') = ''",
+        "EXISTS (FROM glob('*'))",
+    ],
+)  # fmt: skip
+def test_a_condition_is_one_condition_over_the_catalog(condition):
+    with pytest.raises(BadInput, match="cannot be run"):
+        checked_condition(condition)
+
+
+def test_a_condition_may_ask_the_catalog_and_end_in_a_comment(here):
+    work = Work(Path("w"))
+    wanted = "label = 'x' AND aum <= (SELECT median(aum) FROM sample_scores) -- the hard ones"
+    found = candidates.fitting(work, wanted)
+    assert found == sorted(found)
+    assert 0 < len(found) < 30
+
+
+REFUSED = {
+    "unknown ids": (["unknown.txt"], "25 of 26 requested ids are not in owned, first 'n00', 'n01'"),
+    "a long list": (["unknown.txt"], "'n19', … (25)"),
+    "not in train": (["held.txt"], "1 of 1 requested ids are not in train, first 's005' (test)"),
+    "half": (["--where", "sample_id < 's050'"], "more than half"),
+    "a class": (["x.txt", "--yes"], "nothing of class 'x' would be left"),
+    "a predicate": (["--where", "1) OR (1=1"], "one condition"),
+    "an empty table": (["empty.csv"], "empty.csv is empty"),
+    "a table of nothing": (["head.csv"], "holds no requests"),
+    "a column": (["column.csv"], "unknown column 'sampel_id' (did you mean 'sample_id'?)"),
+    "two ways": (["two.csv"], "two.csv, row 2: sample_id and owner is given"),
+    "one bad of two": (["late.csv"], "late.csv, row 3: owner nobody"),
+    "an owner": (["--owner", "nobody"], "no record has this value in column 'owner'"),
+    "an owner's column": (["--owner", "o1", "--owner-column", "ownr"], "did you mean 'owner'?"),
+    "two ways at once": (["--owner", "o1", "--class", "x"], "in one way"),
+    "a trial that joins": (["--class", "x", "--trial", "--append"], "nothing to join"),
+}
+
+
+@pytest.fixture(scope="module")
+def untouched(owned, tmp_path_factory):
+    """A workspace that every refusal leaves as it is."""
+    folder = tmp_path_factory.mktemp("untouched")
+    shutil.copytree(owned / "base", folder / "w")
+    Catalog(folder / "w").check_writable()
+    return folder
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_said_in_one_line_and_changes_nothing(case, untouched, told, monkeypatch):
+    monkeypatch.chdir(untouched)
+    requested([*(f"n{at:02d}" for at in range(25)), "s000"], "unknown.txt")
+    requested(["s005"], "held.txt")
+    table = owned_table()
+    requested(table.filter((pl.col("label") == "x") & (pl.col("split") == "train"))["id"].to_list(), "x.txt")
+    for name, text in {
+        "empty.csv": "", "head.csv": "sample_id\n", "column.csv": "sampel_id,owner\ns000,\n",
+        "two.csv": "sample_id,owner\ns000,o1\n", "late.csv": "request_id,sample_id,owner\na,s000,\nb,,nobody\n",
+    }.items():  # fmt: skip
+        Path(name).write_text(text)
+    words, said = REFUSED[case]
+    before = everything()
+    code, out, err = told("forget", *words, *EXACT)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert said in err
+    assert everything() == before
+
+
+def test_what_takes_much_is_done_when_it_is_meant(here, forget):
+    forget("--where", "sample_id < 's050'", "--yes")
+    table = owned_table().filter((pl.col("label") == "x") & (pl.col("split") == "train"))
+    requested(table["id"].to_list(), "x.txt")
+    forget("x.txt", "--yes", "--allow-empty-class", "--append")
+    assert set(table["id"]) <= set(having("forget", roles()))
+
+
+# --- verify
+
+
+def test_verify_finds_a_deleted_sample_in_a_manifest_made_afterwards(gone, told, monkeypatch, tmp_path):
+    monkeypatch.setattr(Work, "forgotten", property(lambda work: work.catalog.recognised(pl.DataFrame({"sample_id": []}, schema={"sample_id": pl.String}))))  # fmt: skip
+    assert told("select", "random", "--count", "44", "--name", "leaky")[0] == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    kept = having("keep", roles("leaky"))
+    back = sorted(gone & set(kept))
+    assert back
+    code, out, _ = told("verify", "w/manifests/leaky", "--json")
+    known = json.loads(out)
+    assert code == 1
+    assert [one["sample_id"] for one in known["forgotten"]["stand"]] == back
+    assert f"'{back[0]}' (row " in known["differences"][0]
+    assert "forgotten by request r1" in known["differences"][0]
+    shutil.copytree("w/manifests/leaky", "elsewhere")
+    assert told("verify", "elsewhere")[0] == 1  # --workspace w says where the requests are
+    assert run(["verify", f"elsewhere/{MANIFEST_FILE}", "--workspace", "nowhere"]) == 0
+    assert told("verify", "w/manifests/forget-ready")[0] == 0
+
+
+# --- a folder of requests
+
+
+def test_a_folder_is_worked_off_file_by_file(here, monkeypatch):
+    inbox = here / "inbox"
+    inbox.mkdir()
+    (inbox / "1.txt").write_text("s002\n")
+    (inbox / "2.csv").write_text("owner\nnobody\n")
+    (inbox / "3.csv").write_text("request_id,sample_id\nlegal-7,s004\n")
+    work, how = Work(here / "w"), deletion.Handling(append=True, params={"near_duplicate": None})
+    told = work_off(work, inbox, how)
+    assert [one["status"] for one in told] == ["done", "refused", "done"]
+    assert sorted(path.name for path in inbox.iterdir()) == ["done", "refused"]
+    assert sorted(path.name for path in (inbox / "done").iterdir()) == [
+        "1.txt",
+        "1.txt.json",
+        "3.csv",
+        "3.csv.json",
+    ]
+    assert "no record has this value" in json.loads((inbox / "refused/2.csv.json").read_text())["reason"]
+    answer = (inbox / "done/3.csv.json").read_bytes()
+    assert having("forget", roles()) == ["s002", "s004"]
+    before = everything()
+    shutil.move(inbox / "done/3.csv", inbox / "3.csv")  # killed before it was moved
+    work_off(work, inbox, how)
+    assert (inbox / "done/3.csv.json").read_bytes() == answer
+    assert everything() == before
+
+
+def test_a_request_that_was_stopped_halfway_is_done_again_with_the_same_result(
+    here, forget, told, monkeypatch
+):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deletion, "forget_controls", stopped)
+        assert told("forget", requested(["s000"]), *EXACT)[0] == 130
+    assert Catalog("w").query("SELECT status FROM forget_requests").item() == "begun"
+    assert "s000" in set(Work(Path("w")).forgotten["sample_id"])  # it counts from then on
+    members = Path("w/manifests/forget-ready/members.parquet").read_bytes()
+    answer = forget(requested(["s000"]))
+    assert (answer["version"], answer["request"]["status"]) == (1, "done")
+    assert Path("w/manifests/forget-ready/members.parquet").read_bytes() == members
+    assert len(Catalog("w").forget_requests()) == 1
+    assert having("forget", roles("forget-ready-random"))
+    assert not {"s000", "s058"} & set(having("retain", roles("forget-ready-random")))
+
+
+# --- and removed
+
+
+def test_what_is_purged_does_not_come_back_from_the_source(owned, here, forget, told):
+    answer = forget(requested(["s000", "s002"]), "--purge")
+    (purged,) = answer["purged"]
+    assert (purged["request"], purged["purged"]) == ("r1", 3)
+    catalog = Catalog("w")
+    gone = {"s000", "s002", "s058"}
+    assert not gone & set(catalog.query("SELECT sample_id FROM samples")["sample_id"])
+    assert catalog.forget_requests()[0]["num_found"] == 3
+    assert len(catalog.query("SELECT * FROM forgotten")) == 3
+    code, _, err = told("ingest", owned / "owned.csv", "--features", "a,b,c")
+    assert code == 0
+    assert "3 samples of owned were purged" in err
+    assert not gone & set(catalog.query("SELECT sample_id FROM samples")["sample_id"])
+    assert told("select", "random", "--count", "20", "--name", "later")[0] == 0
+    assert not gone & set(roles("later"))
+    assert told("verify", "w/manifests/later", owned / "owned.csv")[0] == 0
+    before = Path("w/purges.json").read_text()
+    renamed = owned_table().with_columns(id=pl.col("id").str.replace("s", "t"))
+    renamed.write_csv("renamed.csv")  # the same content under other ids
+    assert told("ingest", "renamed.csv", "--features", "a,b,c", "--id", "id")[0] == 0
+    now = set(catalog.query("SELECT sample_id FROM samples WHERE starts_with(sample_id, 't')")["sample_id"])
+    assert len(now) == 57
+    assert not {"t000", "t002", "t058"} & now
+    assert json.loads(before)["key"]
+    assert told("requests", "--unlink")[0] == 0  # then no key and no hash is left, of the purge neither
+    after = json.loads(Path("w/purges.json").read_text())
+    assert after["key"] is None
+    assert [(entry["samples"], entry["ids"]) for entry in after["purges"]] == [(3, [])]
+    assert not Path("w/forget.key").exists()
+
+
+def test_an_owners_test_records_are_purged_as_well(here, told, forget):
+    answer = forget("--owner", "o5")
+    assert answer["request"]["kind"] == "owner"
+    owned_by = set(owned_table().filter(pl.col("owner") == "o5")["id"])
+    assert told("purge", "--request", "r1")[0] == 0
+    assert not owned_by & set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+    assert told("purge", "--request", "r9")[0] == 2
+
+
+# --- what is known of each forgotten sample
+
+
+def test_facts_of_each_forgotten_sample_lie_beside_the_manifest(here, forget, told):
+    forget("--owner", "o3", "--entity", "owner")
+    folder = Path("w/manifests/forget-ready")
+    facts = pl.read_parquet(folder / "forget.parquet")
+    assert facts["sample_id"].to_list() == having("forget", roles())
+    assert set(facts["how"]) == {"requested"}
+    scores = Catalog("w").query("SELECT sample_id, last_loss FROM sample_scores WHERE split = 'train'")
+    own = facts.join(scores, on="sample_id", maintain_order="left")
+    weights = np.exp(-own["last_loss"].to_numpy())
+    assert facts["loreun_weight"].to_numpy() == pytest.approx(weights / weights.mean())
+    by_loss = own.sort("last_loss")
+    assert by_loss["hard_by_last_loss"].to_list() == sorted(by_loss["hard_by_last_loss"], reverse=True)
+    assert (
+        by_loss["stratum_last_loss"].to_list()[0] == "high"
+    )  # the smallest loss: still known after forgetting
+    easier = (scores["last_loss"] > own["last_loss"][0]).sum() + 0.5
+    assert facts["hard_by_last_loss"][0] == pytest.approx(easier / len(scores))
+    plan = pl.read_parquet(folder / "batches.parquet")
+    members = roles()
+    assert plan.filter(pl.col("role") == "forget")["sample_id"].sort().to_list() == having("forget", members)
+    assert plan["module"].unique().to_list() == [0]
+    near = plan.filter(pl.col("role").str.starts_with("neighbor"))["sample_id"]
+    assert len(near)
+    assert {members[name] for name in near} == {"neighbor"}
+    assert {members[name] for name in plan.filter(pl.col("role") == "general")["sample_id"]} <= {
+        "retain", "neighbor",
+    }  # fmt: skip
+    before = everything()
+    forget("--owner", "o3", "--entity", "owner")
+    assert everything() == before
+    code, _, err = told("forget", "--owner", "o4", "--entity", "ownr")
+    assert code == 2
+    assert "did you mean 'owner'" in err
+
+
+def test_nothing_is_trained_on_the_one_class_that_is_left(here, forget, told):
+    forget("--class", "x")
+    before = everything()
+    code, _, err = told("record", "--epochs", "3", "--folds", "0", "--threads", "1")
+    assert code == 2
+    assert "after deletion request r1 every training label of owned is 'y'" in err
+    assert everything() == before
+
+
+def test_what_stays_near_the_forgotten_is_measured(here, forget):
+    forget(requested(["s000", "s003"]))
+    said = json.loads(Path("w/manifests/forget-ready/overlap.json").read_text())
+    members = roles()
+    gone = having("forget", members)
+    assert said["counts"]["forget"] == len(gone)
+    dataset = Work(Path("w")).dataset
+    rows = dataset.samples["sample_id"].to_list()
+    vectors = content_embedding(dataset)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    kept = [rows.index(name) for name, role in members.items() if role in ("retain", "neighbor")]
+    nearest = [(vectors[kept] @ vectors[rows.index(name)]).max() for name in gone]
+    assert said["nearest_retained"]["max"] == pytest.approx(max(nearest), abs=1e-5)
+    assert said["share_above"]["0.9"] == pytest.approx(np.mean(np.array(nearest) >= 0.9))
+    assert said["cannot_be_forgotten"] == (np.array(nearest) >= 0.98).sum()
+    assert not any(name in json.dumps(said) for name in members)
+    assert said == json.loads(Path("w/manifests/forget-ready/versions/0001/overlap.json").read_text())
+
+
+def test_a_copy_says_who_pulled_it_in(here, forget):
+    forget(requested(["s000"]))
+    facts = pl.read_parquet("w/manifests/forget-ready/forget.parquet")
+    assert facts.select("sample_id", "how", "pulled_by", "similarity").rows() == [
+        ("s000", "requested", None, None),
+        ("s058", "exact", "s000", 1.0),
+    ]
+    assert not Path("w/manifests/forget-ready/batches.parquet").exists()

@@ -1,0 +1,216 @@
+"""Influence and the long tail in the report: what is chosen, what is shown, and that nothing of it is left unescaped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from tracesift.catalog.schema import BadInput
+from tracesift.catalog.store import Catalog
+from tracesift.flows.reporting.influence import (
+    PROXY,
+    PROXY_CORRELATION,
+    PROXY_FOUND,
+    TAIL,
+    long_tail,
+    partners_of,
+    shown_in,
+)
+from tracesift.flows.reporting.report import ReportData, render_report
+from tracesift.flows.reporting.worklist import worklist
+
+NASTY = "<script>alert('&\"')</script>"
+
+
+def answers(*rows):
+    columns = {"sample_id": pl.String, "flagged": pl.Boolean, "confidence": pl.Float64}
+    return pl.DataFrame(rows, schema=columns, orient="row").with_columns(
+        flag=pl.lit("label_noise"), score=pl.col("confidence"), threshold=0.8, reason=pl.lit(NASTY),
+        suggestion=pl.lit("dog"),
+    )  # fmt: skip
+
+
+def memorized(**values):
+    return pl.DataFrame(
+        {
+            "sample_id": list(values), "label": "cat", "memorization_subset": list(values.values()),
+            "memorization_subset_error": 0.05,
+        }
+    )  # fmt: skip
+
+
+def test_the_long_tail_is_told_apart_by_the_flag():
+    scores = memorized(
+        a=0.9, b=0.5, c=0.25, d=0.24, e=0.7, f=0.6, g=float("nan"), h=0.8, i=None, j=0.4, k=0.4, l=0.3
+    )
+    flags = answers(
+        ("a", True, 0.95), ("b", False, 0.1), ("c", False, None), ("d", True, 0.99), ("e", False, 0.6),
+        ("f", None, None), ("g", True, 0.9), ("i", True, 0.9), ("j", None, 0.3), ("k", None, 0.51), ("l", True, None),
+    )  # fmt: skip
+    found = long_tail(scores, flags)
+    clean, wrong = found["halves"]
+    assert [row["sample_id"] for row in clean["rows"]] == ["b", "j", "c"]
+    assert [row["sample_id"] for row in wrong["rows"]] == ["a", "e", "k", "l"]
+    assert (found["memorized"], found["samples"], found["untold"]) == (
+        9,
+        10,
+        2,
+    )  # f cannot be told, h nobody asked
+    assert wrong["rows"][0] == {
+        "sample_id": "a", "label": "cat", "memorization": 0.9, "error": 0.05, "confidence": 0.95,
+    }  # fmt: skip
+
+
+def test_without_the_score_there_is_no_long_tail_and_only_the_first_are_shown():
+    assert long_tail(memorized(a=0.9).drop("memorization_subset"), answers()) is None
+    many = {f"s{number:02d}": 0.5 for number in range(30)}
+    found = long_tail(memorized(**many), answers(*((name, False, 0.0) for name in many)))
+    clean = found["halves"][0]
+    assert clean["count"] == 30
+    assert [row["sample_id"] for row in clean["rows"]] == sorted(many)[:TAIL]
+
+
+def test_a_proxy_is_called_one_and_takes_the_first_twentieth():
+    scores = pl.DataFrame(
+        {"sample_id": [f"s{i:02d}" for i in range(60)], "label": "cat", "dual": [i / 60 for i in range(60)]}
+    )
+    found = long_tail(scores, answers(("s59", True, 0.9), ("s58", False, 0.1)), "proxy")
+    assert (found["memorized"], found["untold"]) == (3, 1)
+    assert [half["rows"][0]["sample_id"] for half in found["halves"]] == ["s58", "s59"]
+    assert found["proxy"]["name"] == "dual"
+    with pytest.raises(BadInput, match="tracesift score dual"):
+        long_tail(scores.drop("dual"), answers(), "proxy")
+
+
+def test_the_proxy_is_the_one_that_finds_most_of_the_memorized_and_says_how_many():
+    results = Path(__file__).parents[3] / "benchmarks" / "results" / "memorization"
+    cells = [json.loads(path.read_text()) for path in results.glob("*.json")]
+    assert cells
+    everywhere = set.intersection(*(set(cell["scores"]) for cell in cells))
+    found = {
+        name: np.mean(
+            [[cell["scores"][name]["first"], cell["scores"][name]["correlation"]] for cell in cells], axis=0
+        )
+        for name in everywhere
+        if all(cell["scores"][name]["first"] is not None for cell in cells)
+    }
+    assert max(found, key=lambda name: found[name][0]) == PROXY
+    np.testing.assert_allclose(found[PROXY], [PROXY_FOUND, PROXY_CORRELATION], atol=0.006)
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    whole = Catalog(tmp_path)
+    samples = pl.DataFrame(
+        {"sample_id": ["t1", "t2", NASTY, "v2"], "split": ["train", "train", "val", "val"], "label": NASTY}
+    )
+    whole.put_dataset({"name": "pets", "source": "pets.csv", "fingerprint": "a" * 64}, samples)
+    ids = (["t1", "t2"], [NASTY, "v2"])
+    rows = [(0, 0, 0.5, 0.125, 1), (0, 1, -0.25, 0.125, 1), (1, 1, 0.5, 0.125, 4)]
+    frame = pl.DataFrame(rows, schema=["sample", "partner", "value", "spread", "rank"], orient="row")
+    bare = frame.tail(1).with_columns(rank=1, spread=None)
+    for method, part in (("influence_subset", bare), ("influence_subset", frame), ("last_layer", bare)):
+        whole.put_edges("r", "a" * 16, part, ids, {"method": method, "version": 1, "params": {}})
+    return whole
+
+
+def test_partners_are_the_strongest_of_the_newest_edges_with_errors(catalog):
+    found = partners_of(catalog, ["t1", "t2", "nobody"])
+    assert list(found) == ["t1"]  # the fourth of t2 is not shown
+    assert [(row["kind"], row["partner_id"], row["value"], row["method"]) for row in found["t1"]] == [
+        ("help", NASTY, 0.5, "influence_subset"), ("harm", "v2", -0.25, "influence_subset"),
+    ]  # fmt: skip
+    assert shown_in(found, {"halves": [{"rows": [{"sample_id": "t9"}, {"sample_id": "v2"}]}]}) == [
+        NASTY,
+        "v2",
+        "t9",
+    ]
+
+
+def page(catalog, *, content, memorization="measured"):
+    scores = memorized(t1=0.9, t2=0.5).with_columns(label=pl.lit(NASTY), aum=pl.Series([0.0, 1.0]), dual=0.1)
+    flags = answers(("t1", True, 0.95), ("t2", False, 0.1))
+    shown = {name: Image.new("L", (8, 8)) for name in ("t1", "t2", NASTY, "v2")}
+    return render_report(
+        ReportData(
+            title="pets", created="now", tool_version="0",
+            dataset={
+                "name": "pets", "source": "s", "kind": "image", "num_samples": 4, "splits": {"train": 2, "val": 2},
+                "classes": [NASTY], "fingerprint": "f", "dataset_id": "d", "notes": [], "transform": None,
+            },
+            runs=[], worklist=worklist(flags, scores), content=shown if content else None, scores=scores, flags=flags,
+            diagnostics={}, subsets=[], evaluations=None, scorers=[], truth=None,
+            partners=partners_of(catalog, ["t1"]), long_tail=long_tail(scores, flags, memorization),
+        )
+    )  # fmt: skip
+
+
+def test_the_page_shows_partners_and_the_long_tail(catalog):
+    html = page(catalog, content=True)
+    assert NASTY not in html
+    assert html.count('class="partner"') == 2
+    assert "+0.5 <" not in html  # a value stands with its error
+    assert "+0.5 ± 0.1" in html
+    assert "-0.25 ± 0.1" in html
+    tail = html[html.index('id="tail"') : html.index('id="subsets"')]
+    assert "<strong>2</strong> of 2 training samples are memorized" in tail
+    assert (
+        tail.index("Probably clean: 1")
+        < tail.index("t2")
+        < tail.index("Probably mislabeled: 1")
+        < tail.rindex("t1")
+    )
+    assert "0.90 ± 0.05" in tail
+    assert tail.count("<img") == 2
+
+
+def test_the_page_says_that_a_proxy_is_one(catalog):
+    html = page(catalog, content=False, memorization="proxy")
+    tail = html[html.index('id="tail"') : html.index('id="subsets"')]
+    assert "Not measured" in tail
+    assert "<code>dual</code>, a proxy" in tail
+    assert "are memorized" not in tail
+
+
+def test_without_content_ids_and_numbers_stay(catalog):
+    html = page(catalog, content=False)
+    assert '<img src="data:' not in html
+    assert "v2" in html[: html.index('id="tail"')]
+    assert "0.90 ± 0.05" in html
+
+
+def test_without_edges_and_memorization_the_page_has_neither(catalog):
+    scores = memorized(t1=0.9).select("sample_id", label=pl.lit("cat"), aum=pl.lit(1.0))
+    flags = answers(("t1", True, 0.95))
+    html = render_report(
+        ReportData(
+            title="pets", created="now", tool_version="0",
+            dataset={
+                "name": "pets", "source": "s", "kind": "image", "num_samples": 4, "splits": {"train": 1},
+                "classes": ["cat"], "fingerprint": "f", "dataset_id": "d", "notes": [], "transform": None,
+            },
+            runs=[], worklist=worklist(flags, scores), content=None, scores=scores, flags=flags, diagnostics={},
+            subsets=[], evaluations=None, scorers=[], truth=None, long_tail=long_tail(scores, flags),
+        )
+    )  # fmt: skip
+    assert "Long tail" not in html
+    assert "helps, harms" not in html
+    assert 'class="partner' not in html
+
+
+def test_a_label_that_a_person_found_wrong_is_mislabeled():
+    scores = pl.DataFrame({"sample_id": list("ab"), "label": "cat", "memorization_subset": [0.9, 0.8]})
+    said = {
+        "flag": "label_noise",
+        "sample_id": list("ab"),
+        "flagged": [False, False],
+        "confidence": [None, 0.0],
+    }
+    flags = pl.DataFrame(said, schema_overrides={"confidence": pl.Float64})
+    halves = long_tail(scores, flags, found_wrong=["a"])["halves"]
+    assert {half["name"]: [row["sample_id"] for row in half["rows"]] for half in halves} == {
+        "probably clean": ["b"], "probably mislabeled": ["a"],
+    }  # fmt: skip

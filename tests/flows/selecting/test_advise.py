@@ -1,0 +1,162 @@
+"""`--selector auto` and `tracesift advise`: one choice in both, with its reason where people look for it."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tracesift.catalog.manifest import read_manifest
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+from tracesift.flows.selecting import situation
+from tracesift.flows.work import Work
+
+
+@pytest.fixture
+def call(place, capsys):
+    """A function: run a command in the workspace and return its JSON document."""
+
+    def words(*given):
+        capsys.readouterr()
+        assert run([*map(str, given), "--json", "--workspace", "w"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return words
+
+
+def flag(share, name="label_noise"):
+    """Flag, by default as mislabeled, the samples with the lowest margins."""
+    catalog = Catalog("w")
+    rows = catalog.query(
+        "SELECT sample_id, label, aum FROM sample_scores WHERE split = 'train' ORDER BY aum, 1"
+    )
+    wrong = rows["sample_id"][: round(share * len(rows))].to_list()
+    flags = rows.select("sample_id", flagged=pl.col("sample_id").is_in(wrong), reason=pl.lit("told"))
+    newest = catalog.newest_run()
+    catalog.put_flags(newest["run_id"], newest["dataset_id"], name, flags)
+    return wrong
+
+
+def test_advice_and_selection_make_the_same_choice(call):
+    told = call("advise", "--keep", 0.5)["choices"][0]
+    made = call("select", "auto", "--keep", 0.5)
+    assert made["selector"] == told["selector"]
+    assert (made["name"], made["keep"]) == ("auto", told["kept"])
+    manifest = read_manifest("w/manifests/auto/manifest.json").selector
+    assert manifest.params["chosen_by"] == "auto"
+    assert manifest.params["because"] == told["because"]
+    assert [control["control_of"] for control in made["controls"]] == ["auto", "auto"]
+    assert "because" not in read_manifest("w/manifests/auto-random/manifest.json").selector.params
+
+
+def test_the_choice_follows_what_is_known(call):
+    assert call("advise", "--keep", 0.9)["dataset"]["noise"] == 0
+    flag(0.4)
+    known = call("advise", "--keep", 0.9, "--keep", 0.4)
+    assert known["dataset"]["unflagged"] == 29
+    assert known["dataset"]["noise"] == pytest.approx(19 / 48)
+    above, below = known["choices"]
+    assert above["selector"] == "top_k"
+    assert "29" in above["because"]
+    assert below["selector"] != "top_k"
+    assert known["setting"]["noise"] > 0
+
+
+@pytest.mark.parametrize(
+    ("shown", "rate", "noise", "doubted"),
+    [
+        (True, 0.2, 0.2, False),
+        (None, 0.2, 0.2, True),
+        (None, 0.02, 2 / 48, False),  # more than that is flagged
+        (None, None, 2 / 48, False),
+        (False, 0.2, 2 / 48, False),
+    ],
+)
+def test_noise_that_may_be_overlap_is_guarded_against(call, capsys, shown, rate, noise, doubted):
+    flag(2 / 48)
+    catalog = Catalog("w")
+    newest = catalog.newest_run()
+    catalog.put_diagnostic(
+        newest["dataset_id"], newest["run_id"], "label_noise_rate", {"shown": shown, "rate": rate}
+    )
+    known = call("advise", "--keep", 0.5)
+    assert known["dataset"]["noise"] == pytest.approx(noise)
+    assert known["dataset"]["doubted"] == doubted
+    assert known["dataset"]["found"] == pytest.approx(2 / 48 / noise)
+    assert run(["advise", "--keep", "0.5", "--workspace", "w"]) == 0
+    said = capsys.readouterr().out
+    assert ("up to 20.0% of the labels wrong, unless it is the classes" in said) == doubted
+
+
+@pytest.mark.parametrize(
+    ("shown", "rate", "apart"),
+    [(True, 0.2, False), (None, 0.2, False), (None, 0.02, True), (False, 0.2, True)],
+)
+def test_what_training_sets_apart_is_told_as_such(call, capsys, shown, rate, apart):
+    """The flag may rest on training alone, while the surest samples leave open whether labels are wrong."""
+    flag(2 / 48)
+    catalog = Catalog("w")
+    newest = catalog.newest_run()
+    for name, found in (
+        ("label_noise_rate", {"shown": shown, "rate": rate}),
+        ("label_noise", {"set_apart": 2, "set_apart_flagged": 2}),
+    ):
+        catalog.put_diagnostic(newest["dataset_id"], newest["run_id"], name, found)
+    assert call("advise", "--keep", 0.5)["dataset"]["apart"] == apart
+    assert run(["advise", "--keep", "0.5", "--workspace", "w"]) == 0
+    assert ("4.2% of the labels wrong, which training sets apart" in capsys.readouterr().out) == apart
+
+
+def test_what_carries_another_signal_is_left_out_and_no_wrong_label(call):
+    flag(0.25, "unlearnable")
+    known = call("advise", "--keep", 0.5)["dataset"]
+    assert (known["unflagged"], known["noise"], known["found"]) == (36, 0, 1)
+
+
+def test_more_than_is_unflagged_leaves_out_the_most_suspicious(call):
+    wrong = flag(0.4)
+    call("select", "auto", "--keep", 0.9, "--name", "most")
+    members = pl.read_parquet("w/manifests/most/members.parquet")
+    assert sorted(members.filter(pl.col("role") == "drop")["sample_id"]) == sorted(wrong[:5])
+
+
+def test_curate_takes_auto_once(place, capsys):
+    words = ["curate", "good.csv", "--workspace", "w", "--epochs", "3", "--folds", "2", "--threads", "1",
+             "--selector", "auto", "--keep", "0.4"]  # fmt: skip
+    assert run(words) == 0
+    said = capsys.readouterr()
+    assert "pruned: auto took" in said.out
+    pruned = read_manifest("w/manifests/pruned/manifest.json")
+    assert pruned.selector.params["chosen_by"] == "auto"
+    page = Path("w/report.html").read_text(encoding="utf-8")
+    assert f"<code>auto</code> took <code>{pruned.selector.name}</code>" in page
+    assert run(words) == 0
+    assert read_manifest("w/manifests/pruned/manifest.json").version == pruned.version
+
+
+def test_for_people_the_basis_is_said(place, capsys):
+    assert run(["advise", "--workspace", "w"]) == 0
+    said = capsys.readouterr().out
+    for word in ("auto takes", "Measured on", "seeds", "times", "random_balanced", "kept 10%"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["select", "auto"], "needs a size"),
+        (["select", "auto", "--keep", "0.5", "--param", "score=aum"], "name the selector"),
+        (["advise", "--keep", "1.5"], "a share in (0, 1]"),
+    ],
+)
+def test_what_auto_cannot_be_asked(words, said, place, capsys):
+    assert run([*words, "--workspace", "w"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_of_several_seeds_the_one_with_features_is_read(monkeypatch, tmp_path):
+    runs = {"a": {"loss": 1}, "b": {"loss": 2, "embedding": 3}, "c": {"loss": 4}}
+    monkeypatch.setattr(situation, "newest_runs", lambda _work: list(runs))
+    monkeypatch.setattr(situation, "at_epoch_ends", lambda _path, run: runs[run])
+    assert situation.recorded(Work(tmp_path)) is runs["b"]

@@ -16,12 +16,12 @@ import polars as pl
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput, nearest
-from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.options import Training
 from tracesift.flows.progress import counted, say, watched
 from tracesift.flows.record import train_config
 from tracesift.flows.reporting.compared import EVERYTHING
 from tracesift.flows.selecting.candidates import TRAINED
+from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.retrain import retrain

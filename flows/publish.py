@@ -12,7 +12,7 @@ import polars as pl
 
 from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.make_subset import recorded_subsets, told_of
+from tracesift.flows.make_subset import told_of
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.reporting.agreement import LABEL_DETECTORS
 from tracesift.flows.reporting.compared import compared
@@ -24,6 +24,7 @@ from tracesift.flows.reporting.unlearnable import residual_examples
 from tracesift.flows.reporting.unlearned import studies
 from tracesift.flows.reporting.worklist import FLAGGED, excerpt, worklist
 from tracesift.flows.score import diagnostics_of, flags_alone
+from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.pipelines.foreign.bare import KIND
 from tracesift.scorers.contract import find

@@ -67,9 +67,10 @@ def select(
         A parameter of the selector, as key=value; may be given several times.
     """
     from tracesift.flows.forgetting.deletion import Handling, handle
+    from tracesift.flows.forgetting.dividing import corrective
     from tracesift.flows.forgetting.forget_sets import make_forget_set
     from tracesift.flows.forgetting.requests import Request, check_known
-    from tracesift.flows.make_subset import BY_FLAG, corrective, divided, pruned
+    from tracesift.flows.make_subset import BY_FLAG, divided, pruned
     from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find

@@ -18,18 +18,17 @@ import polars as pl
 from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED, read_key, request_key
 from tracesift.catalog.manifest import SelectorBlock, manifest_path, read_manifest, verify_manifest
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
-from tracesift.flows.forgetting.requests import Request, entities, from_file, some
-from tracesift.flows.make_subset import (
+from tracesift.flows.forgetting.dividing import (
     as_members,
-    flag_scores,
     forget_controls,
     forget_members,
     pulled_in,
-    put,
     tell_copies,
 )
+from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
+from tracesift.flows.forgetting.requests import Request, entities, from_file, some
 from tracesift.flows.progress import say, stage
+from tracesift.flows.selecting.written import put
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find
 
@@ -249,7 +248,7 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     stage(how.name)
     tell_copies(pulled_in(plan.members))
     tell_overlap(plan.overlap)
-    made = put(work, how.name, as_members(plan.members), plan.block, flag_scores(work))
+    made = put(work, how.name, as_members(plan.members), plan.block, ())
     write_facts(
         Path(made["manifest"]), made["version"], forget_facts(work, plan.members),
         None if how.entity is None else modules(work, plan.members, entities(work, how.entity), seed=how.seed),

@@ -14,10 +14,10 @@ import polars as pl
 from tracesift.catalog.forgotten import KNOWN
 from tracesift.catalog.manifest import SelectorBlock
 from tracesift.catalog.schema import BadInput, nearest
-from tracesift.flows.make_subset import controls, put
 from tracesift.flows.progress import stage
 from tracesift.flows.selecting.candidates import training_frame
 from tracesift.flows.selecting.selector_arrays import arrays_for
+from tracesift.flows.selecting.written import controls, put
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import columns_needed, find, select
 

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from tracesift.catalog.files import digest, replacing
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.evaluate import SEEDS, check_test
-from tracesift.flows.make_subset import recorded_subsets
 from tracesift.flows.options import Training
 from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.progress import Report, say, watched
 from tracesift.flows.reporting.unlearned import AGAIN, FAILED, GOLD, ORIGINAL, distances
+from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
 from tracesift.pipelines.unlearners.contract import Unlearner, find, names
 from tracesift.pipelines.unlearning_metrics.klom import klom

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tracesift.flows.make_subset import recorded_subsets
+from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
 
 EVERYTHING = "all"

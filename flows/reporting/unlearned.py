@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracesift.flows.make_subset import recorded_subsets
+from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
 from tracesift.pipelines.unlearning_metrics.accuracies import average_gap
 from tracesift.pipelines.unlearning_metrics.tow import tow, tow_mia

@@ -20,6 +20,7 @@ from tracesift.pipelines.embedding.stored_embeddings import (
     read_record,
     stored_embedding,
 )
+from tracesift.pipelines.foreign.bare import KIND
 from tracesift.pipelines.signals import ModeSignals, load_signals
 from tracesift.selectors.contract import NO_SIGNALS, Selector
 
@@ -174,3 +175,40 @@ def _fits(stored: StoredEmbedding, settings: Mapping[str, Any], samples: int) ->
     asked = [settings[name] for name in COUNTS if name in settings]
     known = graph.index.shape[1]
     return all(isinstance(number, int) and min(number, samples - 1) <= known for number in asked)
+
+
+def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
+    """Return the content embedding of a frame's rows, (N, D), made once and kept in memory; None without content.
+
+    No subset asks for validation samples, so theirs are not kept; a frame of all others is answered without a copy.
+    """
+    if work.dataset.kind == KIND:
+        return None
+    if work.content_vectors is None:
+        from tracesift.pipelines.embedding.embeddings import (
+            content_embedding,  # loads torch, which few selections need
+        )
+
+        work.content_vectors = content_embedding(work.dataset, rows=_outside_val(work).to_numpy())
+    ids = work.dataset.samples["sample_id"].gather(_outside_val(work))
+    rows = ids.search_sorted(frame["sample_id"]).to_numpy()
+    whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
+    return work.content_vectors if whole else work.content_vectors[rows]
+
+
+def contents(work: Work, pool: pl.DataFrame) -> dict[str, Any]:
+    """Return the vectors of the content for a selector that reads an embedding; nothing without content."""
+    vectors = content_vectors(work, pool)
+    return {} if vectors is None else {"embedding": vectors}
+
+
+def texts_of(work: Work, frame: pl.DataFrame) -> dict[str, Any]:
+    """Return what the samples of a frame say, in its order, where they are texts."""
+    if work.dataset.kind != "text":
+        return {}
+    rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
+    return {"texts": work.dataset.content(rows)}
+
+
+def _outside_val(work: Work) -> pl.Series:
+    return (work.dataset.samples["split"] != "val").arg_true()

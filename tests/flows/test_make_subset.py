@@ -1,6 +1,7 @@
 """Subsets on demand: which samples a condition leaves as candidates, and what a manifest says of its settings."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from tracesift.flows.cli import run
 from tracesift.flows.forgetting.deletion import Handling, handle
 from tracesift.flows.forgetting.requests import Request
 from tracesift.flows.work import Work
+from tracesift.selectors.flags.contract import find
 
 
 @pytest.fixture
@@ -276,3 +278,21 @@ def test_a_deletion_among_texts_takes_copies_by_wording_along(tmp_path, monkeypa
     roles = dict(members("plain").select("sample_id", "role").iter_rows())
     assert roles["t60"] in ("retain", "neighbor")
     assert roles["t61"] == "holdout"
+
+
+def test_a_manifest_names_every_score_that_its_flags_read_and_none_where_no_flag_decided(place):
+    scored = set(Catalog("w").query("SELECT * FROM sample_scores LIMIT 0").columns)
+    read = {name: scored & set(find(name).columns) for name in ("label_noise", "unlearnable")}
+    assert {"aum", "mean_loss", "loss_gmm", "elr_target_disagreement"} <= read["label_noise"]
+    rests_on = {
+        name: {block.scorer for block in read_manifest(f"w/manifests/{name}/manifest.json").scores}
+        for name in ("denoised", "forget-ready", "denoised-random")
+    }
+    assert rests_on == {
+        "denoised": read["label_noise"] | {"preferred_label_posterior"},  # how sure a suggestion is
+        "forget-ready": read["label_noise"] | read["unlearnable"],
+        "denoised-random": set(),
+    }
+    Path("ids.txt").write_text("\n".join(sorted(members("denoised")["sample_id"])[:2]))
+    assert run(["forget", "ids.txt", "--name", "asked", "--workspace", "w"]) == 0
+    assert read_manifest("w/manifests/asked/manifest.json").scores == ()

@@ -1,0 +1,143 @@
+"""All samples divided for unlearning: forget, retain, neighbor and holdout, of what is flagged or of what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from tracesift.catalog.manifest import SelectorBlock
+from tracesift.flows.progress import counted, say, stage
+from tracesift.flows.selecting.candidates import training_frame
+from tracesift.flows.selecting.selector_arrays import content_vectors, stored_rows, texts_of
+from tracesift.flows.selecting.written import block_of, controls, put, read_by
+from tracesift.flows.work import Work
+from tracesift.selectors.contract import select
+from tracesift.selectors.decisions.overlap_report import overlap_report
+from tracesift.selectors.flags.contract import names as flag_names
+
+COPIES = {"exact": "exact", "near": "near by embedding", "words": "near by wording"}
+"""How a copy was found, in words."""
+
+
+def corrective(
+    work: Work,
+    *,
+    seed: int,
+    name: str = "forget-ready",
+    params: Mapping[str, Any] | None = None,
+    embedding: str | None = None,
+) -> list[dict[str, Any]]:
+    """Make forget / retain / neighbor / holdout from what is flagged; that is no deletion request."""
+    stage(name)
+    # A corrective set may hold a fifth of the data; the neighbours of its neighbours would be everything.
+    settings = {"indirect_neighbors": 0, **(params or {})}
+    members, block, _ = forget_members(work, None, seed=seed, params=settings, embedding=embedding)
+    tell_copies(pulled_in(members))
+    members = as_members(members)
+    made = [put(work, name, members, block, read_by(*flag_names()))]
+    return made + forget_controls(work, name, members, seed=seed)
+
+
+def forget_members(
+    work: Work,
+    requested: Sequence[str] | None,
+    *,
+    seed: int,
+    params: Mapping[str, Any],
+    asked: str = "",
+    embedding: str | None = None,
+    forgotten: pl.DataFrame | None = None,
+) -> tuple[pl.DataFrame, SelectorBlock, dict[str, Any] | None]:
+    """Divide the samples by `forget_ready`; say by which settings, and of a request how far it overlaps what stays.
+
+    Nothing is written. Copies and neighbours are looked for among the vectors of the content, or of the stored
+    `embedding` that is named.
+
+    Parameters
+    ----------
+    requested
+        Training samples to forget; None for what is flagged.
+    asked
+        Which request it was, for the settings.
+    forgotten
+        What was deleted before and is not asked for here, by default all of that: neither retained nor compared.
+    """
+    gone = work.forgotten if forgotten is None else forgotten
+    everything = training_frame(work, forgotten=gone)
+    settings = dict(params) if requested is None else {**params, "forget": sorted(requested)}
+    held = _holdout(work).filter(~pl.col("sample_id").is_in(work.forgotten["sample_id"].implode()))
+    # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
+    frame = pl.concat([everything, held], how="diagonal").sort("sample_id")
+    vectors = content_vectors(work, frame) if embedding is None else stored_rows(work, embedding, frame)
+    if vectors is None:
+        say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
+    texts = texts_of(work, frame)
+    members = select(
+        "forget_ready",
+        frame,
+        budget=None,
+        seed=seed,
+        embedding=vectors,
+        arrays=texts,
+        **settings,
+    )
+    overlap = None
+    if requested is not None:
+        # Neither ids nor groups, which may be people: what a purge would have to find.
+        overlap = overlap_report(members, frame, embedding=vectors, **texts)
+        overlap["cannot_be_forgotten"] = len(overlap["cannot_be_forgotten"])
+    # A test sample that copies a trained one is no holdout, and it is no training sample either.
+    trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
+    members = members.filter(trained | (pl.col("role") == "holdout"))
+    if requested is not None:
+        settings["forget"] = asked  # the ids stand in the members
+    sources = {} if embedding is None else {"embedding": embedding}
+    return members, block_of("forget_ready", settings, seed=seed, sources=sources), overlap
+
+
+def as_members(members: pl.DataFrame) -> pl.DataFrame:
+    """Return what a manifest holds of `forget_ready`'s answer: which pair made a copy stands in its reason."""
+    return members.drop("pulled_by", "how", "similarity", strict=False)
+
+
+def pulled_in(members: pl.DataFrame) -> pl.DataFrame:
+    """Return what `select("forget_ready", ...)` found to be copies: `sample_id, role, pulled_by, how, similarity`.
+
+    Of the role forget these are the samples that were pulled in, those of the role drop would be a holdout but for the
+    trained sample that they copy; `how` and `similarity` are those of `duplicate_closure`.
+    """
+    found = members.filter(pl.col("how").is_not_null())
+    return found.select("sample_id", "role", "pulled_by", "how", "similarity").sort("sample_id")
+
+
+def tell_copies(copies: pl.DataFrame) -> None:
+    """Say how many copies of what is to be forgotten are forgotten as well, where there are any."""
+    counts = dict(copies.filter(pl.col("role") == "forget").group_by("how").len().iter_rows())
+    if counts:
+        named = [f"{counts.get(how, 0)} {said}" for how, said in COPIES.items()]
+        say(f"copies of what is to be forgotten are forgotten as well: {', '.join(named)}")
+
+
+def forget_controls(work: Work, name: str, members: pl.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+    """Make the controls of a forget set: as many samples to forget, drawn at random from those that may be trained on.
+
+    After a deletion request, what it deletes is not among these, in no control either.
+    """
+    forgotten, left = int((members["role"] == "forget").sum()), len(training_frame(work))
+    if left <= forgotten:
+        say(
+            f"{name}: {counted(left, 'sample')} left, too few for a control that forgets {forgotten:,} others"
+        )
+        return []
+    return controls(work, name, kept=left - forgotten, seed=seed, roles=("retain", "forget"))
+
+
+def _holdout(work: Work) -> pl.DataFrame:
+    """Return the samples that no recorded model was trained on, as rows for `forget_ready`."""
+    samples = work.dataset.samples
+    columns = [
+        name for name in ("sample_id", "label", "split", "content_hash", "group") if name in samples.columns
+    ]
+    return samples.filter(pl.col("split") == "test").select(columns)

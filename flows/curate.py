@@ -33,6 +33,7 @@ from tracesift.flows.score import flag, score
 from tracesift.flows.selecting.curated_selector import check_selector
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
+from tracesift.selectors.budget import resolve_size
 
 
 class RunStep(Protocol):
@@ -126,6 +127,7 @@ def revising(run_step: RunStep, expected: Forecast) -> RunStep:
 def check(job: CurateJob, dataset: Dataset) -> None:
     """Refuse before anything is written what would only fail after the training."""
     check_selector(job.choosing)
+    resolve_size(job.choosing.keep, len(dataset.rows("train")))
     if job.forget is not None:
         check_file(dataset, Path(job.forget))
     check_training(dataset, job.training)

@@ -34,6 +34,7 @@ from tracesift.flows.selecting.written import (
 )
 from tracesift.flows.work import Work
 from tracesift.selectors.advice import Choice
+from tracesift.selectors.budget import resolve_size
 from tracesift.selectors.contract import columns_needed, find, select
 from tracesift.selectors.decisions.denoise import left_standing
 
@@ -117,7 +118,7 @@ def _keep_stability(work: Work, job: CurateJob, name: str, params: Mapping[str, 
         return  # only the first seed is embedded and cross-fitted: what rests on that has no seeds to compare
     stage("stability")
     frame = training_frame(work).sort("sample_id")
-    size = max(1, round(job.choosing.keep * len(frame)))
+    size = resolve_size(job.choosing.keep, len(frame))
     unflagged = frame.filter(~is_flagged())
     pool = unflagged if size <= len(unflagged) else frame  # as `pruned` chooses its candidates
     ids = pool.select("sample_id")
@@ -166,7 +167,7 @@ def unscored(work: Work, choice: Choice, keep: float | int) -> dict[str, Any]:
         f"{len(missing)} of {len(frame)} training samples have no {' or '.join(columns)} (first "
         f"{missing['sample_id'][0]})"
     )
-    if len(missing) > (round(keep * len(frame)) if isinstance(keep, float) else keep):
+    if len(missing) > (resolve_size(keep, len(frame)) if isinstance(keep, float) else keep):
         raise BadInput(
             f"{without}, more than {keep:g} to keep leaves room for; where the model gave NaN or infinite logits, "
             "lower the lr of its RECIPE or name another with --model, else ask for a larger --keep"
@@ -223,7 +224,7 @@ def pruned(
     flagged = is_flagged() if source is None else pl.lit(value=False)
     out = frame.filter(flagged | ~pl.col("eligible"))
     pool = frame.filter(~flagged & pl.col("eligible"))
-    size = max(1, round(budget * len(frame))) if isinstance(budget, float) else budget
+    size = resolve_size(budget, len(frame)) if isinstance(budget, float) else budget
     if size is not None and size > frame["eligible"].sum():
         raise BadInput(
             f"{size} samples were asked for and there are {frame['eligible'].sum()}"

@@ -5,11 +5,12 @@ The text under each field is its help. Every record is plain data, so that it ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from tracesift.catalog.schema import BadInput
 
@@ -17,6 +18,18 @@ if TYPE_CHECKING:  # the command line knows sources by their names, and starts w
     from tracesift.pipelines.dataset import Dataset, Source
 
 Flat = Parameter(name="*")
+
+
+def _whole(_: type, tokens: Sequence[Token]) -> int:
+    """Read a whole number: left to itself, the command line would round 1.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f'"{tokens[0].value}" is no whole number') from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+"""A count, of which there is no half."""
 
 AUTO = "auto"
 """Asked for in place of a selector's name, `situation.choose` decides."""
@@ -121,18 +134,18 @@ class Training:
     model: str = "auto"
     """linear, mlp, small_cnn, resnet18, hashed_ngrams, hf_classifier:NAME, your own module:function, or auto by the
     data."""
-    epochs: int | None = None
+    epochs: Whole | None = None
     """Epochs; the model's recipe decides when not given."""
-    seeds: int = 1
+    seeds: Whole = 1
     """How many runs with different seeds; scores are combined and their spread is kept. Subsets are retrained with 3
     also where fewer are asked for (evaluate)."""
-    seed: int = 0
+    seed: Whole = 0
     """First seed; the others follow it."""
-    folds: int = 3
+    folds: Whole = 3
     """Folds of the cross-fitting that gives out-of-sample probabilities; 0 leaves it out."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
-    threads: int | None = None
+    threads: Whole | None = None
     """CPU threads of the training; the same number gives the same bytes."""
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tracesift.flows.options import Common, Reading
+from tracesift.flows.options import Common, Reading, Whole
 from tracesift.flows.progress import counted, say
 from tracesift.flows.show import console, print_json, print_table
 
@@ -112,7 +112,7 @@ def _print_manifests(result: dict[str, Any]) -> None:
         print_table(rows, title=f"Changed ({counted(len(result['changed']), 'sample')})")
 
 
-def gc(*, keep: int, common: Common = Common(), dry_run: Annotated[bool, Flag] = False) -> int:
+def gc(*, keep: Whole, common: Common = Common(), dry_run: Annotated[bool, Flag] = False) -> int:
     """Drop the signals of old recordings; catalog and manifests stay.
 
     Parameters

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.options import Common
+from tracesift.flows.options import Common, Whole
 from tracesift.flows.parameters import scorer_settings
 from tracesift.flows.show import print_json, print_table
 
@@ -15,7 +15,7 @@ from tracesift.flows.show import print_json, print_table
 def influence(
     *names: str,
     common: Common = Common(),
-    k: int = 10,
+    k: Whole = 10,
     against: Literal["val", "test"] = "val",
     run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.options import Common, Reading, checked_seed
+from tracesift.flows.options import Common, Reading, Whole, checked_seed
 from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.progress import say, watched
 
@@ -23,7 +23,7 @@ def protect(
     reading: Reading = Reading(),
     share: float = 1.0,
     eps: float | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     device: str = "auto",
 ) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclopts import App
 
-from tracesift.flows.options import Common
+from tracesift.flows.options import Common, Whole
 from tracesift.flows.progress import say
 from tracesift.flows.reporting.worklist import OF_REVIEWED
 from tracesift.flows.show import console, print_json, print_table
@@ -17,7 +17,7 @@ review = App(name="review", help="Look at the suspects yourself: a worklist as C
 
 
 @review.command(name="export")
-def export(*, common: Common = Common(), out: Path | None = None, count: int | None = None) -> int:
+def export(*, common: Common = Common(), out: Path | None = None, count: Whole | None = None) -> int:
     """Write the suspects as CSV, the most suspicious first, with an empty column verified_label to fill in.
 
     Parameters

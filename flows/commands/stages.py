@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.options import Common, Reading, Training, checked_seed
+from tracesift.flows.options import Common, Reading, Training, Whole, checked_seed
 from tracesift.flows.parameters import check_types, scorer_settings
 from tracesift.flows.show import console, print_json
 
@@ -24,7 +24,7 @@ def ingest(
     common: Common = Common(),
     reading: Reading = Reading(),
     plant_noise: float = 0.0,
-    seed: int = 0,
+    seed: Whole = 0,
 ) -> int:
     """Take a dataset into the workspace: ids, labels, splits, and what was found on the way.
 
@@ -55,7 +55,7 @@ def record(
     training: Training = Training(),
     job: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    workers: int = 1,
+    workers: Whole = 1,
 ) -> int:
     """Train the model and record every sample at every epoch, then cross-fit; goes on where it was stopped.
 
@@ -119,9 +119,9 @@ def embed(
     run: str | None = None,
     order: Literal["source", "id"] | None = None,
     device: str = "auto",
-    neighbors: int = 10,
+    neighbors: Whole = 10,
     metric: Literal["cosine", "euclidean"] = "cosine",
-    exact_up_to: int = EXACT_UP_TO,
+    exact_up_to: Whole = EXACT_UP_TO,
 ) -> int:
     """Give every sample a vector, and find its nearest neighbours: once, for all who need them.
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.commands.purge import tell_purge
-from tracesift.flows.options import AUTO, Common, Training, checked_seed
+from tracesift.flows.options import AUTO, Common, Training, Whole, checked_seed
 from tracesift.flows.parameters import check_types, settings
 from tracesift.flows.progress import watched
 from tracesift.flows.show import console, print_json, print_table
@@ -32,12 +32,12 @@ def select(
     *,
     common: Common = Common(),
     keep: float | None = None,
-    count: int | None = None,
+    count: Whole | None = None,
     name: str | None = None,
     where: str | None = None,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     embedding: str | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
 ) -> int:
     """Make a subset with its manifest and two random controls of the same size.
@@ -153,7 +153,7 @@ def forget(
     purge: Annotated[bool, Repeated] = False,
     entity: str | None = None,
     embedding: str | None = None,
-    seed: int = 0,
+    seed: Whole = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
 ) -> int:
     """Turn a deletion request into a forget-ready subset: what to forget, what must survive, and a holdout.
@@ -378,7 +378,7 @@ def evaluate(
     *names: str,
     common: Common = Common(),
     training: Training = Training(),
-    steps: int | None = None,
+    steps: Whole | None = None,
     unlearn: Annotated[tuple[str, ...], Repeated] = (),
     weights: Literal["manifest", "loreun"] = "manifest",
     param: Annotated[tuple[str, ...], Repeated] = (),

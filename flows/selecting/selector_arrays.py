@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from tracesift.selectors.contract import NO_SIGNALS, Selector
 
 EMBEDDED = {"embedding": "train", "val_embedding": "val"}
 """Signals that a stored embedding has, and of which split."""
+OF_LABELS = frozenset(
+    ("loss", "correct", "margin", "prob_label", "prob_margin", "error_norm", "early_error_norm", "elr_target")
+)
+"""Signals that were recorded of the label that a sample had then."""
 COUNTS = ("neighbors", "k")
 """Parameters by which a selector says how many neighbours it looks at."""
 
@@ -143,7 +147,41 @@ def _recorded(
         if name in signals:
             axes = SIGNALS[name].axes
             arrays[name] = part(signals[name], rows, axes.index("N")) if "N" in axes else signals[name]
-    return run_id, arrays
+    return run_id, _under_new_labels(arrays, pool, facts.name, signals.signals.run["dataset"]["classes"])
+
+
+def _under_new_labels(
+    arrays: dict[str, np.ndarray], pool: pl.DataFrame, selector: str, classes: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Put the labels that a subset gave its samples in the place of those that were recorded.
+
+    Raises
+    ------
+    BadInput
+        What the selector reads was measured under the former labels.
+    """
+    if "new_label" not in pool.columns:
+        return arrays
+    relabelled = pool["new_label"].is_not_null()
+    measured = [name for name in arrays if name in OF_LABELS]
+    if measured and relabelled.any():
+        raise BadInput(
+            f"{selector} reads {measured[0]}, which was recorded under the former labels of {relabelled.sum()} "
+            "samples that --from relabelled; denoise with mode=drop, or take a selector that reads none "
+            "(`tracesift selectors` lists what each reads)"
+        )
+    if "labels" not in arrays or not relabelled.any():
+        return arrays
+    known = {label: index for index, label in enumerate(classes)}
+    corrected = pool["new_label"].drop_nulls()
+    if unknown := set(corrected) - set(known):
+        raise BadInput(
+            f"{selector}: '{min(unknown)}', a corrected label, is no class that the recorded model knows; record again "
+            "on the corrected labels"
+        )
+    labels = arrays["labels"].copy()
+    labels[relabelled.to_numpy()] = [known[label] for label in corrected]
+    return {**arrays, "labels": labels}
 
 
 def at_epoch_ends(workspace: Path, run_id: str) -> ModeSignals:

@@ -12,6 +12,7 @@ from tracesift.flows.selecting.selector_arrays import at_epoch_ends
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import ModeSignals
 from tracesift.selectors.advice import Choice, Situation, choose
+from tracesift.selectors.budget import resolve_size
 
 ENOUGH = 0.95
 """Share of the samples that a score must be there for; the few without are kept unjudged."""
@@ -49,7 +50,7 @@ def situation(work: Work, keep: float | int) -> Situation:
     return Situation(
         samples=len(frame),
         unflagged=len(pool),
-        kept=max(1, round(keep * len(frame))) if isinstance(keep, float) else keep,
+        kept=resolve_size(keep, len(frame)) if isinstance(keep, float) else keep,
         classes=frame["label"].n_unique(),
         imbalance=float(sizes.max() / sizes.min()),
         largest_class=int(sizes.max()),

@@ -13,6 +13,9 @@ from tracesift.flows.cli import run
 from tracesift.flows.forgetting.deletion import Handling, handle
 from tracesift.flows.forgetting.requests import Request
 from tracesift.flows.work import Work
+from tracesift.pipelines.signals import load_signals
+from tracesift.selectors.contract import find as find_selector
+from tracesift.selectors.contract import select as choose
 from tracesift.selectors.flags.contract import find
 
 
@@ -214,6 +217,32 @@ def test_the_score_of_a_sample_under_another_label_is_no_score(place, cleaned, s
     assert len(kept) == 10
 
 
+@pytest.mark.parametrize("selector", ["craig", "grad_match", "glister"])
+def test_gradients_are_those_of_the_corrected_labels(selector, place, select, cleaned):
+    _, corrected = cleaned
+    select(selector, "--count", 12, "--from", "clean", "--name", "part")
+    signals = load_signals("w", Catalog("w").newest_run()["run_id"]).in_mode("epoch_end")
+    wanted = (*find_selector(selector).arrays, *find_selector(selector).optional_arrays)
+    arrays = {name: np.array(signals[name]) for name in wanted if name in signals}
+    frame = members("clean").select("sample_id", label=pl.coalesce("new_label", "label"))
+    for row, label in enumerate(frame["label"]):
+        arrays["labels"][row] = "xy".index(label)
+    expected = choose(selector, frame, budget=12, seed=0, arrays=arrays)
+    got = members("part")
+    assert got["weight"].to_list() == expected["weight"].to_list()
+    assert (got["role"] != "drop").to_list() == (expected["role"] == "keep").to_list()
+    assert dict(
+        got.filter(pl.col("role") == "relabel").select("sample_id", "new_label").iter_rows()
+    ).items() <= (corrected.items())
+
+
+def test_losses_under_former_labels_choose_nothing(cleaned, capsys):
+    words = ["select", "autocoreset", "--count", "9", "--from", "clean", "--workspace", "w"]
+    assert run(words) == 2
+    assert "recorded under the former labels of 2 samples" in capsys.readouterr().err
+    assert run([*words[:5], "dropped", *words[6:]]) == 0
+
+
 def test_weights_of_the_subset_that_is_chosen_from_stay(select, cleaned):
     select("denoise", "--param", "mode=reweight", "--name", "softened")
     select("random", "--count", 48, "--from", "softened", "--name", "all-of-it")
@@ -231,6 +260,8 @@ def test_weights_of_the_subset_that_is_chosen_from_stay(select, cleaned):
         (["depoison", "--from", "clean"], "depoison divides all samples"),
         (["depoison", "--keep", "0.5"], "depoison decides by itself"),
         (["depoison", "--embedding", "x"], "depoison reads no embedding"),
+        (["random", "--count", "1.5"], '"1.5" is no whole number'),
+        (["random", "--keep", "0.001"], "less than one sample"),
         (["random", "--count", "5", "--from", "dropped", "--where", "aum > 1e9"], "no training sample fits"),
     ],
 )

@@ -69,6 +69,7 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
                 budget=job.choosing.keep,
                 seed=seed,
                 params=params,
+                embedding=choice.embedding,
                 because=choice.because,
             ),
             *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
@@ -95,12 +96,17 @@ def _standing_request(work: Work) -> str | None:
     return request if known is not None and known.item() == work.dataset.dataset_id else None
 
 
-def decided(work: Work, selector: str, keep: float | int) -> Choice:
-    """Return the selector that was asked for, or what `auto` takes, and say so."""
+def decided(work: Work, selector: str, keep: float | int, embedding: str | None = None) -> Choice:
+    """Return the selector that was asked for, or what `auto` takes, and say so.
+
+    An embedding that is named stands for the features; where `auto` takes a selector that reads none, it is not read.
+    """
     if selector != AUTO:
-        return Choice(selector=selector, because="")
-    choice = chosen(work, keep)
-    say(f"auto takes {choice.selector}: {choice.because}")
+        return Choice(selector=selector, because="", embedding=embedding)
+    choice = chosen(work, keep, embedding)
+    by = f" by '{choice.embedding}'" if choice.embedding else ""
+    unread = f" (it reads no embedding, '{embedding}' neither)" if embedding and not by else ""
+    say(f"auto takes {choice.selector}{by}: {choice.because}{unread}")
     return choice
 
 

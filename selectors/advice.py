@@ -86,6 +86,8 @@ class Choice:
     selector: str
     because: str
     params: dict[str, Any] = field(default_factory=dict)
+    embedding: str | None = None
+    """Name of the stored embedding whose vectors it reads; None for the features of the newest recording, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +183,7 @@ def choose(situation: Situation) -> Choice:
     MissingSignal
         Neither the scores that the rules read nor features are known of the samples.
     """
-    known = situation.columns or situation.embedded
+    known = situation.columns or situation.embedded or situation.kept == situation.samples
     for choice in _rules(situation) if known else ():
         facts = find(choice.selector)
         wanted = set(columns_needed(choice.selector, choice.params))
@@ -189,8 +191,22 @@ def choose(situation: Situation) -> Choice:
             return choice
     raise MissingSignal(
         "auto chooses by dual and cartography_confidence, by aum_prob_sum, or by features, and most samples have none "
-        "of these; `tracesift record` makes them, or name a selector"
+        "of these; `tracesift record` makes them, `tracesift embed` makes features (with several, --embedding says "
+        "which), or name a selector"
     )
+
+
+def share_in_words(share: float) -> str:
+    """Return a small share as a person says it.
+
+    Examples
+    --------
+    >>> [share_in_words(share) for share in (0.2345, 0.0123, 0.0004)]
+    ['23%', '1.2%', 'less than 0.1%']
+    """
+    if share < 0.0005:
+        return "less than 0.1%"
+    return f"{share:.0%}" if share >= NOISY else f"{share:.1%}"
 
 
 def _typical(situation: Situation, because: str) -> Choice:
@@ -203,12 +219,17 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     """Yield what to take, the best first; the next follows where its scores or features are missing."""
     share, per_class = situation.share, situation.kept / situation.classes
     noisy = situation.noise >= NOISY
+    if situation.kept == situation.samples:
+        yield Choice(selector="random", because="all samples are kept, so there is nothing to choose")
     labels = "no label is known to be wrong"
     if situation.noise:
-        rate = f"{situation.noise:.0%}" if noisy else f"{situation.noise:.1%}"
-        labels = f"{'up to' if situation.doubted else 'about'} {rate} of the labels are wrong"
+        rate = share_in_words(situation.noise)
+        labels = f"about {rate} of the labels are wrong"
+        if situation.doubted:
+            labels = f"up to {rate} of the labels are wrong"
         if situation.apart:
             labels = f"training sets about {rate} of the labels apart as wrong, which are flagged"
+    doubt = ", unless it is classes that overlap" if situation.doubted else ""
     found = "" if situation.apart else f" ({situation.found:.0%} of them flagged)"
     if situation.kept > situation.unflagged:
         yield Choice(
@@ -218,7 +239,8 @@ def _rules(situation: Situation) -> Iterator[Choice]:
             "suspicious of the flagged come in as well",
         )
     if per_class < FEW:
-        few = f"{per_class:.3g} samples per class are kept: few samples must stand for all the others"
+        kept = f"{per_class:.3g} {'sample per class is' if per_class == 1 else 'samples per class are'} kept"
+        few = f"{kept}: few samples must stand for all the others"
         if per_class >= VERY_FEW and not noisy and situation.pairs <= MOST_PAIRS:
             yield Choice(
                 selector="k_center_greedy", because=f"{few}, and with few wrong labels the far ones count too"
@@ -233,14 +255,14 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     ):
         yield Choice(
             selector="gm_matching",
-            because=f"{labels}{found}; what is overlooked lies among the hardest samples, and its picks surround a "
-            "median that those do not move",
+            because=f"{labels}{found}{doubt}; what is overlooked lies among the hardest samples, and its picks "
+            "surround a median that those do not move",
         )
     if noisy:
         yield Choice(
             selector="dual",
-            because=f"{labels}; what is overlooked lies among the hardest samples, and its sampling has moved to "
-            "easier ones",
+            because=f"{labels}{doubt}; what is overlooked lies among the hardest samples, and its sampling has "
+            "moved to easier ones",
         )
     if share >= HALF:
         yield Choice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from tracesift.flows.show import console, print_json, print_table
 
 if TYPE_CHECKING:
     from tracesift.flows.work import Work
+    from tracesift.selectors.advice import Choice
 
 Repeated = Parameter(negative="")
 
@@ -82,7 +84,13 @@ def select(
     chosen = settings(param)
     called, because = selector.replace("_", "-"), ""
     if selector == AUTO:
-        selector, chosen, because = _auto(work, keep if count is None else count, chosen, from_)
+        choice = _auto(work, keep if count is None else count, chosen, from_, embedding)
+        selector, chosen, embedding, because = (
+            choice.selector,
+            choice.params,
+            choice.embedding,
+            choice.because,
+        )
     facts = find(selector)
     if facts.budget and keep is None and count is None:
         raise BadInput(f"{selector} needs a size: --keep 0.3 for a share, or --count 500")
@@ -308,8 +316,14 @@ def _tell_advice(known: dict[str, Any]) -> None:
     """Print advice: what is known, the choice per share, what to expect, and where that was measured."""
     out, data, setting = console(), known["dataset"], known["setting"]
     flagged = data["samples"] - data["unflagged"]
-    wrong = f"{data['noise']:.1%} of the labels wrong"
-    if data["doubted"]:
+    wrong = (
+        f"{data['noise']:.1%} of the labels wrong"
+        if data["noise"] >= 0.0005
+        else "less than 0.1% of them wrong"
+    )
+    if not data["noise"]:
+        wrong = "no label known to be wrong"
+    elif data["doubted"]:
         wrong = f"up to {wrong}, unless it is the classes that overlap"
     else:
         wrong = f"about {wrong}" + (", which training sets apart" if data["apart"] else "")
@@ -341,7 +355,7 @@ def _tell_advice(known: dict[str, Any]) -> None:
             else f"The accuracy is what each retained there, times {anchor['accuracy']:.1%}, that of training on "
             f"everything here ({anchor['of']}). "
         )
-        + "`auto` is what its rules took there, which may be another selector than here. "
+        + "'auto, there' is what the rules took there, which may be another selector than here. "
         "Other data may order them otherwise: `tracesift select` some and `tracesift evaluate` them here.",
         soft_wrap=True,
     )
@@ -369,7 +383,10 @@ def _expected_rows(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
     best = sorted(by_name, key=lambda name: -sum(row["points"] for row in by_name[name].values()))
     return [
-        {"selector": name, **{f"kept {share:.0%}": told(by_name[name].get(share)) for share in shares}}
+        {
+            "selector": "auto, there" if name == AUTO else name,
+            **{f"kept {share:.0%}": told(by_name[name].get(share)) for share in shares},
+        }
         for name in best
     ]
 
@@ -507,9 +524,9 @@ def _list_methods(common: Common) -> int:
 
 
 def _auto(
-    work: Work, keep: float | int | None, params: dict[str, Any], source: str | None
-) -> tuple[str, dict[str, Any], str]:
-    """Return selector, parameters and reason that `auto` stands for."""
+    work: Work, keep: float | int | None, params: dict[str, Any], source: str | None, embedding: str | None
+) -> Choice:
+    """Return what `auto` stands for."""
     from tracesift.flows.make_subset import decided, unscored
     from tracesift.selectors.contract import find
 
@@ -517,12 +534,12 @@ def _auto(
         raise BadInput(f"--param: {AUTO} sets the parameters; name the selector to set them yourself")
     if keep is None:
         raise BadInput(f"{AUTO} needs a size: --keep 0.3 for a share, or --count 500")
-    choice = decided(work, AUTO, keep)
+    choice = decided(work, AUTO, keep, embedding)
     left = unscored(work, choice, keep)
     # What a subset relabelled has no score under its new label, and was found right: it is kept.
     if source is not None and "nulls" in find(choice.selector).defaults:
         left = {"nulls": "keep"}
-    return choice.selector, {**choice.params, **left}, choice.because
+    return replace(choice, params={**choice.params, **left})
 
 
 def _check_name(name: str) -> None:

@@ -41,7 +41,8 @@ def advise(work: Work, shares: Sequence[float] = SHARES) -> dict[str, Any]:
     rows = []
     for share in shares:
         for row in expected(name, share):
-            accuracy = None if anchor is None else anchor["accuracy"] * row.retained
+            # a subset may have been worth more than everything there, and no accuracy is above 1
+            accuracy = None if anchor is None else min(1.0, anchor["accuracy"] * row.retained)
             rows.append({"keep": share, **asdict(row), "accuracy": accuracy})
     return {
         "dataset": {

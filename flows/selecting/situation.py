@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -10,9 +12,11 @@ from tracesift.flows.recordings import newest_runs
 from tracesift.flows.selecting.candidates import is_flagged, training_frame
 from tracesift.flows.selecting.selector_arrays import at_epoch_ends
 from tracesift.flows.work import Work
+from tracesift.pipelines.embedding.stored_embeddings import names, of_other_states, stored_embedding
 from tracesift.pipelines.signals import ModeSignals
 from tracesift.selectors.advice import Choice, Situation, choose
 from tracesift.selectors.budget import resolve_size
+from tracesift.selectors.contract import find
 
 ENOUGH = 0.95
 """Share of the samples that a score must be there for; the few without are kept unjudged."""
@@ -20,13 +24,15 @@ BLOCK = 16384
 """Rows of an embedding that are looked through at a time."""
 
 
-def situation(work: Work, keep: float | int) -> Situation:
+def situation(work: Work, keep: float | int, embedding: str | None = None) -> Situation:
     """Return what is known of the training samples before as many are selected.
 
     Parameters
     ----------
     keep
         A share of all training samples, or a count.
+    embedding
+        Name of a stored embedding to take for the features; by default those of `features_of`.
     """
     frame = training_frame(work)
     pool = frame.filter(~is_flagged())
@@ -41,7 +47,7 @@ def situation(work: Work, keep: float | int) -> Situation:
     judged = work.catalog.diagnostic(work.dataset.dataset_id, "label_noise") or {}
     scores = [name for name, kind in pool.schema.items() if kind.is_float()]
     known = frozenset(name for name in scores if _share_finite(pool[name]) >= ENOUGH)
-    featured = _share_featured(signals)
+    featured = _share_featured(signals) if features_of(work, embedding) is None else 1.0
     if featured is not None and featured < ENOUGH:
         raise BadInput(
             f"auto: {1 - featured:.0%} of the samples have NaN or infinite features; where the model gave NaN or "
@@ -78,9 +84,30 @@ def _share_featured(signals: ModeSignals | None) -> float | None:
     return finite / len(vectors)
 
 
-def chosen(work: Work, keep: float | int) -> Choice:
-    """Return what `auto` takes."""
-    return choose(situation(work, keep))
+def chosen(work: Work, keep: float | int, embedding: str | None = None) -> Choice:
+    """Return what `auto` takes, and of which stored embedding its features are."""
+    choice = choose(situation(work, keep, embedding))
+    reads = {"embedding"} & {*find(choice.selector).arrays, *find(choice.selector).optional_arrays}
+    return replace(choice, embedding=features_of(work, embedding)) if reads else choice
+
+
+def features_of(work: Work, embedding: str | None) -> str | None:
+    """Return the stored embedding that stands for the features: the named one, or the only one where no model has any.
+
+    None stands for the features of the newest recording. Stored vectors are finite.
+
+    Raises
+    ------
+    BadInput
+        There is no embedding of that name, or it is of another state of the dataset.
+    """
+    if embedding is not None:
+        return stored_embedding(work.path, embedding, work.dataset).name
+    if _share_featured(recorded(work)) is not None:
+        return None
+    other = of_other_states(work.path, work.dataset.fingerprint)
+    stored = [name for name in names(work.path) if name not in other]
+    return stored[0] if len(stored) == 1 else None
 
 
 def recorded(work: Work) -> ModeSignals | None:

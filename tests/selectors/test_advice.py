@@ -113,7 +113,9 @@ def test_noise_that_is_in_doubt_decides_and_is_called_so():
     sure, doubted = (choose(situation(**known, doubted=doubted)) for doubted in (False, True))
     assert sure.selector == doubted.selector == "gm_matching"
     assert sure.because.startswith("about 6% of the labels are wrong (0% of them flagged)")
-    assert doubted.because.startswith("up to 6% of the labels are wrong (0% of them flagged)")
+    assert doubted.because.startswith(
+        "up to 6% of the labels are wrong (0% of them flagged), unless it is classes that overlap; "
+    )
 
 
 def test_noise_that_training_sets_apart_is_called_so():

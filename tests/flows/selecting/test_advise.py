@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from tracesift.catalog.manifest import read_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
+from tracesift.flows.selecting import advise as advising
 from tracesift.flows.selecting import situation
 from tracesift.flows.work import Work
+from tracesift.selectors.advice import Expected
 
 
 @pytest.fixture
@@ -160,3 +163,50 @@ def test_of_several_seeds_the_one_with_features_is_read(monkeypatch, tmp_path):
     monkeypatch.setattr(situation, "newest_runs", lambda _work: list(runs))
     monkeypatch.setattr(situation, "at_epoch_ends", lambda _path, run: runs[run])
     assert situation.recorded(Work(tmp_path)) is runs["b"]
+
+
+def test_vectors_of_ones_own_are_features_enough(place, capsys):
+    frame = pl.read_csv("good.csv")
+    assert run(["ingest", "good.csv", "--workspace", "v"]) == 0
+    assert run(["select", "auto", "--keep", "0.2", "--workspace", "v"]) == 2
+    assert "tracesift embed" in capsys.readouterr().err
+    np.savez(
+        "mine.npz",
+        sample_ids=frame["id"].to_numpy().astype(str),
+        vectors=frame.select("a", "b", "c").to_numpy(),
+    )
+    assert run(["embed", "--source", "mine.npz", "--workspace", "v"]) == 0
+    assert run(["select", "auto", "--keep", "0.2", "--workspace", "v"]) == 0
+    assert "auto takes facility_location by 'mine': " in capsys.readouterr().err
+    manifest = read_manifest("v/manifests/auto/manifest.json").selector
+    assert manifest.name == "facility_location"
+    assert manifest.params["embedding"].startswith("mine@")
+    assert (
+        run(["select", "facility_location", "--keep", "0.2", "--embedding", "mine", "--workspace", "v"]) == 0
+    )
+    kept = [
+        pl.read_parquet(f"v/manifests/{name}/members.parquet").select("sample_id", "role")
+        for name in ("auto", "facility-location")
+    ]
+    assert kept[0].equals(kept[1])
+    assert run(["embed", "--source", "mine.npz", "--name", "twin", "--workspace", "v"]) == 0
+    assert run(["select", "auto", "--keep", "0.2", "--workspace", "v"]) == 2  # which of the two?
+    assert "--embedding" in capsys.readouterr().err
+    assert run(["select", "auto", "--keep", "0.2", "--embedding", "twin", "--workspace", "v"]) == 0
+
+
+def test_an_embedding_that_the_choice_does_not_read_is_said_and_left_out(call, capsys):
+    call("embed", "--source", "content")
+    flag(0.4)
+    assert run(["select", "auto", "--keep", "0.9", "--embedding", "content", "--workspace", "w"]) == 0
+    assert "it reads no embedding, 'content' neither" in capsys.readouterr().err
+    assert "embedding" not in read_manifest("w/manifests/auto/manifest.json").selector.params
+
+
+def test_no_accuracy_above_one_is_promised_and_all_is_no_choice(call, monkeypatch):
+    monkeypatch.setattr(advising, "_everything", lambda _: {"accuracy": 0.999, "of": "told"})
+    better = Expected(selector="dual", retained=1.02, points=2.0, spread=None, seeds=1)
+    monkeypatch.setattr(advising, "expected", lambda *_: [better])
+    told = call("advise", "--keep", 1.0)
+    assert told["expected"][0]["accuracy"] == 1.0
+    assert told["choices"][0]["because"] == "all samples are kept, so there is nothing to choose"

@@ -23,7 +23,11 @@ NOT_SCORES = frozenset(
 
 def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
     """Return the score column meant: the one named, or the only numeric one there is."""
-    numeric = [name for name, dtype in frame.schema.items() if name not in NOT_SCORES and dtype.is_numeric()]
+    numeric = [
+        name
+        for name, dtype in frame.schema.items()
+        if name not in NOT_SCORES and dtype.is_numeric() and frame[name].null_count() < frame.height
+    ]
     if column is None:
         if len(numeric) != 1:
             raise BadInput(
@@ -32,8 +36,13 @@ def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
         return numeric[0]
     if column not in frame.columns:
         raise BadInput(
-            f"{selector}: the frame has no column '{column}'{nearest(column, numeric)}; scores: {numeric}; "
-            "`tracesift score NAME` makes one that is not there, or names the job that it needs"
+            f"{selector}: the frame has no column '{column}'{nearest(column, numeric)}; "
+            + (
+                f"scores: {', '.join(numeric)}; "
+                if numeric
+                else "nothing is scored, `tracesift record` comes first; "
+            )
+            + "`tracesift score NAME` makes one that is not there, or names the job that it needs"
         )
     if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Boolean):
         raise BadInput(f"{selector}: column '{column}' holds {frame.schema[column]}, not numbers")

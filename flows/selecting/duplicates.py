@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.earlier_twins import earlier_twins
-from tracesift.flows.progress import say
+from tracesift.flows.progress import say, stage
 from tracesift.flows.selecting.selector_arrays import stored_rows
 from tracesift.flows.work import Work
 from tracesift.pipelines.foreign.bare import KIND
@@ -46,6 +46,7 @@ def tell_duplicates(work: Work, vectors: np.ndarray, params: Mapping[str, Any], 
     """Say and keep how many training samples duplicate another, for several eps, and what is in val or test too."""
     settings = {**find("semdedup").defaults, **params}
     samples = work.dataset.samples
+    stage("duplicates, and what lies in val or test too")
     train, other = (
         np.flatnonzero((samples["split"] == "train").to_numpy() == inside) for inside in (True, False)
     )

@@ -134,7 +134,9 @@ def _recorded(
     except BadInput as error:
         if not needed:
             return "", {}
-        raise MissingSignal(f"{facts.name} needs {', '.join(needed)}: {error}") from None
+        kept = names(work.path) if set(needed) <= set(EMBEDDED) else []
+        instead = f"; or say --embedding NAME, there are {', '.join(kept)}" if kept else ""
+        raise MissingSignal(f"{facts.name} needs {', '.join(needed)}: {error}{instead}") from None
     known = {run_id: at_epoch_ends(work.path, run_id) for run_id in runs}
     run_id = max(runs, key=lambda run: sum(name in known[run] for name in needed))  # the first of equals
     signals = known[run_id]

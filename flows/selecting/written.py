@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.manifest import DatasetBlock, ScoreBlock, SelectorBlock, write_manifest
-from tracesift.flows.progress import stage
+from tracesift.flows.progress import say, stage
 from tracesift.flows.selecting.candidates import among, training_frame
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find, select
@@ -171,11 +171,17 @@ def _score_blocks(work: Work, scores: Collection[str]) -> list[ScoreBlock]:
     if not scores:
         return []
     rows = work.catalog.query(
-        "SELECT scorer, scorer_version, run_id, direction FROM score_columns JOIN score_runs USING (run_key) "
-        "WHERE column_name = scorer AND list_contains($names, scorer) "
+        "SELECT scorer, scorer_version, run_id, direction, dataset_id FROM score_columns "
+        "JOIN score_runs USING (run_key) WHERE column_name = scorer AND list_contains($names, scorer) "
         "QUALIFY seq = max(seq) OVER (PARTITION BY scorer)",
         {"names": list(scores)},
     )
+    earlier = rows.filter(pl.col("dataset_id") != work.dataset.dataset_id)["scorer"].sort().to_list()
+    if earlier:
+        say(
+            f"{', '.join(earlier[:3])}{' …' if len(earlier) > 3 else ''}: the newest scores are of an earlier state of "
+            f"{work.dataset.name}; `tracesift record` and `tracesift score` look at this one"
+        )
     return [
         ScoreBlock(
             scorer=row["scorer"],

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -41,8 +42,11 @@ def from_file(dataset: Any, path: Path, *, order: str | None = None) -> np.ndarr
     try:
         loaded = np.load(path, allow_pickle=False)
         arrays = {name: loaded[name] for name in loaded.files} if suffix == ".npz" else {"values": loaded}
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"{path} cannot be read as {suffix}: {str(error).splitlines()[0]}") from None
+    except (ValueError, OSError, EOFError, BadZipFile):
+        raise BadInput(
+            f"{path} cannot be read as {suffix} of plain numbers; write it with numpy.save or numpy.savez, without "
+            "pickled objects"
+        ) from None
     named = [arrays.pop(name) for name in _IDS if name in arrays]
     tables = {name: values for name, values in arrays.items() if values.ndim == 2}
     if len(named) > 1 or len(tables) != 1:
@@ -119,7 +123,13 @@ def _texts(ids: np.ndarray) -> list[str]:
 def _floats(values: np.ndarray, where: str) -> np.ndarray:
     if values.dtype.kind not in "fiub":
         raise BadInput(f"{where}: vectors must be numbers, not {values.dtype}")
-    return values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # told in the next line
+        floats = values.astype(np.float32, copy=False)
+    if values.dtype.kind == "f" and (too_large := int((np.isinf(floats) & np.isfinite(values)).sum())):
+        raise BadInput(
+            f"{where}: {too_large} of {values.size} numbers are too large for float32 (above 3.4e38); scale the vectors"
+        )
+    return floats
 
 
 def _aligned(

@@ -53,6 +53,8 @@ def made_by(
         return {"source": source, "pooling": "mean", "weights": weights(rest)}
     if kind == "column" and rest:
         return {"source": source, "values": digest(list_column(dataset, rest).to_list())}
+    if Path(source).is_dir():
+        raise BadInput(f"--source {source}: a folder; vectors come in a .npy, .npz or Parquet file")
     if not Path(source).is_file():
         known = ("model", "content", "hf:NAME", "column:NAME")
         raise BadInput(

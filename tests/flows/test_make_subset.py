@@ -327,3 +327,16 @@ def test_a_manifest_names_every_score_that_its_flags_read_and_none_where_no_flag
     Path("ids.txt").write_text("\n".join(sorted(members("denoised")["sample_id"])[:2]))
     assert run(["forget", "ids.txt", "--name", "asked", "--workspace", "w"]) == 0
     assert read_manifest("w/manifests/asked/manifest.json").scores == ()
+
+
+def test_scores_of_an_earlier_state_are_said_to_be_so(place, capsys):
+    words = ["select", "top_k", "--count", "9", "--param", "score=el2n", "--workspace", "w"]
+    assert run(words) == 0
+    assert "earlier state" not in capsys.readouterr().err
+    pl.read_csv("good.csv").head(55).write_csv("good.csv")
+    assert run(["ingest", "good.csv", "--workspace", "w"]) == 0
+    assert run(words) == 0
+    assert (
+        "el2n: the newest scores are of an earlier state of good; `tracesift record`"
+        in capsys.readouterr().err
+    )

@@ -137,6 +137,24 @@ def test_files_that_cannot_be_read_are_named(blobs, tmp_path):
         from_file(blobs, tmp_path / "v.csv")
     with pytest.raises(BadInput, match=r"no such file .*did you mean 'model'"):
         made_by(blobs, "modell")
+    with pytest.raises(BadInput, match="a folder; vectors come in"):
+        made_by(blobs, str(tmp_path))
+    np.savez(tmp_path / "v.npz", v=np.array([["x", None]], dtype=object))
+    # no advice to unpickle it
+    with pytest.raises(BadInput, match="without pickled objects"):
+        from_file(blobs, tmp_path / "v.npz")
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_called_so_and_infinite_ones_are_not(blobs, tmp_path):
+    values = np.ones((len(blobs), 2))
+    values[3, 1] = 1e300
+    np.save(tmp_path / "v.npy", values)
+    with pytest.raises(BadInput, match=f"1 of {2 * len(blobs)} numbers are too large for float32"):
+        from_file(blobs, tmp_path / "v.npy", order="id")
+    values[3, 1] = np.inf
+    np.save(tmp_path / "v.npy", values)
+    assert np.isinf(from_file(blobs, tmp_path / "v.npy", order="id")).sum() == 1
 
 
 def test_a_column_of_lists_in_the_source(sentences):

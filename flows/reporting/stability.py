@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from tracesift.flows.work import Work
 from tracesift.scorers.contract import combine, find
@@ -74,7 +73,9 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
     one, other = one[there], other[there]
     if len(one) < 3 or (one == one[0]).all() or (other == other[0]).all():
         return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
+    from scipy.stats import spearmanr  # a second of import that whoever has one seed is spared
+
+    return float(spearmanr(one, other).statistic)
 
 
 def held_by(decided: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import hypergeom
 
 from tracesift.catalog.schema import BadInput
 
@@ -127,6 +126,8 @@ def _unrecognised(total: int, carried: int, called: int, agreed: int, min_class:
         return f"only {carried} observed samples carry this label, fewer than {min_class}"
     if carried == total:
         return "there is only one label"
+    from scipy.stats import hypergeom  # a second of import that whoever selects by a score is spared
+
     recall, false_alarms = agreed / carried, (called - agreed) / (total - carried)
     by_chance = float(hypergeom.sf(agreed - 1, total, carried, called))
     if recall - false_alarms < 0.1 or by_chance > 0.01:

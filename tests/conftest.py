@@ -10,7 +10,6 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import pytest
 import torch
 
-
 LONG = (
     "test_purge.py", "test_bad_input.py", "test_kill.py", "test_deployed.py", "test_curate.py", "test_requests.py",
     "test_unlearn.py", "test_second_run.py", "test_docs.py", "test_resume.py", "test_prefect_server.py",

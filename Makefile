@@ -24,7 +24,7 @@ run: .venv/run/installed
 	.venv/run/bin/tracesift curate digits --workspace $(WORKSPACE) --evaluate
 
 test: .venv/test/installed links
-	.venv/test/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	.venv/test/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/test/installed links
 	.venv/test/bin/ruff format --check .

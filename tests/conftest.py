@@ -10,6 +10,25 @@ os.environ.setdefault("POLARS_MAX_THREADS", "1")
 import pytest
 import torch
 
+LONG = (
+    "test_purge.py", "test_bad_input.py", "test_kill.py", "test_deployed.py", "test_curate.py", "test_requests.py",
+    "test_unlearn.py", "test_second_run.py", "test_docs.py", "test_resume.py", "test_prefect_server.py",
+)  # fmt: skip
+"""Files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: a long file that is begun last keeps one process busy while the others wait.
+
+    The files of flows, with seconds per test, come before the rest; within a file the order stays.
+    """
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.name
+        return LONG.index(name) if name in LONG else len(LONG), "flows" not in item.path.parts
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():

@@ -9,8 +9,10 @@ by people who do not see red and green.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -247,7 +249,7 @@ def histogram(scores: pl.DataFrame, column: str, *, flagged: Collection[str] = (
     )
     if _are_counts(known):  # what stands in a bar, not its edges half-way between two counts
         frame = frame.with_columns(first=edges[:-1] + 0.5, last=edges[1:] - 0.5)
-    return Figure(name=name, spec=_histogram_chart(frame, column).to_dict(), note=remark.strip())
+    return Figure(name=name, spec=_histogram_spec(frame, column), note=remark.strip())
 
 
 def _are_counts(known: np.ndarray) -> bool:
@@ -270,31 +272,43 @@ def _edges(known: np.ndarray) -> tuple[np.ndarray, int]:
     return np.linspace(inside.min(), inside.max(), BINS + 1), known.size - inside.size
 
 
-def _histogram_chart(frame: pl.DataFrame, column: str) -> alt.LayerChart | alt.FacetChart:
+def _histogram_spec(frame: pl.DataFrame, column: str) -> dict[str, Any]:
     counts = "first" in frame.columns
+    # One by one where they are few; with more of them, Vega's ticks are whole numbers anyway.
+    ticks = tuple(frame["first"].to_list()) if counts and frame.height <= 6 else ()
+    empty = _empty_histogram(counts=counts, ticks=ticks, flagged=bool(frame["flagged"].sum()))
+    spec = copy.deepcopy(empty) | {"description": f"Histogram of {column}"}
+    (name,) = spec["datasets"]
+    spec["datasets"][name] = frame.to_dicts()
+    return spec
+
+
+@cache
+def _empty_histogram(*, counts: bool, ticks: tuple[float, ...], flagged: bool) -> dict[str, Any]:
+    """Return the specification of all histograms of a kind: altair takes far longer for it than for their data."""
     tooltip = [
         alt.Tooltip("first:Q" if counts else "lo:Q", title="from", format=".4g"),
         alt.Tooltip("last:Q" if counts else "hi:Q", title="to", format=".4g"),
         alt.Tooltip("all:Q", title="samples", format=",d"),
         alt.Tooltip("flagged:Q", title="of them flagged", format=",d"),
     ]
-    base = alt.Chart(alt.InlineData(values=frame.to_dicts()))
+    base = alt.Chart(alt.InlineData(values=[]))
     axis = alt.Axis(title=None, tickCount=4, grid=False)
-    if counts and frame.height <= 6:  # one by one; with more of them, Vega's ticks are whole numbers anyway
-        axis = alt.Axis(title=None, values=frame["first"].to_list(), format="d", grid=False)
+    if ticks:
+        axis = alt.Axis(title=None, values=list(ticks), format="d", grid=False)
     share = alt.Axis(title=None, format="~%", tickCount=3)
     bars = base.mark_bar(color=RIGHT, opacity=0.55, binSpacing=0.5).encode(
         x=alt.X("lo:Q", bin="binned", axis=axis, scale=alt.Scale(zero=False, nice=False)), x2="hi:Q",
         y=alt.Y("share:Q", axis=share), tooltip=tooltip,
     )  # fmt: skip
     layers: list[alt.Chart] = [bars]
-    if frame["flagged"].sum():
+    if flagged:
         layers.append(
             base.mark_line(color=WRONG, strokeWidth=2, interpolate="step").encode(
                 x="mid:Q", y="flagged_share:Q", tooltip=tooltip
             )
         )
-    return alt.layer(*layers).properties(**_FLUID, height=120, description=f"Histogram of {column}")
+    return alt.layer(*layers).properties(**_FLUID, height=120, description="Histogram").to_dict()
 
 
 def _with_spread(summary: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tracesift.pipelines.signals import read_run
 
-# One process imports torch; its clean children are killed and started again.
+# One process imports everything and compiles; its clean children are killed and started again.
 DRIVER = """
 import json, multiprocessing, os, signal, sys
 from pathlib import Path
@@ -54,7 +54,9 @@ def run(context, *arguments):
 if __name__ == "__main__":
     folder = sys.argv[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "sklearn.feature_extraction.text", "scipy.sparse"])
+    context.set_forkserver_preload(
+        ["torch._dynamo", "sklearn.feature_extraction.text", "tracesift.pipelines.train", "tracesift.pipelines.batch_loop"]
+    )
     outcome = []
     assert run(context, folder, f"{folder}/whole", ("never", 0)) == 0
     for number, moments in enumerate(json.loads(sys.argv[2])):

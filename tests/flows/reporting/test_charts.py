@@ -112,6 +112,30 @@ def test_histogram_by_hand():
     assert draws(figure) >= 4
 
 
+def test_a_histogram_is_its_own_whatever_was_drawn_before():
+    """The specification of a kind of histogram is made once: of each, only data and name are its own."""
+    ids = [f"s{i}" for i in range(30)]
+    scores = pl.DataFrame(
+        {"sample_id": ids, "a": np.linspace(0, 1, 30), "few": [1.0, 2.0, 3.0] * 10, "other": [2.0, 3.0] * 15}
+    )
+    first = histogram(scores, "a", flagged=["s1"])
+    kept = json.dumps(first.spec)
+    plain = histogram(scores, "a")
+    assert [len(figure.spec["layer"]) for figure in (first, plain)] == [2, 1]
+    assert [sum(row["flagged"] for row in values(figure)) for figure in (first, plain)] == [1, 0]
+    few, other = (histogram(scores, name) for name in ("few", "other"))
+    ticks = [figure.spec["layer"][0]["encoding"]["x"]["axis"]["values"] for figure in (few, other)]
+    assert ticks == [[1, 2, 3], [2, 3]]
+    assert [figure.spec["description"] for figure in (few, other)] == [
+        "Histogram of few",
+        "Histogram of other",
+    ]
+    assert [len(values(figure)) for figure in (few, other)] == [3, 2]
+    assert json.dumps(first.spec) == kept
+    first.spec["layer"].clear()
+    assert json.dumps(histogram(scores, "a", flagged=["s1"]).spec) == kept
+
+
 @pytest.mark.parametrize(("most", "width"), [(1, 1), (2, 1), (5, 1), (6, 1), (40, 1), (41, 2), (1000, 26)])
 def test_bars_of_counts_hold_whole_numbers_as_many_each(most, width):
     counts = np.arange(most + 1)

@@ -68,9 +68,10 @@ def test_combined_goes_by_the_rule_of_each_scorer():
     assert combined(frames).row(0, named=True) == {"aum": 2.0, "forgetting_events": 7.0}
 
 
-def test_a_score_that_only_the_first_seed_has_is_not_compared(tmp_path):
+def test_a_score_that_only_the_first_seed_has_is_not_compared(made, tmp_path):
     job = CurateJob(
-        source="digits", workspace=str(tmp_path / "w"), training=Training(epochs=3, seeds=2, folds=0),
+        source=str(made / "good.csv"), workspace=str(tmp_path / "w"),
+        training=Training(epochs=3, seeds=2, folds=0, threads=1),
         choosing=Choosing(selector="moderate_ds"),
     )  # fmt: skip
     summary = curate(job)  # moderate_ds reads an embedding, and the first seed alone is embedded

@@ -109,7 +109,7 @@ def plant_and_change(dataset):
     return replace(plant_label_noise(dataset, 0.2, seed=0), fingerprint="0" * 64)
 
 
-# One process imports torch; its clean children are killed and started again.
+# One process imports everything; its clean children are killed and started again.
 DRIVER = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
@@ -141,7 +141,9 @@ def job(folder, workspace, run_id, moment):
 if __name__ == "__main__":
     folder, run_id = sys.argv[1:]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "sklearn.feature_extraction.text", "scipy.sparse"])
+    context.set_forkserver_preload(
+        ["torch._dynamo", "sklearn.feature_extraction.text", "tracesift.pipelines.train", "tracesift.pipelines.jobs.ssft"]
+    )
     # Renames: two parts, then for each of two signals its array and the run's record. What was kept is not renamed
     # again: killed in the second part, before the first record, and when all is there but the parts remain.
     for moment in [("before", 2), ("before", 3), ("after", 4), None]:

@@ -55,7 +55,7 @@ def whole(checkpoints, parameters):
 
 @pytest.mark.parametrize("parameters", ["last", "all"])
 def test_against_single_samples(parameters, recorded, signals_of, checkpoints, monkeypatch):
-    monkeypatch.setattr(gradients, "GRADIENTS", 200_000)  # several batches
+    monkeypatch.setattr(gradients, "GRADIENTS", 2_000_000)  # several batches
     dataset, workspace, run_id = recorded(f"tracin {parameters}")
     settings = {"checkpoints": 2, "parameters": parameters, "pairs": True, "dimension": 4096}
     run_job("tracin", dataset, workspace, run_id, settings, device="cpu")

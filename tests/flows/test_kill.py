@@ -75,8 +75,8 @@ def assert_same(workspace, undisturbed):
 CHAIN = """
 import itertools, json, os, pathlib, random, shutil, signal, sys
 import sklearn.feature_extraction.text, sklearn.mixture, torch._dynamo, altair
-import tracesift.flows.commands.curate, tracesift.flows.curate, tracesift.flows.report
-import tracesift.pipelines.batch_loop, tracesift.pipelines.models.mlp
+import tracesift.flows.commands.curate, tracesift.flows.curate, tracesift.flows.reporting.report
+import tracesift.pipelines.recording.batch_loop, tracesift.pipelines.models.mlp
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 
@@ -85,7 +85,7 @@ REMOVALS = [(pathlib.Path, "unlink"), (shutil, "rmtree")]
 PUTS = [(Catalog, name) for name in dir(Catalog) if name.startswith("put_")]
 HOOKS = {"rename": FILES, "remove": REMOVALS, "put": PUTS}
 
-tracesift.flows.report._bundle()  # seconds, and the same for all
+tracesift.flows.reporting.report._bundle()  # seconds, and the same for all
 
 def kill_at(calls, number, after):
     left = itertools.count(number, -1)

@@ -22,6 +22,7 @@ def job(folder, workspace, moment):
     from tracesift.pipelines.train import TrainConfig, record
 
     torch.set_num_threads(1)
+    sys.path.insert(0, folder)
     what, at = moment
     done = {"before": 0, "after": 0, "update": 0}
 
@@ -43,7 +44,7 @@ def job(folder, workspace, moment):
 
     Path.replace, Recorder.update = killing_replace, killing_update
     dataset = open_dataset(f"{folder}/data.parquet")
-    record(dataset, workspace, TrainConfig(seed=1, epochs=EPOCHS, batch_size=16, device="cpu", threads=1))
+    record(dataset, workspace, TrainConfig(model="forgetful:net", seed=1, epochs=EPOCHS, batch_size=16, device="cpu", threads=1))
 
 def run(context, *arguments):
     child = context.Process(target=job, args=arguments)
@@ -55,7 +56,7 @@ if __name__ == "__main__":
     folder = sys.argv[1]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch._dynamo", "sklearn.feature_extraction.text", "tracesift.pipelines.train", "tracesift.pipelines.batch_loop"]
+        ["torch._dynamo", "sklearn.feature_extraction.text", "tracesift.pipelines.train", "tracesift.pipelines.recording.batch_loop"]
     )
     outcome = []
     assert run(context, folder, f"{folder}/whole", ("never", 0)) == 0
@@ -66,6 +67,14 @@ if __name__ == "__main__":
         codes.append(run(context, folder, workspace, ("never", 0)))
         outcome.append({"codes": codes, "unfinished": unfinished})
     print(json.dumps(outcome))
+"""
+
+# Draws while it trains, from the generator that a resumed run has to find where the killed one left it.
+MODEL = """
+from torch import nn
+
+def net(input_shape, num_classes):
+    return nn.Sequential(nn.Linear(*input_shape, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, num_classes))
 """
 
 # Writes: per epoch the epoch_end file, validation, in_training, checkpoint (probs_last and val_probs_last first in
@@ -82,6 +91,7 @@ def test_killed_runs_end_with_the_bytes_of_an_undisturbed_one(tmp_path, blobs):
     blobs.samples.select("sample_id", "label", "split").hstack(blobs.inputs).write_parquet(
         tmp_path / "data.parquet"
     )
+    (tmp_path / "forgetful.py").write_text(MODEL)
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
     moments = json.dumps(MOMENTS)

@@ -80,6 +80,7 @@ def test_against_single_samples(parameters, recorded, signals_of, checkpoints, m
         np.testing.assert_allclose(made, pairs, rtol=2e-3, atol=1e-4 * scale)
     else:  # through 4,096 random dimensions
         assert np.corrcoef(made.ravel(), pairs.ravel())[0, 1] > 0.95
+        assert (made * pairs).sum() / (pairs**2).sum() == pytest.approx(1, abs=0.1)  # and on the same scale
 
 
 def test_checkpoints_are_spread_over_the_training_and_rates_are_means(recorded, checkpoints):

@@ -23,6 +23,8 @@ import numpy as np
 from tracesift.catalog.compiled import loop
 
 Metric = Literal["cosine", "euclidean"]
+Report = Callable[[float, float], None]
+"""``report(done, total)``, called by long searches."""
 
 QUERIES, ROWS = 1024, 4096
 """How many queries meet how many rows at a time: a tile of 16 MB."""
@@ -134,6 +136,7 @@ def nearest_rows(
     *,
     among: Vectors | None = None,
     threads: int | None = None,
+    report: Report | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest of the `base` rows for every row in `queries`, and how near they are.
 
@@ -151,6 +154,8 @@ def nearest_rows(
         What `base` are rows of; `vectors` themselves where None.
     threads : int, optional
         As many as there are processors where None; they leave no trace in the result.
+    report : callable, optional
+        Called with how much is done and how much there is, in queries.
 
     Returns
     -------
@@ -172,7 +177,9 @@ def nearest_rows(
         alike = among is None and queries.size == base.size and bool((queries == base).all())
         search = _Search(vectors, vectors if among is None else among, queries, base, index, keys, room)
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            search.all_pairs(pool) if alike else search.each_query(pool)
+            for done in search.all_pairs(pool) if alike else search.each_query(pool):
+                if report is not None:
+                    report(done * queries.size, queries.size)
     return index, (0.0 - keys / MILLIONTHS if vectors.metric == "cosine" else keys)
 
 
@@ -216,16 +223,20 @@ class _Search:
     room: np.ndarray
     """(QUERIES * ROWS,) float32, where one tile after the other lies."""
 
-    def each_query(self, pool: ThreadPoolExecutor) -> None:
-        """Let every block of queries meet every block of rows."""
+    def each_query(self, pool: ThreadPoolExecutor) -> Iterator[float]:
+        """Let every block of queries meet every block of rows; yield the share that is done after each of these."""
         for rows in _blocks(self.base.size, ROWS):
             right = self.among.rough(self.base[rows])
             for these in _blocks(self.queries.size, QUERIES):
                 left = self.vectors.rough(self.queries[these])
                 self._rows_meet(pool, self._tile(left, right), these, left, rows, right)
+            yield rows.stop / self.base.size
 
-    def all_pairs(self, pool: ThreadPoolExecutor) -> None:
-        """Let every two blocks meet once, each with itself first: what comes later has bounds from there."""
+    def all_pairs(self, pool: ThreadPoolExecutor) -> Iterator[float]:
+        """Let every two blocks meet once, each with itself first: what comes later has bounds from there.
+
+        Yields the share of the pairs that is done, after each block of rows.
+        """
         for rows in _blocks(self.base.size, ROWS):
             right = self.among.rough(self.base[rows])
             for these in _blocks(rows.stop - rows.start, QUERIES):
@@ -237,6 +248,7 @@ class _Search:
                 tile = self._tile(left, right)
                 self._rows_meet(pool, tile, these, left, rows, right)
                 self._columns_meet(pool, tile, these, left, rows, right)
+            yield (rows.stop / self.base.size) ** 2
 
     def _tile(self, left: Rough, right: Rough) -> np.ndarray:
         shape = len(left.rows), len(right.rows)

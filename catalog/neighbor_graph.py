@@ -19,6 +19,7 @@ import numpy as np
 from tracesift.catalog.nearest_rows import (
     QUERIES,
     Metric,
+    Report,
     Vectors,
     nearest_rows,
     plain_rows,
@@ -86,6 +87,7 @@ def neighbor_graph(
     exact_up_to: int | None = None,
     seed: int = 0,
     threads: int | None = None,
+    report: Report | None = None,
 ) -> NeighborGraph:
     """Search the k nearest others of every row of an embedding.
 
@@ -102,6 +104,8 @@ def neighbor_graph(
         Of an approximate search; an exact one draws nothing.
     threads : int, optional
         As many as there are processors where None; they leave no trace in an exact graph.
+    report : callable, optional
+        Called in an exact search with how many rows are done and how many there are.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def neighbor_graph(
     k = min(k, len(embedding) - 1)
     everyone = np.arange(len(embedding))
     if exact_up_to is None or len(embedding) <= exact_up_to:
-        return NeighborGraph(*_others(vectors, everyone, everyone, k, threads), metric)
+        return NeighborGraph(*_others(vectors, everyone, everyone, k, threads, report), metric)
     graph = NeighborGraph(*_proposed(vectors, k, seed, threads), metric, approximate=True)
     return replace(graph, recall=recall(graph, embedding, seed=seed))
 
@@ -193,10 +197,15 @@ def _vectors(embedding: np.ndarray, metric: Metric) -> Vectors:
 
 
 def _others(
-    vectors: Vectors, rows: np.ndarray, queries: np.ndarray, k: int, threads: int | None
+    vectors: Vectors,
+    rows: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    threads: int | None,
+    report: Report | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for `queries`, positions in `rows`, their k nearest others as such positions, with the distances."""
-    index, near = nearest_rows(vectors, rows[queries], rows, k + 1, threads=threads)
+    index, near = nearest_rows(vectors, rows[queries], rows, k + 1, threads=threads, report=report)
     return without_itself(index, _distance(vectors, near), queries)
 
 

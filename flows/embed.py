@@ -61,8 +61,11 @@ def embed_source(
             work.encodings = None
             stored = store_vectors(work.path, called, dataset, vectors, made)
     if neighbors:
-        with watched("neighbours"):
-            stored = store_graph(stored, neighbors, metric=metric, exact_up_to=exact_up_to)
+        with watched("neighbours") as report:
+            stored = store_graph(
+                stored, neighbors, metric=metric, exact_up_to=exact_up_to,
+                report=lambda done, total: report(done, total, "samples"),
+            )  # fmt: skip
     remember_embedding(work, stored)
     graph = summary(stored)["graph"]
     if graph is not None and graph["recall"] is not None and graph["recall"] < POOR:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tracesift.catalog.files import digest, replacing, sha256, write_json
-from tracesift.catalog.nearest_rows import Metric
+from tracesift.catalog.nearest_rows import Metric, Report
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, graph_among, neighbor_graph
 from tracesift.catalog.schema import SPLITS, BadInput, FingerprintMismatch, IncompleteRecording, nearest
 from tracesift.pipelines.signals import withheld_from
@@ -216,6 +216,7 @@ def store_graph(
     metric: Metric = "cosine",
     exact_up_to: int = EXACT_UP_TO,
     seed: int = 0,
+    report: Report | None = None,
 ) -> StoredEmbedding:
     """Search the k nearest others of every training sample and keep them; nothing happens where they are there.
 
@@ -232,7 +233,9 @@ def store_graph(
     before = stored.record["graph"]
     if before is not None and {key: before.get(key) for key in asked} == asked:
         return stored
-    graph = neighbor_graph(stored.vectors("train"), k, metric=metric, exact_up_to=exact_up_to, seed=seed)
+    graph = neighbor_graph(
+        stored.vectors("train"), k, metric=metric, exact_up_to=exact_up_to, seed=seed, report=report
+    )
     kept = {
         **asked, "recall": graph.recall,
         "index": _write(stored.folder, "neighbors", graph.index, np.int32),

@@ -112,3 +112,18 @@ def test_nothing_to_search():
 def test_a_zero_row_is_near_nobody():
     _, cosines = search(np.zeros((1, 3)), np.eye(3), 3)
     assert (cosines == 0).all()
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_long_search_says_how_far_it_is(monkeypatch, alike):
+    monkeypatch.setattr(module, "ROWS", 30)
+    vectors = unit_rows(np.random.default_rng(0).normal(size=(100, 3)))
+    base = np.arange(100)
+    told = []
+    nearest_rows(vectors, base if alike else base[:50], base, 2, report=lambda *said: told.append(said))
+    done, total = np.array(told).T
+    assert (total == (100 if alike else 50)).all()
+    assert done[-1] == total[0]
+    assert (np.diff(done) > 0).all()
+    # of all pairs, the second block of rows takes three times as long as the first
+    np.testing.assert_allclose(done[:2] / total[0], [0.09, 0.36] if alike else [0.3, 0.6])

@@ -10,7 +10,6 @@ import polars as pl
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import SIGNALS, MissingSignal
-from tracesift.flows.parameters import check_types
 from tracesift.flows.progress import say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import ModeSignals, load_signals, read_run
@@ -63,7 +62,6 @@ def influence(
     settings = {name: {"k": k, **(params or {}).get(name, {})} for name in listed}
     for name in listed:
         meant(name, settings[name])
-        check_types(find(name).function, settings[name])
     found: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     for name in listed:

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
-from tracesift.flows.parameters import check_types
 from tracesift.flows.progress import watched
 from tracesift.flows.record import check_trainable, recorded_dataset
 from tracesift.flows.recordings import newest_runs
@@ -140,5 +140,4 @@ def _unsuitable(
 
 def _settings(name: str, training: Training, given: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(given) if training.epochs is None else {"epochs": training.epochs, **given}
-    check_types(find(name).function, settings)
-    return settings
+    return checked_params(name, find(name).function, settings)

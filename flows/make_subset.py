@@ -19,6 +19,7 @@ from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.selecting.candidates import among, is_flagged, training_frame
+from tracesift.flows.selecting.emptied import emptied
 from tracesift.flows.selecting.selector_arrays import arrays_for, contents
 from tracesift.flows.selecting.situation import chosen
 from tracesift.flows.selecting.written import (
@@ -250,6 +251,9 @@ def pruned(
     members = pl.concat([as_in_source(chosen, pool), left_out(out, where, source)], how="diagonal")
     block = block_of(selector, params, seed=seed, budget=budget, where=where, sources=sources)
     made = [put(work, name, members, block, columns_needed(selector, params))]
+    _say_emptied(
+        made[0], emptied(pool["label"], pool.filter(chosen["role"] == "keep")["label"], selector, params)
+    )
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where, source=source)
 
@@ -283,15 +287,27 @@ def divided(
     stage(name)
     settings = dict(params or {})
     frame = training_frame(work, where)
-    members = select(selector, frame.filter("eligible"), budget=None, seed=seed, **settings)
-    members = pl.concat([members, left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
+    pool = frame.filter("eligible").sort("sample_id")
+    decided_of = select(selector, pool, budget=None, seed=seed, **settings)
+    members = pl.concat([decided_of, left_out(frame.filter(~pl.col("eligible")), where)], how="diagonal")
     scores = [*columns_needed(selector, settings), *read_by(BY_FLAG[selector])]
     block = block_of(selector, settings, seed=seed, where=where)
     made = [put(work, name, members, block, scores)]
     if said := told_of(selector, block.params, members):
         made[0]["told"] = said
+    corrected = decided_of["new_label"] if "new_label" in decided_of.columns else pl.lit(None, pl.String)
+    trained = pool.select(label=pl.coalesce(corrected, pl.col("label").cast(pl.String)))
+    left = trained.filter(decided_of["role"] != "drop")["label"]
+    _say_emptied(made[0], emptied(pool["label"], left, selector, settings))
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where)
+
+
+def _say_emptied(made: dict[str, Any], sentence: str | None) -> None:
+    """Say which classes a subset empties, and keep it in what is answered."""
+    if sentence:
+        made["emptied"] = sentence
+        say(f"{made['name']}: {sentence}")
 
 
 def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame) -> str | None:

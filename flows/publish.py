@@ -24,6 +24,7 @@ from tracesift.flows.reporting.unlearnable import residual_examples
 from tracesift.flows.reporting.unlearned import studies
 from tracesift.flows.reporting.worklist import FLAGGED, excerpt, worklist
 from tracesift.flows.score import diagnostics_of, flags_alone
+from tracesift.flows.selecting.emptied import emptied_in
 from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work, was_handed_over
 from tracesift.pipelines.foreign.bare import KIND
@@ -239,9 +240,10 @@ def _scorers(work: Work) -> list[dict[str, Any]]:
 
 def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     members = work.catalog.query(
-        "SELECT m.role, m.weight, m.reason, s.label FROM subset_members m JOIN samples s USING (sample_id) "
-        "WHERE m.subset_id = ? AND s.dataset_id = ?",
-        (row["subset_id"], row["dataset_id"]),
+        "SELECT m.role, m.weight, m.reason, m.new_label, s.label, coalesce(f.new_label, s.label) AS label_before "
+        "FROM subset_members m JOIN samples s USING (sample_id) LEFT JOIN (SELECT sample_id, new_label FROM "
+        "subset_members WHERE subset_id = ?) f USING (sample_id) WHERE m.subset_id = ? AND s.dataset_id = ?",
+        (str(row["params"].get("from", "")).rpartition("@")[2], row["subset_id"], row["dataset_id"]),
     )
     kept = members.filter(~pl.col("role").is_in(["drop", "forget", "holdout"]))
     counts = {
@@ -251,8 +253,17 @@ def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     }
     told = ("chosen_by", "because")
     params = {key: value for key, value in row["params"].items() if key not in told}
-    said = None if row["control_of"] else told_of(row["selector"], params, members)
-    return {**row, "params": params, "because": row["params"].get("because"), "told": said, "counts": counts}
+    said = []
+    if not row["control_of"]:
+        said = [told_of(row["selector"], params, members), emptied_in(members, row["selector"], params)]
+    said_of_it = "; ".join(one for one in said if one) or None
+    return {
+        **row,
+        "params": params,
+        "because": row["params"].get("because"),
+        "told": said_of_it,
+        "counts": counts,
+    }
 
 
 def _summary(row: Mapping[str, Any], counted: Mapping[str, Any]) -> dict[str, Any]:

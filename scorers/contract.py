@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
 from tracesift.scorers.blocks import Asked, BlockThreads, masked_where_unseen, score_in_blocks
 from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
@@ -172,7 +173,8 @@ def compute(
     MissingSignal
         A needed signal, or the mode a scorer means, was not recorded.
     BadInput
-        A setting is unknown, arrays do not fit together, or a scorer cannot run on the GPU that is named.
+        A setting is unknown or of another type than its annotation, arrays do not fit together, or a scorer cannot run
+        on the GPU that is named.
 
     Examples
     --------
@@ -188,6 +190,8 @@ def compute(
         if name not in asked:
             find(name)
             raise BadInput(f"settings were given for '{name}', which is not among the scorers asked for")
+    for one in found:
+        _settings(one, params.get(one.name))  # refused before the first of them runs
     view = views_of(signals)
     summed = _summed(found, signals, params, mode)
     place = _place(device, signals, [one for one in found if one.name not in summed])
@@ -310,7 +314,7 @@ def effective_params(
     UnknownName
         No such scorer or diagnostic.
     BadInput
-        A setting or mode that does not exist; the message holds the nearest setting.
+        A setting or mode that does not exist, the message holds the nearest setting; or a value of another type.
 
     Examples
     --------
@@ -377,7 +381,7 @@ def _settings(known: Scorer, params: Mapping[str, Any] | None) -> dict[str, Any]
                 f"; it has {', '.join(settings)}" if settings else "; it has none"
             )
             raise BadInput(f"'{known.name}' has no setting '{key}'{hint}")
-    return {**known.defaults, **(params or {})}
+    return {**known.defaults, **checked_params(known.name, known.function, params or {})}
 
 
 def _mode(known: Scorer, mode: str | None) -> str | None:

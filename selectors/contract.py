@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.neighbor_graph import NeighborGraph
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import ROLES, SIGNALS, BadInput, MissingSignal, UnknownName, nearest
 from tracesift.selectors.budget import resolve_size
 
@@ -200,7 +201,8 @@ def select(
     Raises
     ------
     BadInput
-        For a budget, parameter, column or value that cannot be used; the message says which.
+        For a budget, parameter, column or value that cannot be used, a parameter's value of another type than its
+        annotation among them; the message says which.
     MissingSignal
         A needed array was not passed; the message says how to get it.
 
@@ -211,7 +213,7 @@ def select(
     ['drop', 'keep', 'keep']
     """
     facts = find(name)
-    _check_params(facts, params)
+    params = _checked_params(facts, params)
     order, frame = _sorted_frame(name, frame)
     arguments: dict[str, Any] = {"seed": _checked_seed(name, seed)}
     if facts.budget:
@@ -266,12 +268,13 @@ def _facts(function: Callable[..., pl.DataFrame], declared: dict[str, Any]) -> S
     )
 
 
-def _check_params(facts: Selector, params: dict[str, Any]) -> None:
+def _checked_params(facts: Selector, params: dict[str, Any]) -> dict[str, Any]:
     for key in params:
         if key not in facts.defaults:
             known = sorted(facts.defaults)
             hint = f"; it takes {', '.join(known)}" if known else "; it takes none"
             raise BadInput(f"{facts.name}: has no parameter '{key}'{nearest(key, known)}{hint}")
+    return checked_params(facts.name, facts.function, params)
 
 
 def _checked_seed(name: str, seed: int) -> int:

@@ -51,8 +51,6 @@ def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
 
 def score_values(frame: pl.DataFrame, column: str, nulls: Nulls, selector: str) -> np.ndarray:
     """Return a score column as float64, NaN where missing, which raises unless `nulls` says what to do."""
-    if nulls not in (None, "keep", "drop"):
-        raise BadInput(f"{selector}: nulls must be 'keep' or 'drop', not {nulls!r}")
     values = frame[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     missing = int(np.isnan(values).sum())
     if missing and nulls is None:

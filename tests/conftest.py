@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 # Before anything reads them, and for the processes that tests start: tests run beside each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,3 +44,19 @@ def real_data() -> Path:
     if folder is None or not Path(folder).is_dir():
         pytest.skip("the real datasets are not here: set TRACESIFT_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def wrong_for():
+    """Values that a parameter with an annotation must refuse."""
+
+    def wrong(hint: Any) -> list[Any]:
+        parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        values: list[Any] = [[2.5], {"a": 1}, ("a", 3)]
+        values += [] if str in parts else ["a text"]
+        values += [] if float in parts else [2.5]
+        values += [] if {int, float} & set(parts) else [3]
+        values += [] if bool in parts else [True]
+        return values + ([] if NoneType in parts else [None])
+
+    return wrong

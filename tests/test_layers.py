@@ -17,6 +17,7 @@ SHARED = LIGHT_SHARED | {
     "tracesift.catalog.earlier_twins",
     "tracesift.catalog.nearest_rows",
     "tracesift.catalog.neighbor_graph",
+    "tracesift.catalog.parameter_types",
 }
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 

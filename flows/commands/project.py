@@ -7,8 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.flows.options import Common, Reading
-from tracesift.flows.parameters import check_types, settings
+from tracesift.flows.parameters import settings
 from tracesift.flows.progress import say, watched
 
 
@@ -49,7 +50,7 @@ def project(
     from tracesift.pipelines.protection.writing import check_free
 
     chosen = settings(param)
-    check_types(class_directions, chosen)
+    chosen = checked_params("project", class_directions, chosen)
     check_free(out)
     dataset = open_source(source, reading)
     with watched("project") as progress:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Whole, checked_seed
-from tracesift.flows.parameters import check_types, settings
+from tracesift.flows.parameters import settings
 from tracesift.flows.progress import say, watched
 
 
@@ -65,7 +66,7 @@ def protect(
             raise BadInput(f"--eps {eps}: {method} has no budget of this sort; leave it out")
         if chosen.setdefault("eps", eps) != eps:
             raise BadInput(f"--eps {eps} and --param eps={chosen['eps']} differ; give one of them")
-    check_types(known.function, chosen)
+    chosen = checked_params(method, known.function, chosen)
     check_free(out)
     dataset = open_source(source, reading)
     with watched("protect") as progress:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, Whole, checked_seed
-from tracesift.flows.parameters import check_types, scorer_settings
+from tracesift.flows.parameters import scorer_settings
 from tracesift.flows.show import console, print_json
 
 Flag = Parameter(negative="")
@@ -204,7 +204,7 @@ def score(
     from tracesift.flows.score import find_out, flag
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
-    from tracesift.scorers.contract import diagnostics, find, find_diagnostic
+    from tracesift.scorers.contract import diagnostics, effective_params
 
     work = existing(common.workspace)
     chosen = scorer_settings(param, names)
@@ -216,7 +216,7 @@ def score(
     if mode is not None and not names:
         raise BadInput(f"--mode {mode}: name the scorers that are to read it, such as el2n")
     for name, given in chosen.items():
-        check_types((find_diagnostic(name) if name in whole else find(name)).function, given)
+        effective_params(name, given)
     with work.locked():
         adopt_recordings(work)
         runs = list(run) or _newest(work)

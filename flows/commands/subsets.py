@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.commands.purge import tell_purge
 from tracesift.flows.options import AUTO, Common, Training, Whole, checked_seed
-from tracesift.flows.parameters import check_types, settings
+from tracesift.flows.parameters import settings
 from tracesift.flows.progress import watched
 from tracesift.flows.show import console, print_json, print_table
 
@@ -104,7 +105,7 @@ def select(
         raise BadInput(f"--count {count}: at least 1")
     called = called if name is None else name
     _check_name(called)
-    check_types(facts.function, chosen)
+    chosen = checked_params(selector, facts.function, chosen)
     if selector == "forget_ready" and where is not None:
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
@@ -226,7 +227,7 @@ def forget(
     checked_seed(seed)
     _check_name(name)
     chosen = settings(param)
-    check_types(find("forget_ready").function, chosen)
+    chosen = checked_params("forget_ready", find("forget_ready").function, chosen)
     if "forget" in chosen:
         raise BadInput("--param forget: the request says what to forget; leave it out")
     how = Handling(

@@ -19,10 +19,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tracesift.catalog.files import digest, replacing
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.evaluate import SEEDS, check_test
 from tracesift.flows.options import Training
-from tracesift.flows.parameters import check_types, settings
+from tracesift.flows.parameters import settings
 from tracesift.flows.progress import Report, say, watched
 from tracesift.flows.reporting.unlearned import AGAIN, FAILED, GOLD, ORIGINAL, distances
 from tracesift.flows.selecting.written import recorded_subsets
@@ -112,7 +113,7 @@ def tried(wanted: Sequence[str], weights: Weights, pairs: tuple[str, ...]) -> li
             )
         given.setdefault(name, {})[setting] = value
     for name, values in given.items():
-        check_types(methods[name].function, values)
+        given[name] = checked_params(name, methods[name].function, values)
     return [
         Tried(method=method, settings=given.get(name, {}), tau=tau if weights == LOREUN else None)
         for name, method in methods.items()

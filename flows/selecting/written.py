@@ -16,8 +16,8 @@ from tracesift.selectors.contract import find, select
 from tracesift.selectors.flags.contract import find as flag_facts
 from tracesift.selectors.flags.label_noise import verified_as
 
-OUTSIDE, FORGOTTEN = "outside WHERE ", "forgotten by request "
-"""How the reasons of samples begin that were no candidates."""
+OUTSIDE, FORGOTTEN, ELSEWHERE, IS_FLAGGED = "outside WHERE ", "forgotten by request ", "not in ", "flagged"
+"""How the reasons of samples begin that were no candidates; the last is the whole of one."""
 
 
 def put(
@@ -119,15 +119,24 @@ def left_out(frame: pl.DataFrame, where: str | None, source: str | None = None) 
     """Return samples that were no candidates as members that are dropped, with the reason."""
     outside = pl.lit(f"{OUTSIDE}{where}")
     if source is not None:
-        outside = pl.when(pl.col("weight").is_null()).then(pl.lit(f"not in {source}")).otherwise(outside)
+        outside = pl.when(pl.col("weight").is_null()).then(pl.lit(f"{ELSEWHERE}{source}")).otherwise(outside)
     seen = pl.col("verified_label") != pl.col("label")
-    flagged = pl.when(seen).then(verified_as(pl.col("verified_label"))).otherwise(pl.lit("flagged"))
+    flagged = pl.when(seen).then(verified_as(pl.col("verified_label"))).otherwise(pl.lit(IS_FLAGGED))
     return frame.select(
         "sample_id",
         role=pl.lit("drop"),
         reason=pl.when("eligible").then(flagged).otherwise(outside),
         weight=pl.lit(0.0),
     )
+
+
+def was_candidate() -> pl.Expr:
+    """Whether the selector chose about a member, by its `reason`: `left_out` and the requests have their own words."""
+    reason = pl.col("reason").fill_null("")
+    begins = pl.any_horizontal(reason.str.starts_with(start) for start in (OUTSIDE, FORGOTTEN, ELSEWHERE))
+    # A selector that decides about it goes on: "a person verified the label as 'x'; dropped".
+    seen = reason.str.contains(r"(?s)^a person verified the label as '.*'$")
+    return ~(begins | seen | (reason == IS_FLAGGED))
 
 
 def block_of(

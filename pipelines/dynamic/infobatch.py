@@ -87,7 +87,6 @@ class InfoBatch(PruningSampler):
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        check_ratio(prune_ratio)
         super().__init__(
             data,
             epochs=epochs,
@@ -96,7 +95,8 @@ class InfoBatch(PruningSampler):
             drop_last=drop_last,
             settings={"prune_ratio": prune_ratio},
         )
-        self.prune_ratio = prune_ratio
+        self.prune_ratio: float = self.settings["prune_ratio"]
+        check_ratio(self.prune_ratio)
 
     def weights(self, losses: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
         """Return this epoch's weights (N,)."""

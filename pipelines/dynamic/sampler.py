@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.determinism import generator
 from tracesift.pipelines.recording import gather
@@ -85,7 +86,12 @@ class PruningSampler(Sampler[int]):
     drop_last
         As passed to the loader: whether the rest of an epoch that fills no batch is left out.
     settings
-        What else must be the same for a training to be gone on with, plain values.
+        What else must be the same for a training to be gone on with: arguments of the method's own, by name.
+
+    Raises
+    ------
+    BadInput
+        An argument is of another type than its annotation, or out of its range.
     """
 
     def __init__(
@@ -98,16 +104,19 @@ class PruningSampler(Sampler[int]):
         drop_last: bool,
         settings: Mapping[str, Any],
     ) -> None:
+        name, function = type(self).__name__, type(self).__init__
+        if not isinstance(data, Sized):
+            data = checked_params(name, function, {"data": data})["data"]
+        given = {"epochs": epochs, "delta": delta, "seed": seed, "drop_last": drop_last, **settings}
+        given = checked_params(name, function, given)
+        epochs, delta = given["epochs"], given["delta"]
         size = data if isinstance(data, int) else len(data)
         if size < 1 or epochs < 1:
             raise BadInput(f"{size} samples and epochs={epochs}: at least one of each is needed")
         if not 0 <= delta <= 1:
             raise BadInput(f"delta={delta} must be the share of the epochs before the annealing, 0 to 1")
         self.num_samples = size
-        self.settings = {
-            "method": type(self).__name__, "num_samples": size, "epochs": epochs, "delta": delta, "seed": seed,
-            "drop_last": drop_last, **settings,
-        }  # fmt: skip
+        self.settings = {"method": name, "num_samples": size, **given}
         self.epoch = 0
         """The epoch under way, or the next: as many are through."""
         self.shown = 0
@@ -187,8 +196,10 @@ class PruningSampler(Sampler[int]):
         Raises
         ------
         BadInput
-            For other shapes, before the first iteration, and for rows that are not the next of this epoch (on a
-            GPU: when the next epoch begins).
+            For other shapes, before the first iteration, and for rows that are not the next of this epoch and losses
+            that are not finite. The last two are looked for at once where the losses are on the CPU; on a GPU, which
+            is not waited for, they are found when the next epoch begins, and those of the last epoch are not (rows
+            also by `state_dict`).
         """
         now, world = self._now, _world()
         _check_batch(rows, loss)
@@ -206,10 +217,11 @@ class PruningSampler(Sampler[int]):
         shown, losses = _all(rows.to(there, non_blocking=True), loss.detach().to(there).double())
         places = now.places(torch.arange(start, stop, device=there))
         self._strangers += (shown != self._rows[places]).sum()
-        if there.type == "cpu":
-            self._refuse_strangers()
         # None of the samples up to the padding comes twice, so that the order of writing is no matter.
         real = max(0, min(stop, len(now.order)) - start)
+        if there.type == "cpu":
+            self._refuse_strangers()
+            self._refuse_not_finite(losses[:real].numpy(), shown[:real], f"update() in epoch {self.epoch}")
         self._losses[places[:real]] = losses[:real]
         factor = now.weights[places]
         factor[real:] = 0.0
@@ -266,12 +278,7 @@ class PruningSampler(Sampler[int]):
         """Choose this epoch's samples, their weights and their order."""
         self._refuse_strangers()
         losses = self.losses
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if len(bad):
-            raise BadInput(
-                f"before epoch {self.epoch}: {len(bad)} losses are not finite (row {int(self._rows[bad[0]])} is "
-                "one); no sample can be told from the others by such losses"
-            )
+        self._refuse_not_finite(losses, self._rows, f"before epoch {self.epoch}")
         seed = self.settings["seed"]
         shuffled = torch.randperm(self.num_samples, generator=generator(seed, self.epoch, _CHOICE))
         weights = torch.from_numpy(self.weights(losses, shuffled.numpy()))
@@ -292,6 +299,14 @@ class PruningSampler(Sampler[int]):
         self._strangers = self._strangers.to(device)
         if self._now is not None:
             self._now.order, self._now.weights = self._now.order.to(device), self._now.weights.to(device)
+
+    def _refuse_not_finite(self, losses: np.ndarray, rows: Tensor, when: str) -> None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if len(bad):
+            raise BadInput(
+                f"{when}: {len(bad)} of {len(losses)} losses are not finite (row {int(rows[bad[0]])} is one); "
+                "no sample can be told from the others by such losses"
+            )
 
     def _refuse_strangers(self) -> None:
         count = int(self._strangers)

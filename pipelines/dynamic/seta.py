@@ -75,6 +75,10 @@ def seta_weights(
     return weights
 
 
+OWN = ("prune_ratio", "groups", "window_scale")
+"""The settings that other samplers do not have."""
+
+
 class SeTa(PruningSampler):
     """Prune at random, then show a window of loss groups that slides from easy to hard and begins anew.
 
@@ -117,12 +121,6 @@ class SeTa(PruningSampler):
         seed: int = 0,
         drop_last: bool = False,
     ) -> None:
-        check_ratio(prune_ratio)
-        if groups < 1 or not 0 < window_scale <= 1 or round(groups * window_scale) < 1:
-            raise BadInput(
-                f"groups={groups}, window_scale={window_scale}: the window must hold at least one group of all, "
-                "round(groups * window_scale) >= 1, and window_scale be at most 1"
-            )
         super().__init__(
             data,
             epochs=epochs,
@@ -131,12 +129,21 @@ class SeTa(PruningSampler):
             drop_last=drop_last,
             settings={"prune_ratio": prune_ratio, "groups": groups, "window_scale": window_scale},
         )
+        prune_ratio, groups, window_scale = (self.settings[name] for name in OWN)
+        check_ratio(prune_ratio)
+        if groups < 1 or not 0 < window_scale <= 1 or round(groups * window_scale) < 1:
+            raise BadInput(
+                f"groups={groups}, window_scale={window_scale}: the window must hold at least one group of all, "
+                "round(groups * window_scale) >= 1, and window_scale be at most 1"
+            )
         if share_of(self.num_samples, prune_ratio) <= groups:
             raise BadInput(
                 f"{share_of(self.num_samples, prune_ratio)} of {self.num_samples} samples remain with "
                 f"prune_ratio={prune_ratio}: more than groups={groups} are needed"
             )
-        self.prune_ratio, self.groups, self.window_scale = prune_ratio, groups, window_scale
+        self.prune_ratio: float = prune_ratio
+        self.groups: int = groups
+        self.window_scale: float = window_scale
 
     def weights(self, losses: np.ndarray, shuffled: np.ndarray) -> np.ndarray:
         """Return this epoch's weights (N,)."""

@@ -9,7 +9,6 @@ from typing import Literal
 
 import polars as pl
 
-from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.ranking import Nulls, keep_by_rank, score_column
 
@@ -48,8 +47,6 @@ def cal(
     >>> cal(frame, size=1)["role"].to_list(), cal(frame, size=1, side="lowest")["role"].to_list()
     (['drop', 'keep', 'drop'], ['keep', 'drop', 'drop'])
     """
-    if side not in ("highest", "lowest"):
-        raise BadInput(f"cal: side is 'highest' or 'lowest', not {side!r}")
     return keep_by_rank(
         frame, score_column(frame, score, "cal"), size, highest_first=side == "highest", selector="cal",
         per_class=per_class, nulls=nulls,

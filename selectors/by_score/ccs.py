@@ -160,7 +160,7 @@ def _beta(beta: float | None, size: int, total: int) -> float:
     if beta is None:
         pruned = round(1 - size / total, 2)  # 180 of 1,797 is a 90 % cut
         return next(share for least, share in BETA_BY_PRUNING if pruned >= least)
-    if isinstance(beta, bool) or not 0 <= beta < 1:
+    if not 0 <= beta < 1:
         raise BadInput(f"ccs: beta must be a share in [0, 1), not {beta!r}")
     return float(beta)
 

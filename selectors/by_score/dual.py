@@ -6,7 +6,6 @@ from typing import Literal
 
 import polars as pl
 
-from tracesift.catalog.schema import BadInput
 from tracesift.selectors.by_score.beta_sampling import beta_sampling
 from tracesift.selectors.contract import selector
 from tracesift.selectors.ranking import Nulls, keep_by_rank, score_column
@@ -51,8 +50,6 @@ def dual(
     """
     if sampling == "beta":
         return beta_sampling(frame, size=size, seed=seed, score=score, mean=mean, c_d=c_d, nulls=nulls)
-    if sampling != "top":
-        raise BadInput(f"dual: sampling is 'beta' or 'top', not {sampling!r}")
     return keep_by_rank(
         frame, score_column(frame, score, "dual"), size, highest_first=True, selector="dual", nulls=nulls
     )

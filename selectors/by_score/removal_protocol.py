@@ -64,13 +64,6 @@ def removal_protocol(
     ['keep', 'keep', 'drop', 'drop']
     """
     total = frame.height
-    for name, value in (
-        ("keep_lowest_n", keep_lowest_n),
-        ("remove_n", remove_n),
-        ("remove_subsample", remove_subsample),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise BadInput(f"removal_protocol: {name} is a number of samples, not {value!r}")
     if remove_n < 0 or remove_subsample < 0:
         raise BadInput("removal_protocol: remove_n and remove_subsample are 0 or more")
     column = score_column(frame, score, "removal_protocol")

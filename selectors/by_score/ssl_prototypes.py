@@ -53,7 +53,7 @@ def ssl_prototypes(
     Raises
     ------
     BadInput
-        For another side, a balance outside [0, 1], or missing values that leave no room.
+        For a balance outside [0, 1], or missing values that leave no room.
 
     Examples
     --------
@@ -63,9 +63,7 @@ def ssl_prototypes(
     >>> ssl_prototypes(frame, size=2, balance=1.0)["role"].to_list()
     ['drop', 'keep', 'drop', 'keep']
     """
-    if side not in ("auto", "farthest", "nearest"):
-        raise BadInput(f"ssl_prototypes: side is 'auto', 'farthest' or 'nearest', not {side!r}")
-    if isinstance(balance, bool) or not 0 <= balance <= 1:
+    if not 0 <= balance <= 1:
         raise BadInput(f"ssl_prototypes: balance is a share in [0, 1], not {balance!r}")
     if side == "auto":
         side = "farthest" if size >= ABUNDANT * frame.height else "nearest"

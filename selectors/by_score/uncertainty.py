@@ -7,11 +7,10 @@ without classes sorts the other way and keeps the most confident).
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import polars as pl
 
-from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.ranking import Nulls, keep_by_rank, score_column
 
@@ -49,9 +48,6 @@ def uncertainty(
     >>> uncertainty(frame, size=2)["role"].to_list()
     ['drop', 'keep', 'keep']
     """
-    known = get_args(Measure)
-    if measure not in known:
-        raise BadInput(f"uncertainty: measure is one of {', '.join(known)}, not {measure!r}")
     column = score_column(frame, measure, "uncertainty")
     return keep_by_rank(
         frame, column, size, highest_first=True, selector="uncertainty", per_class=per_class, nulls=nulls

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import BadInput
 from tracesift.selectors.budget import exact_share
 from tracesift.selectors.contract import selector
 from tracesift.selectors.flags.label_noise import CONFIRMED
@@ -231,13 +231,9 @@ def _check(
     frame: pl.DataFrame, mode: str, max_drop: float, relabel_confidence: float, min_weight: float,
     flag: str, confidence: str, suggestion: str,
 ) -> None:  # fmt: skip
-    if mode not in STEPS:
-        raise BadInput(
-            f"denoise: mode '{mode}' is unknown{nearest(mode, sorted(STEPS))}; modes: {', '.join(sorted(STEPS))}"
-        )
     shares = {"max_drop": max_drop, "relabel_confidence": relabel_confidence, "min_weight": min_weight}
     for name, value in shares.items():
-        if isinstance(value, bool) or not 0 <= value <= 1:
+        if not 0 <= value <= 1:
             raise BadInput(f"denoise: {name} must be a share in [0, 1], not {value!r}")
     for column in (flag, confidence) if mode != "relabel" else (flag, confidence, suggestion):
         if column not in frame.columns:

@@ -98,7 +98,7 @@ def depoison(
 
 def _checked(frame: pl.DataFrame, flag: str, score: str, max_drop: float | None) -> bool:
     """Refuse what cannot be used; tell whether there is a score to order by."""
-    if max_drop is not None and (isinstance(max_drop, bool) or not 0 <= max_drop <= 1):
+    if max_drop is not None and not 0 <= max_drop <= 1:
         raise BadInput(f"depoison: max_drop must be a share in [0, 1], not {max_drop!r}")
     if flag not in frame.columns:
         raise BadInput(

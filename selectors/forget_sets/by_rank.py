@@ -30,8 +30,6 @@ def scored(
     frame: pl.DataFrame, score: str, size: int, selector: str, nulls: Nulls
 ) -> tuple[str, np.ndarray, int]:
     """Return the column, its values (N,) with NaN where missing, and how many have one, enough for the size."""
-    if nulls not in (None, "retain"):
-        raise BadInput(f"{selector}: nulls is 'retain' or left out, not {nulls!r}")
     column = score_column(frame, score, selector)
     values = frame[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     missing = int(np.isnan(values).sum())

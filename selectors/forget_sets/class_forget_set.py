@@ -56,7 +56,7 @@ def forget_part(
 ) -> pl.DataFrame:
     """Forget those that are `inside` (N,), or so many of them at random; none of the others."""
     there = int(inside.sum())
-    if count is not None and (isinstance(count, bool) or not 1 <= count <= there):
+    if count is not None and not 1 <= count <= there:
         raise BadInput(f"{selector}: count is {count}, and {there} samples have {name}; give 1 to {there}")
     if count is None:
         has = pl.when(pl.Series(inside)).then(pl.lit(f"has {name}, which is forgotten"))

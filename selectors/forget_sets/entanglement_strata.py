@@ -60,8 +60,6 @@ def entanglement_strata(
     >>> entanglement_strata(frame, size=1, part="low")["role"].to_list()
     ['retain', 'retain', 'retain', 'forget', 'retain']
     """
-    if part not in (*BEGINS, "mix"):
-        raise BadInput(f"entanglement_strata: part is low, medium, high or mix, not {part!r}")
     if begin is not None and (part == "mix" or not 0 <= begin < 1):
         raise BadInput(
             f"entanglement_strata: begin is a share of the order in [0, 1), for one part and not for mix; got {begin}"

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import selector
 from tracesift.selectors.forget_sets.by_rank import Nulls, forget_set, places_of, reasons, scored
 
@@ -55,8 +54,6 @@ def memorization_strata(
     >>> memorization_strata(frame, size=1, part="medium")["role"].to_list()
     ['retain', 'retain', 'forget', 'retain']
     """
-    if part not in (*PARTS, "mix"):
-        raise BadInput(f"memorization_strata: part is low, medium, high or mix, not {part!r}")
     column, values, known = scored(frame, score, size, "memorization_strata", nulls)
     order = {"low": values, "medium": np.abs(values - middle), "high": -values}
     counts = {one: size * (one == part) for one in PARTS}

@@ -60,8 +60,6 @@ def mu_coreset(
     >>> mu_coreset(frame, size=1, seed=0, rule="top", score="grand")["role"].to_list()
     ['drop', 'forget', 'drop']
     """
-    if rule not in ("random", "top", "moderate"):
-        raise BadInput(f"mu_coreset: rule is 'random', 'top' or 'moderate', not {rule!r}")
     if (score is None) != (rule == "random"):
         raise BadInput(
             f"mu_coreset: rule={rule} reads "

@@ -48,8 +48,6 @@ def sharpness_partition(
     >>> sharpness_partition(frame, size=2, part="sharp")["role"].to_list()
     ['retain', 'forget', 'retain', 'forget']
     """
-    if part not in ("flat", "sharp"):
-        raise BadInput(f"sharpness_partition: part is 'flat' or 'sharp', not {part!r}")
     _, _, known = scored(frame, score, size, "sharpness_partition", nulls)
     half = (known + 1) // 2 if part == "flat" else known // 2
     if size > half:

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.nearest_rows import Metric
-from tracesift.catalog.schema import BadInput
 
 LANES = 64
 """Samples of a block."""
@@ -70,18 +69,11 @@ def space(embedding: np.ndarray, metric: Metric, selector: str) -> Space:
     selector : str
         Who asks, for the message.
 
-    Raises
-    ------
-    BadInput
-        For another metric.
-
     Examples
     --------
     >>> space(np.array([[3.0, 4.0], [0.0, 0.0]]), "cosine", "herding").at(0).tolist()
     [0.6, 0.8]
     """
-    if metric not in get_args(Metric):
-        raise BadInput(f"{selector}: metric must be 'cosine' or 'euclidean', not {metric!r}")
     points = np.asarray(embedding)
     if points.dtype not in (np.float32, np.float64):
         points = points.astype(np.float32 if points.dtype == np.float16 else np.float64)

@@ -75,7 +75,7 @@ def facility_location(
     Raises
     ------
     BadInput
-        For an unknown `metric`, a class too large for all pairs, or a graph that does not fit.
+        For a class too large for all pairs, or a graph that does not fit.
 
     Notes
     -----
@@ -124,8 +124,8 @@ def facility_location(
 def _check_graph(graph: NeighborGraph | None, samples: int, neighbors: int | None, metric: Metric) -> None:
     if neighbors is None:
         return
-    if isinstance(neighbors, bool) or not isinstance(neighbors, int) or neighbors < 1:
-        raise BadInput(f"facility_location: neighbors must be a whole number, 1 or more, not {neighbors!r}")
+    if neighbors < 1:
+        raise BadInput(f"facility_location: neighbors must be 1 or more, not {neighbors}")
     if graph is None:
         return
     if graph.metric != metric:

@@ -68,7 +68,7 @@ def graph_cut(
     >>> graph_cut(frame, corners, size=2, lam=0.5)["role"].to_list()
     ['drop', 'drop', 'keep', 'keep']
     """
-    if isinstance(lam, bool) or not isinstance(lam, int | float) or not 0 < lam < math.inf:
+    if not 0 < lam < math.inf:
         raise BadInput(f"graph_cut: lam must be a number above 0, not {lam!r}")
     where = space(embedding, metric, "graph_cut")
 

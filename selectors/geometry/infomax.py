@@ -4,10 +4,10 @@ max sum_i w_i x_i - lambda sum_ij S_ij x_i x_j over subsets of the size asked fo
 neighbours alone, in either direction and never below zero; it is never N x N.
 
 The published solver repeats x <- m softmax(w - 2 lambda S x), which looks for a subset that is the top of its own
-marginal values w - 2 lambda S x. Rounded, its x is seldom one: so members are exchanged for others of larger marginal
-value until none is left, which raises the objective each time. The same is done with the greedy subset, and the better
-of both is returned, which is therefore never worse than greedy. The exchange and the greedy start are ours, and so is
-counting importance from 0 to 1; k, lambda and the number of iterations could not be checked against the paper.
+marginal values w - 2 lambda S x. Rounded, its x is seldom one: so single members are exchanged for others until no such
+exchange raises the objective, neighbours of each other among them. The same is done with the greedy subset, and the
+better of both is returned, which is therefore never worse than greedy. The exchange and the greedy start are ours, and
+so is counting importance from 0 to 1; k, lambda and the number of iterations could not be checked against the paper.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DIGITS = 6
 
 
 @selector(
-    version=1,
+    version=2,
     columns=("score",),
     experimental=True,
     reference="Tan et al. 2025 (InfoMax), the objective and the softmax iteration",
@@ -163,10 +163,12 @@ def exchange(
     start: np.ndarray, target: np.ndarray, similarity: np.ndarray, w: np.ndarray, begin: np.ndarray, size: int,
     factor: float,
 ) -> np.ndarray:  # fmt: skip
-    """Fill a subset up greedily, then swap its least member for the best other until that is no gain.
+    """Fill a subset up greedily, then swap members for others until no swap of two is a gain.
 
-    Two tournament trees know both: the largest marginal value outside, and the smallest inside. A swap that raises
-    the objective by less than rounding could make up is none.
+    Swapping i for j gains value[j] - value[i], and factor S_ij more where they are neighbours: j is worth more once i
+    is gone. Two tournament trees know the largest value outside and the smallest inside; where that swap is no gain,
+    a round over the members swaps each for the neighbour of largest gain. A swap that raises the objective by less
+    than rounding could make up is none.
     """
     samples, kept = w.size, begin.copy()
     leaves = 1
@@ -194,12 +196,24 @@ def exchange(
         best[node] = one if outside[one] >= outside[other] else other
         one, other = least[2 * node], least[2 * node + 1]
         least[node] = one if inside[one] <= inside[other] else other
+    at, looked = 0, 0  # where the round is, and how many samples it has passed since the last swap
     while True:
         enters, leaves_again = best[1], -1
         if count == size:
             leaves_again = least[1]
             if not outside[enters] > inside[leaves_again] + 1e-9:
-                return kept
+                enters = -1
+                while enters < 0 and looked < samples:
+                    most = 1e-9
+                    for edge in range(start[at], start[at + 1] if kept[at] else start[at]):
+                        j = target[edge]
+                        gain = value[j] - value[at] + factor * similarity[edge]
+                        if not kept[j] and gain > most:
+                            most, enters, leaves_again = gain, j, at
+                    at, looked = (at + 1) % samples, looked + 1
+                if enters < 0:
+                    return kept
+        looked = 0
         for turn in range(2):
             i, sign = (enters, 1.0) if turn == 0 else (leaves_again, -1.0)
             if i < 0:

@@ -9,13 +9,12 @@ the least per sample is kept, and samples that a pick cannot be nearer to are pa
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from tracesift.catalog.nearest_rows import Metric
-from tracesift.catalog.schema import BadInput
 from tracesift.selectors.budget import Quota
 from tracesift.selectors.contract import selector
 from tracesift.selectors.geometry.distances import (
@@ -82,8 +81,6 @@ def k_center_greedy(
     >>> result["reason"][2], result["reason"][3]
     ('picked 1st of 2, the sample nearest to the mean', 'picked 2nd of 2, 7 from the nearest picked before it')
     """
-    if first not in get_args(First):
-        raise BadInput(f"k_center_greedy: first must be 'random' or 'central', not {first!r}")
     where = space(embedding, metric, "k_center_greedy")
     keys = seeded_keys(frame, seed, "k_center_greedy") if first == "random" else None
 

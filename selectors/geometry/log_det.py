@@ -75,7 +75,7 @@ def log_det(
     >>> log_det(frame, np.array([[1.0, 0.0], [1.0, 0.1], [-1.0, 1.0]]), size=2)["role"].to_list()
     ['keep', 'drop', 'keep']
     """
-    if isinstance(ridge, bool) or not isinstance(ridge, int | float) or not 0 <= ridge < math.inf:
+    if not 0 <= ridge < math.inf:
         raise BadInput(f"log_det: ridge must be a number, 0 or more, not {ridge!r}")
     where = space(embedding, metric, "log_det")
 

@@ -55,7 +55,7 @@ def semdedup(
     Raises
     ------
     BadInput
-        For an eps outside (0, 1), another order or comparison, or fewer than one cluster.
+        For an eps outside (0, 1), or fewer than one cluster.
 
     Examples
     --------
@@ -64,10 +64,8 @@ def semdedup(
     >>> result["role"].to_list(), result["reason"][2]
     (['keep', 'keep', 'drop'], "cosine 0.99995 with 'a', which comes before it in cluster 1: above 0.98 (eps=0.02)")
     """
-    if isinstance(eps, bool) or not 0 < eps < 1:
+    if not 0 < eps < 1:
         raise BadInput(f"semdedup: eps is in (0, 1), a duplicate's cosine is above 1 - eps; got {eps!r}")
-    if compare not in ("earlier", "kept"):
-        raise BadInput(f"semdedup: compare is 'earlier' or 'kept', not {compare!r}")
     limit = limit_of(eps)
     found = earlier_twins(
         embedding, number=clusters, order=order, seed=seed, limit=limit, kept_only=compare == "kept"

@@ -96,8 +96,6 @@ def autocoreset(
         raise BadInput(
             f"autocoreset: checkpoints must be 1 to {epochs}, the recorded ones, not {checkpoints}"
         )
-    if form not in ("caratheodory", "sensitivity", "median_of_means"):
-        raise BadInput(f"autocoreset: form is caratheodory, sensitivity or median_of_means, not {form!r}")
     asked = epochs if checkpoints is None else checkpoints
     _, codes = class_codes(frame, per_class=per_class)
     keys = seeded_keys(frame, seed, "autocoreset")

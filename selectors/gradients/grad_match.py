@@ -1,10 +1,13 @@
-"""GradMatch: a few samples with non-negative weights whose gradients add up to the mean gradient.
+"""GradMatch: a few samples with non-negative weights whose gradients add up to nearly the mean gradient.
 
 Orthogonal matching pursuit on |sum_j x_j g_j - mean g|^2 + lambda |x|^2: the sample whose gradient correlates most with
 what is left joins, and all weights are solved for again, by non-negative least squares on the normal equations. That
 solution is followed exactly: a Cholesky factor grows with each sample, and where a weight would turn negative the
 active set shrinks as in Lawson and Hanson's method; so a sample may leave again, and the pursuit goes on until
 enough have a weight.
+
+How near the sum of each class comes stands in the reasons. A lambda above 0 pays with distance for small and even
+weights: some of the gradient is left then even where the samples could match it.
 
 No sum of gradients with non-negative weights comes closer once nothing correlates with the rest. The pursuit then ends
 with fewer samples than asked for, and so does the method's own code. Our budgets are exact: the remaining places go to
@@ -56,7 +59,7 @@ def grad_match(
     per_class: bool = True,
     quota: Quota = "proportional",
 ) -> pl.DataFrame:
-    """Keep samples with weights whose last-layer gradients add up to that of all samples, by matching pursuit.
+    """Keep samples with weights whose last-layer gradients add up to nearly that of all samples, by matching pursuit.
 
     Parameters
     ----------
@@ -67,7 +70,10 @@ def grad_match(
     embedding : array of shape (N, D)
         Input of the model's last layer.
     ridge : float
-        The paper's lambda, 0 or more. It spreads the weights, and shrinks them where gradients are small beside it.
+        The paper's lambda, 0 or more; 1 is the default of DeepCore's code, the paper's own value was not checked. It
+        has the unit of a squared gradient: beside squared lengths well below it, as those of a model that has learned
+        its samples, all weights shrink and much of the gradient is left. With 0 the weights come as near as the samples
+        can.
     per_class : bool
         Match each class's gradient with its own samples. Takes memory for quota times class size numbers.
     quota : {"proportional", "equal"}
@@ -76,8 +82,14 @@ def grad_match(
     Returns
     -------
     polars.DataFrame
-        Weights are such that the weighted sum of gradients matches the sum over all samples of the class, N times
-        the paper's. A sample that only fills the budget (see the module) weighs a millionth of the mean.
+        Weights are those of the sum over all n samples of the class (of all where `per_class` is false), n times the
+        paper's, which are of the mean. They need not add up to n: with `ridge` 0 a few long gradients stand for many
+        short ones, and with more they fall short of the sum that they aim at. Scale them yourself where the size of
+        the loss matters. A sample that only fills the budget (see the module) weighs a millionth of n over the budget
+        of its class.
+
+        The reasons tell what is left: the length of the weighted sum's difference from the sum over the class, as a
+        share of the latter's length. 0 is a match; 1 is no better than weights of 0.
 
     Raises
     ------

@@ -40,7 +40,7 @@ def test_what_is_refused(place, capsys):
     for words, message in (
         (["--job", "sstf"], "did you mean 'ssft'"),
         (["--job", "grand", "--param", "runs=3"], "has no setting 'runs'"),
-        (["--job", "grand", "--param", "initialisations=x"], "it takes int"),
+        (["--job", "grand", "--param", "initialisations=x"], "must be a whole number"),
         (["--job", "grand", "--seeds", "2"], "leave it out"),
         (["--param", "epochs=3"], "name it with --job"),
     ):
@@ -76,7 +76,7 @@ def test_all_jobs_are_checked_before_the_first_is_trained(place, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     for message in (
         "settings were given for vog, which is not run",
-        "it takes int",
+        "must be a whole number",
         "job 'late_stopping': epochs is 4, it must be at least 11, and rounds is 1, it must be at least 3",
         "job 'bias_shift': good is tabular; only images",
     ):

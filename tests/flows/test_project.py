@@ -48,7 +48,7 @@ def test_project_what_protect_made(told):
         (["lines.csv"], "its samples are of kind 'text'"),
         (["table.csv"], "its samples are of kind 'tabular'"),
         (["digits", "--param", "penalty=0"], "penalty=0: above 0"),
-        (["digits", "--param", "penalty=high"], "it takes float"),
+        (["digits", "--param", "penalty=high"], "project: penalty='high' must be a number"),
         (["digits", "--param", "penalti=1"], "did you mean 'penalty'?"),
     ],
 )

@@ -131,7 +131,7 @@ def test_texts(told):
             ["digits", "--method", "lsp", "--eps", "2", "--param", "eps=3"],
             "--eps 2.0 and --param eps=3 differ",
         ),
-        (["digits", "--method", "lsp", "--param", "patch=big"], "it takes int | null"),
+        (["digits", "--method", "lsp", "--param", "patch=big"], "a whole number or None"),
         (["digits", "--method", "lsp", "--param", "pach=2"], "did you mean 'patch'?"),
         (["digits", "--method", "one_pixel", "--eps", "8"], "one_pixel has no budget of this sort"),
         (["digits", "--method", "rare_token_trigger"], "its samples are of kind 'image'"),

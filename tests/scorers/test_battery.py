@@ -5,6 +5,7 @@ import importlib
 import inspect
 from functools import cache
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from tracesift.catalog.files import canonical_json
 from tracesift.catalog.schema import DIRECTIONS, MODES, SIGNALS, BadInput, MissingSignal
 from tracesift.scorers.contract import compute, diagnose, diagnostics, find, find_diagnostic, names
 from tracesift.scorers.discovery import FOLDER
+from tracesift.scorers.influence.edges import contract as edges
 
 torch.set_num_threads(1)
 
@@ -88,6 +90,24 @@ def test_facts_and_docstring(name):
     assert not FORBIDDEN & set(known.defaults)
     for section in ("Parameters", "Returns", "Examples"):
         assert f"    {section}\n    ---" in known.function.__doc__, section
+
+
+@pytest.mark.parametrize("name", [*names(), *diagnostics(), *edges.names()])
+def test_settings_of_another_type_are_refused(name, wrong_for):
+    if name in edges.names():
+        known, run = edges.find(name), edges.compute_edges
+    elif name in diagnostics():
+        known, run = (
+            find_diagnostic(name),
+            lambda name, signals, params: diagnose(name, signals, params=params),
+        )
+    else:
+        known, run = find(name), lambda name, signals, params: compute(name, signals, params={name: params})
+    hints = get_type_hints(known.function)
+    for key in known.defaults:
+        for value in wrong_for(hints[key]):
+            with pytest.raises(BadInput, match=f"^{name}: {key}=.* must be "):
+                run(name, {}, {key: value})
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """What must hold for every selector there is; a new one is picked up by its file, with its own parameters in CALLS."""
 
 import math
+from typing import get_type_hints
 
 import numpy as np
 import polars as pl
@@ -287,6 +288,15 @@ def test_an_absent_score_is_named(name, frame):
 def test_unknown_parameters_are_refused_by_name(name, frame):
     with pytest.raises(BadInput, match="has no parameter 'secret'"):
         call(name, frame, secret=1)
+
+
+@pytest.mark.parametrize("name", names())
+def test_parameters_of_another_type_are_refused(name, frame, wrong_for):
+    hints = get_type_hints(find(name).function)
+    for key in find(name).defaults:
+        for value in wrong_for(hints[key]):
+            with pytest.raises(BadInput, match=f"^{name}: {key}=.* must be "):
+                call(name, frame, **{key: value})
 
 
 def test_unknown_selectors_are_refused_with_the_nearest_name(frame):

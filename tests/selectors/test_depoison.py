@@ -120,7 +120,6 @@ def test_another_flag_with_its_own_score(ten):
         (lambda f: f.with_columns(residual_shortcut=pl.lit("high")), {}, "not numbers"),
         (lambda f: f, {"max_drop": 1.1}, "max_drop must be a share"),
         (lambda f: f, {"max_drop": math.nan}, "max_drop must be a share"),
-        (lambda f: f, {"max_drop": True}, "max_drop must be a share"),
         (lambda f: f, {"flag": "unlearned"}, "no column 'unlearned'"),
     ],
 )

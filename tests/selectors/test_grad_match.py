@@ -153,6 +153,25 @@ def test_more_samples_leave_less():
     assert left[-1] < 0.5 * left[0]
 
 
+def test_the_reasons_tell_what_is_left_of_each_class_and_a_ridge_beside_small_gradients_leaves_much():
+    frame, arrays = made(120, seed=1)
+    right = np.eye(3)[arrays["labels"]]
+    arrays["probs_last"] = 0.9 * right + 0.1 * arrays["probs_last"]  # a model that has learned its samples
+    g, shares, totals = dense(arrays), {}, {}
+    for ridge in (0.0, 1.0):
+        result = select("grad_match", frame, budget=24, seed=0, arrays=arrays, ridge=ridge)
+        weight, totals[ridge] = result["weight"].to_numpy(), result["weight"].sum()
+        for label in range(3):
+            of = arrays["labels"] == label
+            aim = g[of].sum(axis=0)
+            shares[ridge, label] = np.linalg.norm(weight[of] @ g[of] - aim) / np.linalg.norm(aim)
+            said = result.filter(pl.Series(of) & (pl.col("role") == "keep"))["reason"]
+            found = said.str.extract(r"([\d.]+) of the gradient is left").cast(pl.Float64).unique().to_list()
+            assert found == pytest.approx([shares[ridge, label]], abs=1e-5)
+    assert all(shares[0.0, label] < 0.6 * shares[1.0, label] for label in range(3))
+    assert totals[1.0] < 0.7 * totals[0.0] < 0.7 * 120
+
+
 def test_impossible_ridges_are_refused():
     frame, arrays = made(20)
     with pytest.raises(BadInput, match="ridge"):

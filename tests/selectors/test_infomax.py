@@ -7,6 +7,7 @@ import pytest
 from tracesift.catalog.neighbor_graph import neighbor_graph
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.contract import find, select
+from tracesift.selectors.geometry.infomax import exchange
 
 
 def made(n, seed=0, dimensions=3):
@@ -69,13 +70,41 @@ def test_never_below_greedy_and_near_the_optimum(size, redundancy):
     assert (np.array(gaps) < 1e-5).mean() >= 0.6
 
 
-def test_no_single_exchange_by_marginal_value_is_left():
-    frame, x = made(200, seed=7, dimensions=5)
+def best_swap(w, s, redundancy, chosen):
+    """Return the largest change of the objective by one member for one other, over all pairs."""
+    before = objective(w, s, redundancy, chosen)
+    others = set(range(len(w))) - chosen
+    return max(
+        objective(w, s, redundancy, chosen - {i} | {j}) - before for i, j in itertools.product(chosen, others)
+    )
+
+
+@pytest.mark.parametrize(("size", "redundancy"), [(20, 0.3), (13, 1.0), (30, 0.05)])
+def test_no_single_swap_is_a_gain(size, redundancy):
+    for seed in range(8):
+        frame, x = made(40, seed=seed)
+        w, s = dense(frame, x, 5)
+        chosen = kept(select("infomax", frame, budget=size, seed=0, embedding=x, redundancy=redundancy))
+        assert best_swap(w, s, redundancy, chosen) <= 1e-5  # similarities are rounded to 6 digits
+
+
+def test_neighbours_are_swapped_for_each_other():
+    """A takes the place of its copy b, which the copy's own weight on A hides from marginal values."""
+    frame = pl.DataFrame({"sample_id": list("abcd"), "label": ["x"] * 4, "el2n": [1.0, 0.9, 0.8, 0.0]})
+    start, target = np.array([0, 1, 2, 2, 2]), np.array([1, 0])
+    begin = np.array([False, True, True, False])
+    found = exchange(start, target, np.ones(2), frame["el2n"].to_numpy(), begin, 2, 2.0)
+    assert found.tolist() == [True, False, True, False]
+
+
+def test_a_large_instance_is_left_without_a_gain():
+    frame, x = made(400, seed=7, dimensions=5)
     w, s = dense(frame, x, 5)
-    chosen = kept(select("infomax", frame, budget=60, seed=0, embedding=x))
-    mask = np.isin(np.arange(200), list(chosen))
+    chosen = kept(select("infomax", frame, budget=133, seed=0, embedding=x))
+    mask = np.isin(np.arange(400), list(chosen))
     value = w - 0.6 * s @ mask
-    assert value[mask].min() >= value[~mask].max() - 1e-5
+    gain = value[None, :] - value[:, None] + 0.6 * s
+    assert gain[np.ix_(mask, ~mask)].max() <= 1e-5
 
 
 def test_without_redundancy_it_is_the_ranking_and_with_it_copies_go():

@@ -69,7 +69,7 @@ def test_missing_values_and_measures():
         kept(frame, 1)
     assert kept(frame, 1, nulls="drop") == ["a"]
     assert kept(frame, 2, nulls="keep") == ["b", "c"]
-    with pytest.raises(BadInput, match="prediction_entropy, prediction_margin, not 'entropy'"):
+    with pytest.raises(BadInput, match="measure='entropy' must be 'least_confidence'"):
         kept(frame, 1, measure="entropy")
     with pytest.raises(BadInput, match="no column 'prediction_margin'"):
         kept(frame, 1, measure="prediction_margin")

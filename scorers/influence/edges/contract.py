@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import SIGNALS, MissingSignal, UnknownName, nearest
 from tracesift.scorers.arrays import check_sizes, normalise
 from tracesift.scorers.discovery import Scorer, attach, find_one, names_of
@@ -83,15 +84,19 @@ def meant(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     {'bias': True, 'k': 3}
     """
     known = find(name)
+    whole = {**known.defaults, **_checked(known, params)}
+    return {key: whole[key] for key in sorted(whole) if key not in WITHOUT_TRACE}
+
+
+def _checked(known: Scorer, params: Mapping[str, Any]) -> dict[str, Any]:
     for key in params:
         if key not in known.defaults:
             settings = tuple(one for one in known.defaults if one not in WITHOUT_TRACE)
             raise UnknownName(
-                f"influence method '{name}' has no setting '{key}'"
+                f"influence method '{known.name}' has no setting '{key}'"
                 f"{nearest(key, settings) or '; it has ' + ', '.join(settings)}"
             )
-    whole = {**known.defaults, **params}
-    return {key: whole[key] for key in sorted(whole) if key not in WITHOUT_TRACE}
+    return checked_params(known.name, known.function, params)
 
 
 def compute_edges(
@@ -118,6 +123,8 @@ def compute_edges(
     ------
     UnknownName
         An unknown method or setting.
+    BadInput
+        A setting of another type than its annotation.
     MissingSignal
         A signal that it needs is absent; the message says how to record it.
 
@@ -130,7 +137,7 @@ def compute_edges(
     [[0]]
     """
     known = find(name)
-    meant(name, params or {})
+    settings = _checked(known, params or {})
     for absent in (one for one in known.inputs if one not in signals):
         raise MissingSignal(
             f"influence method '{name}' needs {absent}, {SIGNALS[absent].meaning}: {SIGNALS[absent].source}"
@@ -145,7 +152,7 @@ def compute_edges(
             array if over[one] < 0 else array[(slice(None),) * over[one] + (slice(start, start + PART),)]
             for one, array in arrays.items()
         ]
-        found.append(known.function(*part, **(params or {})))
+        found.append(known.function(*part, **settings))
         if progress is not None:
             progress(min(start + PART, samples), samples)
     return Edges(*(_joined([getattr(one, field.name) for one in found]) for field in fields(Edges)))

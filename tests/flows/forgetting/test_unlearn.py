@@ -293,7 +293,7 @@ REFUSED = {
     "--unlearn ssd --param ssd.alpa=1": "ssd has no 'alpa' (did you mean 'alpha'?); it has alpha, ",
     "--unlearn ssd --param alpha=1": "write METHOD.key=value, such as ssd.alpha",
     "--unlearn ssd --param scrub.alpha=1": "scrub is not tried",
-    '--unlearn ssd --param ssd.alpha="x"': "is str, it takes float",
+    '--unlearn ssd --param ssd.alpha="x"': "ssd: alpha='x' must be a number",
     "--unlearn ssd --param loreun.tau=1": "with --weights loreun",
     "--unlearn ssd --weights loreun --param loreun.tau=0": "a number above 0",
     "--param ssd.alpha=1": "--unlearn METHOD",
@@ -351,7 +351,7 @@ def test_the_list_of_methods(capsys):
     assert [one.method.name for one in tried(["all"], "manifest", ())] == [*listed]
     with pytest.raises(UnknownName, match="fine_tune"):
         tried(["fine_tuen"], "manifest", ())
-    with pytest.raises(BadInput, match="takes int"):
+    with pytest.raises(BadInput, match="must be a whole number"):
         tried(["scrub"], "manifest", ("scrub.epochs=1.5",))
 
 

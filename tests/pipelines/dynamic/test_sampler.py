@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -184,14 +185,34 @@ def test_what_update_does_not_take(make):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_losses_that_are_no_numbers_are_named(make, bad):
+def test_losses_that_are_no_numbers_are_named_at_once(make, bad):
     sampler = make()
     rows = torch.tensor(list(sampler))
     losses = torch.ones(len(rows))
     losses[3] = bad
-    sampler.update(rows, losses)
-    with pytest.raises(BadInput, match=f"row {rows[3]} is one"):
-        list(sampler)
+    with pytest.raises(BadInput, match=rf"update\(\) in epoch 0: 1 of {SIZE} losses .*row {rows[3]} is one"):
+        sampler.update(rows, losses)
+    sampler.update(rows, torch.ones(len(rows)))  # nothing of the refused batch was kept
+    assert (sampler.losses == 1).all()
+    assert sampler.epoch == 1
+
+
+@pytest.mark.parametrize("method", [InfoBatch, SeTa])
+def test_arguments_of_another_type_are_refused(method, wrong_for):
+    hints = get_type_hints(method.__init__)
+    for key in hints.keys() - {"return", "data"}:
+        for value in wrong_for(hints[key]):
+            with pytest.raises(BadInput, match=f"^{method.__name__}: {key}=.* must be "):
+                method(SIZE, **{"epochs": 3, key: value})
+    for data in (2.5, True, None):
+        with pytest.raises(BadInput, match=f"^{method.__name__}: data=.* must be a Sized or a whole number"):
+            method(data, epochs=3)
+
+
+def test_numpy_scalars_are_plain_settings():
+    sampler = SeTa(np.int64(SIZE), epochs=np.int32(3), groups=np.int64(4), prune_ratio=np.float32(0.5))
+    assert sampler.settings == SeTa(SIZE, epochs=3, groups=4, prune_ratio=0.5).settings
+    assert all(type(value) in (str, int, float, bool) for value in sampler.settings.values())
 
 
 def test_the_callers_generators_and_losses_are_left_alone(make):
@@ -264,6 +285,11 @@ def test_on_the_gpu_nothing_waits_and_the_result_is_the_same(make):
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         np.testing.assert_array_equal(here.losses, there.losses)
+    spoiled = make()
+    rows = torch.tensor(list(spoiled))
+    spoiled.update(rows.cuda(), torch.where(rows == 7, torch.nan, 1.0).cuda())
+    with pytest.raises(BadInput, match="before epoch 1: 1 of 61 losses are not finite"):
+        list(spoiled)
     list(there)
     there.update(torch.arange(8).cuda() + 100, torch.ones(8).cuda())
     with pytest.raises(BadInput, match="were not the next"):

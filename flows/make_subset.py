@@ -186,6 +186,7 @@ def pruned(
     params: Mapping[str, Any] | None = None,
     embedding: str | None = None,
     source: str | None = None,
+    target: str | None = None,
     because: str = "",
 ) -> list[dict[str, Any]]:
     """Select from the samples that are neither flagged nor excluded, and make the controls.
@@ -201,6 +202,8 @@ def pruned(
     source
         Name of a subset, such as ``"denoised"``: select from what it trains on, with its labels and weights, whatever
         is flagged, since it has decided that already.
+    target
+        Source of the domain to select towards, for a selector that reads one; the validation samples where None.
     because
         Why `auto` took this selector, where it did; the manifest says it.
     """
@@ -237,7 +240,7 @@ def pruned(
     if selector in OF_CONTENT and embedding is None:
         arrays, read = contents(work, pool), {"embedding": "content"}
     else:
-        arrays, read = arrays_for(work, pool, facts, params, embedding)
+        arrays, read = arrays_for(work, pool, facts, params, embedding, target)
     sources |= read
     chosen = select(selector, pool, budget=size, seed=seed, arrays=arrays, **params)
     members = pl.concat([as_in_source(chosen, pool), left_out(out, where, source)], how="diagonal")

@@ -18,6 +18,7 @@ from tracesift.flows.options import AUTO, CurateJob
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, scores_of
+from tracesift.flows.selecting import queries
 from tracesift.flows.selecting.candidates import among, is_flagged, training_frame
 from tracesift.flows.selecting.selector_arrays import arrays_for, contents
 from tracesift.flows.selecting.situation import chosen
@@ -237,7 +238,13 @@ def pruned(
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     pool = pool.sort("sample_id")
-    if selector in OF_CONTENT and embedding is None:
+    if queries.asks(selector, params):
+        assert size is not None  # as of every selector with a budget
+        arrays, read = queries.asked_losses(
+            work, pool, facts, params, embedding=embedding, size=size, seed=seed
+        )
+        params = queries.without(params)
+    elif selector in OF_CONTENT and embedding is None:
         arrays, read = contents(work, pool), {"embedding": "content"}
     else:
         arrays, read = arrays_for(work, pool, facts, params, embedding, target)

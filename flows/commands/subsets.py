@@ -77,6 +77,7 @@ def select(
     from tracesift.flows.forgetting.requests import Request, check_known
     from tracesift.flows.make_subset import BY_FLAG, divided, pruned
     from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
+    from tracesift.flows.selecting.queries import asks, without
     from tracesift.flows.selecting.selector_arrays import check_reads_target
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
@@ -102,7 +103,7 @@ def select(
         raise BadInput(f"--count {count}: at least 1")
     called = called if name is None else name
     _check_name(called)
-    check_types(facts.function, chosen)
+    check_types(facts.function, without(chosen) if asks(selector, chosen) else chosen)
     if selector == "forget_ready" and where is not None:
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"

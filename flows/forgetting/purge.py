@@ -45,6 +45,7 @@ from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
 from tracesift.catalog.redaction import Redaction, unmistakable
 from tracesift.catalog.schema import SPLITS, BadInput, nearest
 from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
+from tracesift.flows.embed import SHOWN
 from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.reporting.worklist import unguard
 from tracesift.flows.work import Work
@@ -493,11 +494,10 @@ def _states_known(work: Work) -> list[dict[str, Any]]:
 
 def _told(record: dict[str, Any]) -> str:
     graph = record["graph"]
-    shown = ("k", "metric", "approximate", "recall")
     return canonical_json(
         {
             "samples": {split: record["splits"][split]["shape"][0] for split in SPLITS}, "width": record["width"],
-            "graph": None if graph is None else {key: graph[key] for key in shown},
+            "graph": None if graph is None else {key: graph.get(key) for key in SHOWN},
         }
     ).decode()  # fmt: skip
 

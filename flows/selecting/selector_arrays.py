@@ -11,9 +11,16 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.neighbor_graph import NeighborGraph
-from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
+from tracesift.catalog.schema import (
+    SIGNALS,
+    BadInput,
+    FingerprintMismatch,
+    IncompleteRecording,
+    MissingSignal,
+)
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.work import Work
+from tracesift.pipelines.embedding.sources import made_by
 from tracesift.pipelines.embedding.stored_embeddings import (
     StoredEmbedding,
     content_digest,
@@ -232,15 +239,40 @@ def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     if work.dataset.kind == KIND:
         return None
     if work.content_vectors is None:
-        from tracesift.pipelines.embedding.embeddings import (
-            content_embedding,  # loads torch, which few selections need
-        )
+        outside = _outside_val(work).to_numpy()
+        stored = stored_content(work)
+        if stored is None:
+            from tracesift.pipelines.embedding.embeddings import (
+                content_embedding,  # loads torch, which few selections need
+            )
 
-        work.content_vectors = content_embedding(work.dataset, rows=_outside_val(work).to_numpy())
+            work.content_vectors = content_embedding(work.dataset, rows=outside)
+        else:
+            work.content_vectors = stored_rows(work, stored, work.dataset.samples[outside])
     ids = work.dataset.samples["sample_id"].gather(_outside_val(work))
     rows = ids.search_sorted(frame["sample_id"]).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
     return work.content_vectors if whole else work.content_vectors[rows]
+
+
+def stored_content(work: Work) -> str | None:
+    """Return the name of a stored content embedding of every sample; it holds what would be made again.
+
+    None after a purge: what is stored may be weighed by the texts and means of samples that are gone.
+    """
+    known = work.catalog.newest_dataset()
+    if known is None or known["details"].get("purged"):
+        return None
+    made = made_by(work.dataset, "content")
+    for name in names(work.path):
+        record = read_record(work.path, name)
+        if record is not None and record["made"] == made and not record["dataset"].get("withheld_by"):
+            try:
+                stored_embedding(work.path, name, work.dataset).verify()
+            except (FingerprintMismatch, IncompleteRecording):
+                continue
+            return name
+    return None
 
 
 def contents(work: Work, pool: pl.DataFrame) -> dict[str, Any]:

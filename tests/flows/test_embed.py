@@ -12,7 +12,8 @@ from tracesift.catalog.schema import BadInput, MissingSignal
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.recordings import newest_runs
-from tracesift.flows.selecting.selector_arrays import arrays_for, stored_rows
+from tracesift.flows.selecting.duplicates import vectors_of_all
+from tracesift.flows.selecting.selector_arrays import arrays_for, content_vectors, stored_rows
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.embeddings import content_embedding
 from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
@@ -250,6 +251,26 @@ def test_forget_ready_looks_for_copies_among_the_chosen_vectors(place, capsys):
     )
     roles = dict(members("chosen").select("sample_id", "role").iter_rows())
     assert roles[one] == roles[copy] == "forget"
+
+
+def test_stored_content_is_not_made_again_and_is_the_same_to_the_byte(place, capsys, monkeypatch):
+    def vectors():
+        work = Work(place / "w")
+        frame = work.dataset.samples.filter(pl.col("split") != "val").gather_every(2, offset=1)
+        return content_vectors(work, frame).tobytes(), vectors_of_all(work, None).tobytes()
+
+    made = vectors()
+    said(capsys, "select", "semdedup", "--name", "made")
+    said(capsys, "embed", "--source", "content", "--name", "pixels")
+    monkeypatch.setattr("tracesift.pipelines.embedding.embeddings.content_embedding", None)
+    assert vectors() == made
+    said(capsys, "select", "semdedup", "--name", "stored")
+    assert members("made").equals(members("stored"))
+    assert run(["verify", "w/manifests/stored"]) == 0
+    path = next((place / "w/embeddings/pixels").glob("train-*.npy"))
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")  # what has changed is no longer what would be made
+    with pytest.raises(TypeError):
+        vectors()
 
 
 def test_what_reads_no_embedding_or_an_unknown_one_is_refused(place, capsys):

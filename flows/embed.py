@@ -13,6 +13,7 @@ from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.sources import default_name, made_by, vectors_of
 from tracesift.pipelines.embedding.stored_embeddings import (
+    SHOWN,
     StoredEmbedding,
     checked_name,
     content_digest,
@@ -21,9 +22,6 @@ from tracesift.pipelines.embedding.stored_embeddings import (
     store_vectors,
     stored_embedding,
 )
-
-SHOWN = ("k", "metric", "approximate", "recall", "lists", "probed")
-"""What a person wants to know of a graph."""
 
 
 def embed_source(

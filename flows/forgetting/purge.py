@@ -45,12 +45,12 @@ from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
 from tracesift.catalog.redaction import Redaction, unmistakable
 from tracesift.catalog.schema import SPLITS, BadInput, nearest
 from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
-from tracesift.flows.embed import SHOWN
 from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.reporting.worklist import unguard
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embedding.stored_embeddings import (
+    SHOWN,
     StoredEmbedding,
     content_digest,
     embeddings_folder,

@@ -31,6 +31,9 @@ from tracesift.pipelines.signals import withheld_from
 SCHEMA = 1
 """Version of the record and of how the files lie."""
 
+SHOWN = ("k", "metric", "approximate", "recall", "lists", "probed")
+"""What a person wants to know of a graph."""
+
 BLOCK = 16384
 """Rows that are looked through at a time."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -139,7 +139,7 @@ def approximate(cell: str) -> dict[str, Any]:
         "samples": len(x), "width": WIDTH, "metric": metric, "vectors": "groups",
         "ours_seconds": round(time.perf_counter() - start, 2),
         "ours_processor_seconds": round(time.process_time() - processor, 2),
-        "recall": graph.recall, "ours_peak_gigabytes": peak(),
+        "recall": graph.recall, "probed": graph.probed, "lists": graph.lists, "ours_peak_gigabytes": peak(),
     }  # fmt: skip
 
 

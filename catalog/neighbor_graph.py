@@ -1,8 +1,9 @@
 """A graph of nearest neighbours: for each sample its k nearest others.
 
 Made once per embedding and read by whoever needs neighbours. Up to a size that the caller states the graph is exact,
-see `tracesift.catalog.nearest_rows`. Beyond it an inverted file of faiss proposes the neighbours; their distances
-are still measured exactly, and `recall` says how many of the true ones were found.
+see `tracesift.catalog.nearest_rows`. Beyond it an inverted file of faiss proposes the neighbours, and looks through as
+many of its lists as it takes to find the share of the true ones that is asked for; their distances are still measured
+exactly, and `recall` says which share that is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,13 @@ from tracesift.catalog.schema import BadInput
 EXACT_UP_TO = 200_000
 """Samples up to which `tracesift embed` searches exactly: a minute or two of a processor at 128 dimensions."""
 LISTS, PROBED = 4.0, 32
-"""The inverted file has LISTS * sqrt(N) lists, and a query looks through PROBED of them."""
+"""The inverted file has LISTS * sqrt(N) lists; a query looks through PROBED of them, or twice as many, and so on."""
+RECALL = 0.95
+"""Share of the true neighbours that an approximate search goes on for."""
+WORTH = 8
+"""An exact search takes less time of a processor than one through more than an eighth of the lists."""
+MOST_ON_GPU = 2048
+"""Lists that faiss looks through at most on a GPU."""
 MEASURED = 1000
 """Samples that recall is measured on."""
 
@@ -49,6 +56,10 @@ class NeighborGraph:
     """Whether neighbours may have been missed."""
     recall: float | None = None
     """Share of the true neighbours among those found, on a sample; None where it was not measured."""
+    lists: int | None = None
+    """Lists of the inverted file of an approximate search."""
+    probed: int | None = None
+    """How many of these a query looked through."""
 
     def restricted(self, rows: np.ndarray) -> NeighborGraph:
         """Return the graph of `rows`, in their order, of as many neighbours as all of them still have.
@@ -85,6 +96,7 @@ def neighbor_graph(
     *,
     metric: Metric = "cosine",
     exact_up_to: int | None = None,
+    least_recall: float = RECALL,
     seed: int = 0,
     threads: int | None = None,
     report: Report | None = None,
@@ -100,6 +112,10 @@ def neighbor_graph(
         A row of zeros has cosine 0 to every other.
     exact_up_to : int, optional
         With more rows than this the search is approximate, and its recall measured; never where None.
+    least_recall : float
+        An approximate search looks through twice as many lists until this share, in (0, 1], of the true neighbours of
+        1,000 rows is found. Where that takes more than an eighth of the lists, an exact search is the faster one, and
+        counts as one through all.
     seed : int
         Of an approximate search; an exact one draws nothing.
     threads : int, optional
@@ -110,7 +126,7 @@ def neighbor_graph(
     Raises
     ------
     BadInput
-        Fewer than two rows or one neighbour, or a row with NaN or infinity.
+        Fewer than two rows or one neighbour, a row with NaN or infinity, or a recall that is no share.
 
     Examples
     --------
@@ -119,12 +135,15 @@ def neighbor_graph(
     """
     if k < 1 or len(embedding) < 2:
         raise BadInput(f"a graph needs two samples and one neighbour, got {len(embedding)} and k={k}")
+    if not 0 < least_recall <= 1:
+        raise BadInput(f"a recall of {least_recall:g} cannot be asked for: it is a share in (0, 1]")
     vectors = _vectors(embedding, metric)
     k = min(k, len(embedding) - 1)
     everyone = np.arange(len(embedding))
     if exact_up_to is None or len(embedding) <= exact_up_to:
         return NeighborGraph(*_others(vectors, everyone, everyone, k, threads, report), metric)
-    graph = NeighborGraph(*_proposed(vectors, k, seed, threads), metric, approximate=True)
+    index, distance, lists, probed = _proposed(vectors, k, seed, threads, least_recall)
+    graph = NeighborGraph(index, distance, metric, approximate=True, lists=lists, probed=probed)
     return replace(graph, recall=recall(graph, embedding, seed=seed))
 
 
@@ -160,7 +179,10 @@ def graph_among(
     index, there = graph._placed(rows)
     lacking = np.flatnonzero(there.sum(axis=1) < k)
     if graph.approximate and lacking.size > exact_up_to:
-        return neighbor_graph(embedding[rows], k, metric=graph.metric, exact_up_to=exact_up_to)
+        least_recall = graph.recall or RECALL
+        return neighbor_graph(
+            embedding[rows], k, metric=graph.metric, exact_up_to=exact_up_to, least_recall=least_recall
+        )
     front = np.argsort(~there, axis=1, kind="stable")[:, :k]
     index = np.take_along_axis(index, front, axis=1)
     distance = np.take_along_axis(np.asarray(graph.distance[rows]), front, axis=1)
@@ -177,10 +199,14 @@ def recall(graph: NeighborGraph, embedding: np.ndarray, *, sample: int = MEASURE
     """
     vectors = _vectors(embedding, graph.metric)
     size, k = graph.index.shape
-    drawn = np.sort(np.random.default_rng(seed).permutation(size)[:sample])
+    drawn = _drawn(size, sample, seed)
     _, farthest = _others(vectors, np.arange(size), drawn, k, None)
     _, found = _ranked(vectors, drawn, np.asarray(graph.index[drawn]), k)
     return float((found <= farthest[:, -1:]).mean())
+
+
+def _drawn(size: int, sample: int, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(size)[:sample])
 
 
 def _vectors(embedding: np.ndarray, metric: Metric) -> Vectors:
@@ -231,45 +257,72 @@ def _distance(vectors: Vectors, near: np.ndarray) -> np.ndarray:
     return (1.0 - near).round(6) if vectors.metric == "cosine" else near
 
 
-def _proposed(vectors: Vectors, k: int, seed: int, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return neighbours from an inverted file, measured and ordered exactly; who got too few is searched exactly."""
+def _proposed(
+    vectors: Vectors, k: int, seed: int, threads: int | None, least_recall: float
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Return neighbours from an inverted file, measured and ordered exactly; who got too few is searched exactly.
+
+    With them, how many lists there are and how many of these each query looked through.
+    """
     size = len(vectors.rows)
     index, distance = np.empty((size, k), np.int64), np.empty((size, k))
+    drawn = _drawn(size, MEASURED, seed)
+    _, farthest = _others(vectors, np.arange(size), drawn, k, threads)
     with _settled_faiss() as faiss:
-        lists = _inverted_file(faiss, vectors, seed)
+        lists, number = _inverted_file(faiss, vectors, seed)
+
+        def found(these: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            _, candidates = lists.search(vectors.rough(these).rows, k + 1)
+            candidates[candidates == these[:, None]] = -1
+            return _ranked(vectors, these, candidates, k)
 
         def search(start: int) -> None:
             these = np.arange(start, min(start + QUERIES, size))
-            _, candidates = lists.search(vectors.rough(these).rows, k + 1)
-            candidates[candidates == these[:, None]] = -1
-            index[these], distance[these] = _ranked(vectors, these, candidates, k)
+            index[these], distance[these] = found(these)
+
+        on_gpu = faiss.get_num_gpus() > 0
+        settings = faiss.GpuParameterSpace() if on_gpu else faiss.ParameterSpace()
+        most = min(number, MOST_ON_GPU) if on_gpu else number
+        probed = min(PROBED, most)
+        while True:
+            settings.set_index_parameter(lists, "nprobe", probed)
+            near = np.concatenate(
+                [found(part)[1] for part in np.array_split(drawn, -(-len(drawn) // QUERIES))]
+            )
+            if (near <= farthest[:, -1:]).mean() >= least_recall:
+                break
+            if not on_gpu and 2 * probed * WORTH > number:
+                everyone = np.arange(size)
+                return *_others(vectors, everyone, everyone, k, threads), number, number
+            if probed == most:
+                break
+            probed = min(2 * probed, most)
 
         # One search at a time on a GPU, whose index is not for several threads.
-        workers = 1 if faiss.get_num_gpus() else threads or os.cpu_count()
+        workers = 1 if on_gpu else threads or os.cpu_count()
         with ThreadPoolExecutor(workers, initializer=faiss.omp_set_num_threads, initargs=(1,)) as pool:
             for _ in pool.map(search, range(0, size, QUERIES)):
                 pass
     lacking = np.flatnonzero(index[:, -1] < 0)
     if lacking.size:
         index[lacking], distance[lacking] = _others(vectors, np.arange(size), lacking, k, threads)
-    return index, distance
+    return index, distance, number, probed
 
 
-def _inverted_file(faiss: Any, vectors: Vectors, seed: int) -> Any:
-    """Return a filled inverted file over all rows, on the GPUs where faiss has some."""
+def _inverted_file(faiss: Any, vectors: Vectors, seed: int) -> tuple[Any, int]:
+    """Return a filled inverted file over all rows, on the GPUs where faiss has some, and how many lists it has."""
     size, width = vectors.rows.shape
     kind = faiss.METRIC_INNER_PRODUCT if vectors.metric == "cosine" else faiss.METRIC_L2
     number = max(1, min(int(LISTS * size**0.5), size // 39))  # faiss asks for 39 points a list
     lists = faiss.index_factory(width, f"IVF{number},Flat", kind)
     lists.cp.seed = seed + 1
-    lists.nprobe = min(PROBED, number)
     if faiss.get_num_gpus():
         lists = faiss.index_cpu_to_all_gpus(lists)
     drawn = np.sort(np.random.default_rng(seed).permutation(size)[: 64 * number])
     lists.train(vectors.rough(drawn).rows)
     for start in range(0, size, QUERIES):
         lists.add(vectors.rough(np.arange(start, min(start + QUERIES, size))).rows)
-    return lists
+    return lists, number
 
 
 @contextmanager

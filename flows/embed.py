@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tracesift.catalog.nearest_rows import Metric
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO, RECALL
 from tracesift.catalog.schema import SPLITS
 from tracesift.flows.progress import say, watched
 from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.sources import default_name, made_by, vectors_of
 from tracesift.pipelines.embedding.stored_embeddings import (
+    SHOWN,
     StoredEmbedding,
     checked_name,
     content_digest,
@@ -21,9 +22,6 @@ from tracesift.pipelines.embedding.stored_embeddings import (
     store_vectors,
     stored_embedding,
 )
-
-POOR = 0.9
-"""A recall below this is said in words."""
 
 
 def embed_source(
@@ -37,6 +35,7 @@ def embed_source(
     neighbors: int = 10,
     metric: Metric = "cosine",
     exact_up_to: int = EXACT_UP_TO,
+    least_recall: float = RECALL,
 ) -> dict[str, Any]:
     """Store the vectors of one source and the graph of their neighbours; what is there already is not made again.
 
@@ -44,7 +43,7 @@ def embed_source(
     -------
     dict
         ``embedding`` (its name), ``source``, ``run_id`` for the model's, ``samples`` by split, ``width``, ``graph``
-        with ``k``, ``metric``, ``approximate`` and ``recall`` (or None), and the ``folder``.
+        with ``k``, ``metric``, ``approximate``, ``recall``, ``lists`` and ``probed`` (or None), and the ``folder``.
     """
     called = checked_name(default_name(source) if name is None else name)
     made = made_by(work.dataset, source, order=order, run_id=run_id)
@@ -63,14 +62,15 @@ def embed_source(
     if neighbors:
         with watched("neighbours") as report:
             stored = store_graph(
-                stored, neighbors, metric=metric, exact_up_to=exact_up_to,
+                stored, neighbors, metric=metric, exact_up_to=exact_up_to, least_recall=least_recall,
                 report=lambda done, total: report(done, total, "samples"),
             )  # fmt: skip
     remember_embedding(work, stored)
     graph = summary(stored)["graph"]
-    if graph is not None and graph["recall"] is not None and graph["recall"] < POOR:
+    if graph is not None and graph["recall"] is not None and graph["recall"] < least_recall:
         say(
-            f"the graph of '{called}' is approximate and holds {graph['recall']:.0%} of the true neighbours; "
+            f"the graph of '{called}' holds {graph['recall']:.1%} of the true neighbours, of which "
+            f"{least_recall:.1%} were asked for, with {graph['probed']} of its {graph['lists']} lists searched; "
             f"--exact-up-to {len(stored.vectors('train'))} makes it exact"
         )
     return summary(stored)
@@ -86,7 +86,7 @@ def summary(stored: StoredEmbedding) -> dict[str, Any]:
         "run_id": record["made"].get("run_id"),
         "samples": {split: record["splits"][split]["shape"][0] for split in SPLITS},
         "width": record["width"],
-        "graph": None if graph is None else {key: graph[key] for key in ("k", "metric", "approximate", "recall")},
+        "graph": None if graph is None else {key: graph.get(key) for key in SHOWN},
         "folder": str(stored.folder),
     }  # fmt: skip
 
@@ -96,12 +96,16 @@ def graph_in_words(graph: Mapping[str, Any] | None) -> str:
 
     Examples
     --------
-    >>> graph_in_words({"k": 10, "metric": "cosine", "approximate": True, "recall": 0.9731})
-    '10 nearest by cosine, approximate: 97.3% of the true ones found'
+    >>> found = {"approximate": True, "recall": 0.9731, "lists": 1600, "probed": 64}
+    >>> graph_in_words({"k": 10, "metric": "cosine", **found})
+    '10 nearest by cosine, approximate: 97.3% of the true ones found in 64 of 1600 lists'
     """
     if graph is None:
         return "none"
-    how = f"approximate: {graph['recall']:.1%} of the true ones found" if graph["approximate"] else "exact"
+    how = "exact"
+    if graph["approximate"]:
+        how = f"approximate: {graph['recall']:.1%} of the true ones found"
+        how += f" in {graph['probed']} of {graph['lists']} lists" if graph["lists"] else ""
     return f"{graph['k']} nearest by {graph['metric']}, {how}"
 
 

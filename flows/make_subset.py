@@ -18,6 +18,7 @@ from tracesift.flows.options import AUTO, CurateJob
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, scores_of
+from tracesift.flows.selecting import queries
 from tracesift.flows.selecting.candidates import among, is_flagged, training_frame
 from tracesift.flows.selecting.emptied import emptied
 from tracesift.flows.selecting.selector_arrays import arrays_for, contents
@@ -194,6 +195,7 @@ def pruned(
     params: Mapping[str, Any] | None = None,
     embedding: str | None = None,
     source: str | None = None,
+    target: str | None = None,
     because: str = "",
 ) -> list[dict[str, Any]]:
     """Select from the samples that are neither flagged nor excluded, and make the controls.
@@ -209,6 +211,8 @@ def pruned(
     source
         Name of a subset, such as ``"denoised"``: select from what it trains on, with its labels and weights, whatever
         is flagged, since it has decided that already.
+    target
+        Source of the domain to select towards, for a selector that reads one; the validation samples where None.
     because
         Why `auto` took this selector, where it did; the manifest says it.
     """
@@ -242,10 +246,16 @@ def pruned(
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     pool = pool.sort("sample_id")
-    if selector in OF_CONTENT and embedding is None:
+    if queries.asks(selector, params):
+        assert size is not None  # as of every selector with a budget
+        arrays, read = queries.asked_losses(
+            work, pool, facts, params, embedding=embedding, size=size, seed=seed
+        )
+        params = queries.without(params)
+    elif selector in OF_CONTENT and embedding is None:
         arrays, read = contents(work, pool), {"embedding": "content"}
     else:
-        arrays, read = arrays_for(work, pool, facts, params, embedding)
+        arrays, read = arrays_for(work, pool, facts, params, embedding, target)
     sources |= read
     chosen = select(selector, pool, budget=size, seed=seed, arrays=arrays, **params)
     members = pl.concat([as_in_source(chosen, pool), left_out(out, where, source)], how="diagonal")

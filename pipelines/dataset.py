@@ -233,7 +233,7 @@ def open_dataset(
         features=tuple(names) if names else None,
     )
     where = str(source) if isinstance(source, (str, Path)) else type(source).__name__
-    reading = {"format": format, "delimiter": delimiter, "encoding": encoding}
+    reading: dict[str, Any] = {"format": format, "delimiter": delimiter, "encoding": encoding}
     main = load(source, ids=ids, **reading)
     if label == NO_LABELS:
         main = without_labels(main, where)

@@ -80,6 +80,11 @@ class Selector:
     summary: str
     function: Callable[..., pl.DataFrame]
 
+    @property
+    def reads_target(self) -> bool:
+        """True: it reads the vectors of a domain without its labels; the validation samples' unless told others."""
+        return "val_embedding" in self.arrays and "val_labels" not in self.arrays
+
 
 def selector(
     *,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO, RECALL
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, Whole, checked_seed
 from tracesift.flows.parameters import scorer_settings
@@ -122,6 +122,7 @@ def embed(
     neighbors: Whole = 10,
     metric: Literal["cosine", "euclidean"] = "cosine",
     exact_up_to: Whole = EXACT_UP_TO,
+    recall: float = RECALL,
 ) -> int:
     """Give every sample a vector, and find its nearest neighbours: once, for all who need them.
 
@@ -152,6 +153,10 @@ def embed(
     exact_up_to
         With more training samples than this, neighbours are searched approximately, and the share of true ones among
         them (recall) is measured on a sample, kept and shown.
+    recall
+        Share of the true neighbours, above 0 and up to 1, that an approximate search goes on for: it looks through
+        twice as many lists of its index until that share is found on the sample, and through all where an eighth of
+        them will not do.
     """
     from tracesift.flows.embed import embed_source, graph_in_words
     from tracesift.flows.recordings import adopt_recordings
@@ -159,6 +164,8 @@ def embed(
 
     if neighbors < 0 or exact_up_to < 0:
         raise BadInput("--neighbors and --exact-up-to are 0 or more")
+    if not 0 < recall <= 1:
+        raise BadInput(f"--recall {recall:g}: a share in (0, 1], such as 0.95")
     if run is not None and source != "model":
         raise BadInput(f"--run names the recording of --source model; {source} has none")
     work = existing(common.workspace)
@@ -168,7 +175,7 @@ def embed(
             run = run or _newest(work)[0]
         made = embed_source(
             work, source, name=name, run_id=run, order=order, device=device, neighbors=neighbors,
-            metric=metric, exact_up_to=exact_up_to,
+            metric=metric, exact_up_to=exact_up_to, least_recall=recall,
         )  # fmt: skip
         answer(made if common.json else {**made, "graph": graph_in_words(made["graph"])}, common)
     return 0

@@ -40,6 +40,7 @@ def select(
     where: str | None = None,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     embedding: str | None = None,
+    target: str | None = None,
     seed: Whole = 0,
     param: Annotated[tuple[str, ...], Repeated] = (),
 ) -> int:
@@ -64,6 +65,10 @@ def select(
         The stored embedding that the selector reads, by its name (`tracesift embed` makes them, and a graph of
         neighbours with each); by default the features of the newest recording, for forget_ready and semdedup the
         content.
+    target
+        With snp_search, the domain to select towards; the val split by default. A dataset of the same kind and columns
+        (a folder of images, CSV, Parquet …) of which labels, ids and splits are not read, made into vectors by what
+        made those in use; or where these are your own, a file of vectors by the same encoder (.npz, .npy, Parquet).
     seed
         Seed of random choices.
     param
@@ -75,6 +80,8 @@ def select(
     from tracesift.flows.forgetting.requests import Request, check_known
     from tracesift.flows.make_subset import BY_FLAG, divided, pruned
     from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
+    from tracesift.flows.selecting.queries import asks, without
+    from tracesift.flows.selecting.selector_arrays import check_reads_target
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -105,7 +112,9 @@ def select(
         raise BadInput(f"--count {count}: at least 1")
     called = called if name is None else name
     _check_name(called)
-    chosen = checked_params(selector, facts.function, chosen)
+    own_loss = asks(selector, chosen)
+    checked = checked_params(selector, facts.function, without(chosen) if own_loss else chosen)
+    chosen = {**chosen, **checked}
     if selector == "forget_ready" and where is not None:
         raise BadInput(
             "forget_ready divides all samples; `tracesift forget --where SQL` says which to forget"
@@ -114,6 +123,8 @@ def select(
         raise BadInput(f"--from {from_}: {selector} divides all samples; leave it out")
     if selector in BY_FLAG and embedding is not None:
         raise BadInput(f"--embedding {embedding}: {selector} reads no embedding; leave it out")
+    if target is not None:
+        check_reads_target(facts, target)
     with work.locked(), watched("select"):
         if selector in BY_FLAG:
             made = divided(work, selector, seed=seed, name=called, where=where, params=chosen)
@@ -136,7 +147,7 @@ def select(
             vectors = vectors_of_all(work, embedding) if selector == "semdedup" else None
             made = pruned(
                 work, selector, budget=budget, seed=seed, name=called, where=where, params=chosen,
-                embedding=embedding, source=from_, because=because,
+                embedding=embedding, source=from_, target=target, because=because,
             )  # fmt: skip
             if vectors is not None:
                 tell_duplicates(work, vectors, chosen, seed)

@@ -50,6 +50,7 @@ from tracesift.flows.reporting.worklist import unguard
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embedding.stored_embeddings import (
+    SHOWN,
     StoredEmbedding,
     content_digest,
     embeddings_folder,
@@ -493,11 +494,10 @@ def _states_known(work: Work) -> list[dict[str, Any]]:
 
 def _told(record: dict[str, Any]) -> str:
     graph = record["graph"]
-    shown = ("k", "metric", "approximate", "recall")
     return canonical_json(
         {
             "samples": {split: record["splits"][split]["shape"][0] for split in SPLITS}, "width": record["width"],
-            "graph": None if graph is None else {key: graph[key] for key in shown},
+            "graph": None if graph is None else {key: graph.get(key) for key in SHOWN},
         }
     ).decode()  # fmt: skip
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from tracesift.catalog.earlier_twins import earlier_twins
 from tracesift.flows.progress import say, stage
-from tracesift.flows.selecting.selector_arrays import stored_rows
+from tracesift.flows.selecting.selector_arrays import stored_content, stored_rows
 from tracesift.flows.work import Work
 from tracesift.pipelines.foreign.bare import KIND
 from tracesift.selectors.contract import find
@@ -33,11 +33,15 @@ def vectors_of_all(work: Work, embedding: str | None) -> np.ndarray | None:
         return stored_rows(work, embedding, work.dataset.samples.select("sample_id"))
     if work.dataset.kind == KIND:
         return None
-    from tracesift.pipelines.embedding.embeddings import (
-        content_embedding,  # loads torch, which few selections need
-    )
+    stored = stored_content(work)
+    if stored is None:
+        from tracesift.pipelines.embedding.embeddings import (
+            content_embedding,  # loads torch, which few selections need
+        )
 
-    vectors = content_embedding(work.dataset)
+        vectors = content_embedding(work.dataset)
+    else:
+        vectors = stored_rows(work, stored, work.dataset.samples.select("sample_id"))
     work.content_vectors = vectors[(work.dataset.samples["split"] != "val").to_numpy()]
     return vectors
 

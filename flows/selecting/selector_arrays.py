@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,16 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.neighbor_graph import NeighborGraph
-from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
+from tracesift.catalog.schema import (
+    SIGNALS,
+    BadInput,
+    FingerprintMismatch,
+    IncompleteRecording,
+    MissingSignal,
+)
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.work import Work
+from tracesift.pipelines.embedding.sources import made_by
 from tracesift.pipelines.embedding.stored_embeddings import (
     StoredEmbedding,
     content_digest,
@@ -20,9 +28,11 @@ from tracesift.pipelines.embedding.stored_embeddings import (
     read_record,
     stored_embedding,
 )
+from tracesift.pipelines.embedding.target import target_vectors
 from tracesift.pipelines.foreign.bare import KIND
-from tracesift.pipelines.signals import ModeSignals, load_signals
-from tracesift.selectors.contract import NO_SIGNALS, Selector
+from tracesift.pipelines.signals import ModeSignals, load_signals, read_run
+from tracesift.selectors.contract import NO_SIGNALS, Selector, find
+from tracesift.selectors.contract import names as selector_names
 
 EMBEDDED = {"embedding": "train", "val_embedding": "val"}
 """Signals that a stored embedding has, and of which split."""
@@ -35,7 +45,12 @@ COUNTS = ("neighbors", "k")
 
 
 def arrays_for(
-    work: Work, pool: pl.DataFrame, facts: Selector, params: Mapping[str, Any], embedding: str | None
+    work: Work,
+    pool: pl.DataFrame,
+    facts: Selector,
+    params: Mapping[str, Any],
+    embedding: str | None,
+    target: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arrays that a selector declares, and what the manifest says of where they are from.
 
@@ -50,15 +65,20 @@ def arrays_for(
         What the user set of the selector.
     embedding
         Name of a stored embedding, or None.
+    target
+        Source of the domain to select towards; the validation samples where None.
 
     Raises
     ------
     BadInput
-        An embedding is named for a selector that reads none.
+        An embedding or a target is named for a selector that reads none.
     MissingSignal
         An array that the selector cannot do without is not there; the message says how to get it.
     """
     wanted = (*facts.arrays, *facts.optional_arrays)
+    if target is not None:
+        check_reads_target(facts, target)
+        wanted = tuple(name for name in wanted if name != "val_embedding")
     stored = None
     if embedding is not None:
         if not set(EMBEDDED) & set(wanted):
@@ -82,7 +102,41 @@ def arrays_for(
         rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
         graph = stored.graph_among(rows)
         given |= {} if graph is None else {"graph": graph}
+    if facts.reads_target and target is None:
+        sources["target"] = "val"
+    elif target is not None:
+        width = given["embedding"].shape[1]
+        given["val_embedding"], sources["target"] = _target(
+            work, target, stored, sources.get("arrays_of_run"), width
+        )
     return given, sources
+
+
+def check_reads_target(facts: Selector, target: str) -> None:
+    """Refuse a target for a selector that reads none."""
+    if not facts.reads_target:
+        able = [name for name in selector_names() if find(name).reads_target]
+        raise BadInput(
+            f"--target {target}: {facts.name} reads no target; leave it out, or take {' or '.join(able)}, whose subset "
+            "others choose from with --from"
+        )
+
+
+def _target(
+    work: Work, target: str, stored: StoredEmbedding | None, run_id: str | None, width: int
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the vectors of a target by what made those in use, and what the manifest says of them."""
+    if stored is not None:
+        made, dataset = stored.record["made"], work.as_recorded(stored.record["dataset"])
+    else:
+        record = read_run(work.path, str(run_id))
+        own = {"source": "own", "run_id": run_id}
+        made = {**own, "source": "model"} if record["kind"] == "trained" else own
+        dataset = work.as_recorded(record["dataset"])
+    vectors = target_vectors(dataset, target, made, workspace=work.path, width=width)
+    content = hashlib.sha256(vectors.tobytes()).hexdigest()
+    name = target if target.startswith("hf:") else Path(target).name
+    return vectors, {"source": name, "samples": len(vectors), "vectors_sha256": content}
 
 
 def stored_rows(work: Work, name: str, frame: pl.DataFrame) -> np.ndarray:
@@ -225,15 +279,40 @@ def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     if work.dataset.kind == KIND:
         return None
     if work.content_vectors is None:
-        from tracesift.pipelines.embedding.embeddings import (
-            content_embedding,  # loads torch, which few selections need
-        )
+        outside = _outside_val(work).to_numpy()
+        stored = stored_content(work)
+        if stored is None:
+            from tracesift.pipelines.embedding.embeddings import (
+                content_embedding,  # loads torch, which few selections need
+            )
 
-        work.content_vectors = content_embedding(work.dataset, rows=_outside_val(work).to_numpy())
+            work.content_vectors = content_embedding(work.dataset, rows=outside)
+        else:
+            work.content_vectors = stored_rows(work, stored, work.dataset.samples[outside])
     ids = work.dataset.samples["sample_id"].gather(_outside_val(work))
     rows = ids.search_sorted(frame["sample_id"]).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
     return work.content_vectors if whole else work.content_vectors[rows]
+
+
+def stored_content(work: Work) -> str | None:
+    """Return the name of a stored content embedding of every sample; it holds what would be made again.
+
+    None after a purge: what is stored may be weighed by the texts and means of samples that are gone.
+    """
+    known = work.catalog.newest_dataset()
+    if known is None or known["details"].get("purged"):
+        return None
+    made = made_by(work.dataset, "content")
+    for name in names(work.path):
+        record = read_record(work.path, name)
+        if record is not None and record["made"] == made and not record["dataset"].get("withheld_by"):
+            try:
+                stored_embedding(work.path, name, work.dataset).verify()
+            except (FingerprintMismatch, IncompleteRecording):
+                continue
+            return name
+    return None
 
 
 def contents(work: Work, pool: pl.DataFrame) -> dict[str, Any]:

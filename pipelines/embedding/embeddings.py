@@ -116,10 +116,13 @@ def features(module: nn.Module, inputs: Encoded, rows: Tensor) -> np.ndarray:
     return torch.cat(parts).numpy() if parts else np.zeros((0, 1), dtype=np.float32)
 
 
-def content_embedding(dataset: Any, *, seed: int = 0, rows: np.ndarray | None = None) -> np.ndarray:
+def content_embedding(
+    dataset: Any, *, seed: int = 0, rows: np.ndarray | None = None, known: int | None = None
+) -> np.ndarray:
     """Return one unit vector per sample of all splits from its content alone, float32 (len(dataset), D).
 
-    With `rows` (n,), ascending, only theirs are kept, (n, D); what a sample's vector is depends on all the same.
+    With `rows` (n,), ascending, only theirs are kept, (n, D); what a sample's vector is depends on all the same, or
+    on the first `known` of them.
 
     For near-duplicate search: no model, no training. Images are averaged down to squares of 16 by 16, each channel
     centred, so that neither brightness nor a tint counts; texts are hashed n-grams (tf-idf), projected to 256
@@ -129,7 +132,7 @@ def content_embedding(dataset: Any, *, seed: int = 0, rows: np.ndarray | None = 
     if dataset.kind == "image":
         vectors = _taken(_squares(dataset.inputs), rows)
     elif dataset.kind == "text":
-        vectors = _projected(dataset.inputs, seed, rows)
+        vectors = _projected(dataset.inputs, seed, rows, known)
     else:
         vectors = _taken(encode_table(dataset.inputs, dataset.rows("train")), rows)
     for at in range(0, len(vectors), _CHUNK):
@@ -155,13 +158,18 @@ def _squares(images: Any) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def _projected(texts: Any, seed: int, rows: np.ndarray | None) -> np.ndarray:
-    """Return tf-idf weighted n-grams, each thrown onto 8 of 256 dimensions with a sign by a hash of its own."""
+def _projected(texts: Any, seed: int, rows: np.ndarray | None, known: int | None) -> np.ndarray:
+    """Return tf-idf weighted n-grams, each thrown onto 8 of 256 dimensions with a sign by a hash of its own.
+
+    Frequencies are those of the first `known` texts, and an n-gram that they lack is left out.
+    """
     parts = list(hashed_parts(texts))
     frequency = np.zeros(parts[0].shape[1], dtype=np.int64)
+    counted = left = len(texts) if known is None else known
     for part in parts:
-        frequency += np.bincount(part.indices, minlength=len(frequency))
-    idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
+        frequency += np.bincount(part[: min(left, part.shape[0])].indices, minlength=len(frequency))
+        left -= min(left, part.shape[0])
+    idf = np.log((1 + counted) / (1 + frequency)) + 1
     projection = _projection(frequency > 0, seed)
     wanted = np.arange(len(texts)) if rows is None else rows
     vectors = np.zeros((len(wanted), CONTENT_SIZE), dtype=np.float32)

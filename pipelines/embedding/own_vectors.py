@@ -33,10 +33,23 @@ def from_file(dataset: Any, path: Path, *, order: str | None = None) -> np.ndarr
     BadInput
         The file cannot be read, does not cover all samples, or does not say whose vectors it holds.
     """
+    ids, vectors = read_vectors(path)
+    if ids is None and path.suffix.lower() in (".parquet", ".pq"):
+        raise BadInput(f"{path} should have sample_id beside the vectors, so that it is known whose each is")
+    return _aligned(dataset, ids, vectors, str(path), order)
+
+
+def read_vectors(path: Path) -> tuple[list[str] | None, np.ndarray]:
+    """Return the ids in a file of vectors, None where it has none, and the vectors (N, D) float32.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or holds none or several arrays that could be the vectors.
+    """
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".pq"):
-        ids, vectors = _read_parquet(path)
-        return _aligned(dataset, ids, vectors, str(path), order)
+        return _read_parquet(path)
     if suffix not in (".npy", ".npz"):
         raise BadInput(f"{path}: vectors come as .npy, .npz or .parquet")
     try:
@@ -55,26 +68,27 @@ def from_file(dataset: Any, path: Path, *, order: str | None = None) -> np.ndarr
             "it should hold one array of vectors (N, D), and in an .npz its ids as sample_ids (N,)"
         )
     (values,) = tables.values()
-    return _aligned(
-        dataset, _texts(named[0]) if named else None, _floats(values, str(path)), str(path), order
-    )
+    return _texts(named[0]) if named else None, _floats(values, str(path))
 
 
-def _read_parquet(path: Path) -> tuple[list[str], np.ndarray]:
+def _read_parquet(path: Path) -> tuple[list[str] | None, np.ndarray]:
     try:
         frame = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadInput(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
     lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List | pl.Array)]
-    if "sample_id" not in frame.columns or len(lists) != 1:
+    if len(lists) != 1:
         raise BadInput(
             f"{path} has the columns {', '.join(frame.columns)}; it should have sample_id and one column of lists or "
             "arrays, the vectors"
         )
+    vectors = _matrix(frame[lists[0]], f"column '{lists[0]}' of {path}")
+    if "sample_id" not in frame.columns:
+        return None, vectors
     ids = frame["sample_id"].cast(pl.String)
     if ids.null_count():
         raise BadInput(f"{path}: {ids.null_count()} of {len(ids)} sample_id are empty")
-    return ids.to_list(), _matrix(frame[lists[0]], f"column '{lists[0]}' of {path}")
+    return ids.to_list(), vectors
 
 
 def _matrix(lists: pl.Series, where: str) -> np.ndarray:

@@ -24,12 +24,15 @@ import numpy as np
 
 from tracesift.catalog.files import digest, replacing, sha256, write_json
 from tracesift.catalog.nearest_rows import Metric, Report
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, graph_among, neighbor_graph
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO, RECALL, NeighborGraph, graph_among, neighbor_graph
 from tracesift.catalog.schema import SPLITS, BadInput, FingerprintMismatch, IncompleteRecording, nearest
 from tracesift.pipelines.signals import withheld_from
 
 SCHEMA = 1
 """Version of the record and of how the files lie."""
+
+SHOWN = ("k", "metric", "approximate", "recall", "lists", "probed")
+"""What a person wants to know of a graph."""
 
 BLOCK = 16384
 """Rows that are looked through at a time."""
@@ -60,7 +63,7 @@ class StoredEmbedding:
             return None
         return NeighborGraph(
             self._array(kept["index"]), self._array(kept["distance"]), kept["metric"],
-            approximate=kept["approximate"], recall=kept["recall"],
+            approximate=kept["approximate"], recall=kept["recall"], lists=kept.get("lists"), probed=kept.get("probed"),
         )  # fmt: skip
 
     def graph_among(self, rows: np.ndarray) -> NeighborGraph | None:
@@ -215,12 +218,14 @@ def store_graph(
     *,
     metric: Metric = "cosine",
     exact_up_to: int = EXACT_UP_TO,
+    least_recall: float = RECALL,
     seed: int = 0,
     report: Report | None = None,
 ) -> StoredEmbedding:
     """Search the k nearest others of every training sample and keep them; nothing happens where they are there.
 
-    With more than `exact_up_to` samples the search is approximate, and its recall is kept.
+    With more than `exact_up_to` samples the search is approximate; it goes on until `least_recall` of the true
+    neighbours are found, and what it reached is kept.
     """
     size = stored.record["splits"]["train"]["shape"][0]
     if k < 1:
@@ -229,15 +234,16 @@ def store_graph(
         return stored
     approximate = size > exact_up_to
     asked = {"metric": metric, "k": min(k, size - 1), "approximate": approximate}
-    asked |= {"seed": seed} if approximate else {}
+    asked |= {"seed": seed, "least_recall": least_recall} if approximate else {}
     before = stored.record["graph"]
     if before is not None and {key: before.get(key) for key in asked} == asked:
         return stored
     graph = neighbor_graph(
-        stored.vectors("train"), k, metric=metric, exact_up_to=exact_up_to, seed=seed, report=report
-    )
+        stored.vectors("train"), k, metric=metric, exact_up_to=exact_up_to, least_recall=least_recall, seed=seed,
+        report=report,
+    )  # fmt: skip
     kept = {
-        **asked, "recall": graph.recall,
+        **asked, "recall": graph.recall, "lists": graph.lists, "probed": graph.probed,
         "index": _write(stored.folder, "neighbors", graph.index, np.int32),
         "distance": _write(stored.folder, "distances", graph.distance, np.float64),
     }  # fmt: skip

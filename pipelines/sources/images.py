@@ -92,6 +92,11 @@ class ImageFiles:
         """Return the same images in another order, or some of them; nothing is decoded."""
         return ImageFiles(tuple(self.files[int(row)] for row in order), self.image_shape)
 
+    def sizes(self) -> set[tuple[int, int]]:
+        """Return the (height, width) that the files have, from their heads."""
+        probes = _in_threads(_probe, self.files)
+        return {(probe[1], probe[0]) for probe in probes if not isinstance(probe, str)}
+
     def original(self, row: int) -> Image.Image:
         """Return one image as it is in its file, for a person to look at; `filename` says where it lies."""
         with _open(self.files[row]) as image:
@@ -295,6 +300,18 @@ def read_class_folders(folder: Path) -> Loaded:
         label="label",
         root=folder,
         notes=tuple(filter(None, notes)),
+    )
+
+
+def read_unlabelled(folder: Path) -> Loaded:
+    """Return the images of a folder and of all folders in it, which say nothing of classes or splits."""
+    files = [path for path in sorted(folder.rglob("*")) if is_image(path)]
+    _check_links(folder, files)
+    return Loaded(
+        table=pl.DataFrame({"path": [str(path.relative_to(folder)) for path in files]}),
+        name=folder.resolve().name,
+        arrays=ImageList(files=tuple(path.absolute() for path in files)),
+        root=folder,
     )
 
 

@@ -21,7 +21,7 @@ def gather(
     columns: Columns,
     where: str,
     given: dict[str, Any],
-    reading: dict[str, str | None],
+    reading: dict[str, Any],
 ) -> tuple[Loaded, pl.Series, dict[str, float | None]]:
     """Join the sources given for val and test to the main one.
 
@@ -59,9 +59,7 @@ def _main_split(main: Loaded, columns: Columns, where: str) -> pl.Series:
     return pl.Series("split", ["train"] * main.table.height)
 
 
-def _load_part(
-    part: Any, option: str, main: Loaded, columns: Columns, reading: dict[str, str | None]
-) -> Loaded:
+def _load_part(part: Any, option: str, main: Loaded, columns: Columns, reading: dict[str, Any]) -> Loaded:
     other = load(part, **reading)
     name = str(part) if isinstance(part, (str, Path)) else f"{option}={type(part).__name__}"
     if columns.label == NO_LABELS:

@@ -1,9 +1,10 @@
 """AutoCoreset: a weighted subset whose sum of losses is that of all samples, under every model asked.
 
 The losses under models q_1 ... q_d are a matrix; a weighted subset that keeps its row sum, a vector-summation
-coreset, has the same total loss under each of them. The paper trains the models on its own coresets, one after
-another; here they are the checkpoints of one recorded training, so the matrix is the recorded trajectories and nothing
-is trained. A constant column beside them keeps the total weight.
+coreset, has the same total loss under each of them. These models are the queries. The paper trains them on its own
+coresets, one after another: `fitted_queries` does, and returns such a matrix. By default they are the checkpoints of
+one recorded training, so the matrix is the recorded trajectories and nothing is trained. A constant column beside them
+keeps the total weight.
 
 * ``caratheodory``: any such sum is a positive combination of d + 1 rows. The samples are cut at random into parts, each
   large enough for d + 1 members, and in each part one sample after the other is put into weights of the others, until
@@ -55,7 +56,7 @@ def autocoreset(
     Parameters
     ----------
     loss : array of shape (T, N)
-        Losses of every sample at the same checkpoints.
+        Losses of every sample at the same checkpoints, or under other queries.
     form : {"caratheodory", "sensitivity", "median_of_means"}
         How the members are found; see the module.
     checkpoints : int, optional
@@ -101,11 +102,8 @@ def autocoreset(
     keys = seeded_keys(frame, seed, "autocoreset")
     counts = np.bincount(codes)
     shares = np.array(quotas(counts.tolist(), size, rule=quota))
-    weight, matched, off = (
-        np.zeros(frame.height),
-        np.zeros(counts.size, dtype=np.int64),
-        np.zeros(counts.size),
-    )
+    weight, matched = np.zeros(frame.height), np.zeros(counts.size, dtype=np.int64)
+    off = np.zeros(counts.size)
     for code, share in enumerate(shares):
         rows = np.flatnonzero(codes == code)
         rows = rows[np.argsort(keys[rows], kind="stable")]
@@ -119,19 +117,25 @@ def autocoreset(
             else:
                 found = best_draw(points, int(share), keys[rows])
             weight[rows] = found * (rows.size / _sum(found))
-            sums = np.array([_sum(column) for column in points])
-            off[code] = np.abs([_sum(column * weight[rows]) for column in points] / sums - 1).max()
+            off[code] = _off(loss, rows, weight[rows])
     if (shares == 0).any():
         weight *= frame.height / counts[shares > 0].sum()
     kept = pl.Series(weight > 0)
-    numbers = [pl.Series(values[codes]) for values in (shares, counts, matched, off.round(6))]
     verdict = (
         pl.when(kept)
         .then(pl.format("weight {}", pl.Series(weight).round_sig_figs(4)))
         .otherwise(pl.lit("its losses are in the weights of others"))
     )
-    about = f": {form}, {{}} members for {{}} samples, {{}} of {epochs} checkpoints, sums off by {{}}"
-    reason = pl.concat_str(verdict, pl.format(about, *numbers))
+    about = [
+        f": {form}, {_many(share, 'member')} for {_many(count, 'sample')}"
+        + (
+            f", {match} of {epochs} queries matched, sums over all queries off by up to {100 * apart:.4g} %"
+            if share
+            else ""
+        )
+        for share, count, match, apart in zip(shares, counts, matched, off.round(8), strict=True)
+    ]
+    reason = pl.concat_str(verdict, pl.Series(about).gather(codes))
     return frame.select(
         "sample_id",
         role=pl.when(kept).then(pl.lit("keep")).otherwise(pl.lit("drop")),
@@ -196,6 +200,21 @@ def best_draw(points: np.ndarray, count: int, keys: np.ndarray) -> np.ndarray:
     weight = np.zeros(points.shape[1])
     weight[chosen] = points.shape[1] / count
     return weight
+
+
+def _off(loss: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> float:
+    """Return by which share the weighted sum of losses is off, under the query where that is most."""
+    most = 0.0
+    for column in loss:
+        values = column[rows].astype(np.float64)
+        whole = _sum(values)
+        if whole:  # losses that are all zero are so in every subset
+            most = max(most, abs(_sum(values * weight) / whole - 1))
+    return most
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _points(loss: np.ndarray, rows: np.ndarray, checkpoints: int) -> np.ndarray:

@@ -162,8 +162,9 @@ def test_an_approximate_graph_measures_its_recall_and_its_distances_are_exact(me
     x = clouds(3000, 12)
     exact = neighbor_graph(x, 5, metric=metric)
     monkeypatch.setattr(module, "PROBED", 3)
-    graph = neighbor_graph(x, 5, metric=metric, exact_up_to=2999)
+    graph = neighbor_graph(x, 5, metric=metric, exact_up_to=2999, least_recall=0.5)
     assert graph.approximate
+    assert (graph.probed, graph.lists) == (3, 76)
     assert not exact.approximate
     assert exact.recall is None
     assert graph.recall == recall(graph, x)
@@ -175,8 +176,40 @@ def test_an_approximate_graph_measures_its_recall_and_its_distances_are_exact(me
     assert np.array_equal(graph.distance[same], exact.distance[same])
     assert (graph.index != np.arange(3000)[:, None]).all()
     assert all(len(set(row)) == 5 for row in graph.index.tolist())
-    again = neighbor_graph(x, 5, metric=metric, exact_up_to=2999, threads=2)
+    again = neighbor_graph(x, 5, metric=metric, exact_up_to=2999, least_recall=0.5, threads=2)
     assert np.array_equal(again.index, graph.index)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_lists_are_added_until_the_recall_that_is_asked_for_is_reached(metric, monkeypatch):
+    x = np.random.default_rng(4).normal(size=(3000, 24))  # no groups: neighbours lie in many lists
+    monkeypatch.setattr(module, "PROBED", 2)
+    graphs = {
+        asked: neighbor_graph(x, 5, metric=metric, exact_up_to=0, least_recall=asked)
+        for asked in (0.1, 0.6, 0.95, 1)
+    }
+    exact = neighbor_graph(x, 5, metric=metric)
+    probed = [graph.probed for graph in graphs.values()]
+    assert probed == sorted(probed)
+    assert probed[0] == 2
+    assert probed[-1] == 76
+    for asked, graph in graphs.items():
+        assert graph.recall == recall(graph, x) >= asked
+        hits = [len(set(a) & set(b)) for a, b in zip(graph.index.tolist(), exact.index.tolist(), strict=True)]
+        assert abs(np.mean(hits) / 5 - graph.recall) < 0.05
+        assert graph.probed in (2, 4, 8, graph.lists)
+        if graph.probed == graph.lists:  # an eighth of the lists would not do
+            assert np.array_equal(graph.index, exact.index)
+        if graph.probed > 2:  # half as many would not have done
+            monkeypatch.setattr(module, "PROBED", min(graph.probed // 2, 8))
+            fewer = neighbor_graph(x, 5, metric=metric, exact_up_to=0, least_recall=1e-9)
+            assert fewer.recall < asked
+            monkeypatch.setattr(module, "PROBED", 2)
+    again = neighbor_graph(x, 5, metric=metric, exact_up_to=0, threads=2)
+    assert again.index.tobytes() == graphs[0.95].index.tobytes()
+    for asked in (0, 1.1):
+        with pytest.raises(BadInput, match="share in"):
+            neighbor_graph(x, 5, metric=metric, least_recall=asked)
 
 
 def test_at_the_stated_size_the_graph_is_exact():

@@ -12,7 +12,8 @@ from tracesift.catalog.schema import BadInput, MissingSignal
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.recordings import newest_runs
-from tracesift.flows.selecting.selector_arrays import arrays_for, stored_rows
+from tracesift.flows.selecting.duplicates import vectors_of_all
+from tracesift.flows.selecting.selector_arrays import arrays_for, content_vectors, stored_rows
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.embeddings import content_embedding
 from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
@@ -45,7 +46,8 @@ def test_the_model_is_the_source_unless_another_is_named(place, capsys, state):
     assert made["embedding"] == made["source"] == "model"
     assert made["run_id"] == newest_runs(work)[0]
     assert made["samples"] == {split: len(work.dataset.rows(split)) for split in ("train", "val", "test")}
-    assert made["graph"] == {"k": 10, "metric": "cosine", "approximate": False, "recall": None}
+    exact = {"recall": None, "lists": None, "probed": None}
+    assert made["graph"] == {"k": 10, "metric": "cosine", "approximate": False, **exact}
     recorded = load_signals(work.path, made["run_id"]).in_mode("epoch_end")
     stored = stored_embedding(work.path, "model", work.dataset)
     assert np.array_equal(stored.vectors("train"), recorded["embedding"])
@@ -99,6 +101,26 @@ def test_a_large_set_is_searched_approximately_and_its_recall_is_told(place, cap
     assert "10 nearest by cosine, exact" in capsys.readouterr().out
 
 
+def test_another_recall_is_another_graph_and_one_that_is_not_reached_is_told(
+    place, capsys, monkeypatch, state
+):
+    words = ["embed", "--source", "content", "--exact-up-to", "20"]
+    made = said(capsys, *words)
+    before = state(place / "w")
+    assert said(capsys, *words, "--recall", "0.95") == made
+    assert state(place / "w") == before
+    said(capsys, *words, "--recall", "0.5")
+    assert (
+        stored_embedding(place / "w", "content", Work(place / "w").dataset).record["graph"]["least_recall"]
+        == 0.5
+    )
+    monkeypatch.setattr(
+        "tracesift.catalog.neighbor_graph.recall", lambda *_, **__: 0.4
+    )  # as on a GPU it can be
+    assert run([*words, "--recall", "0.9", "--workspace", "w"]) == 0
+    assert "holds 40.0% of the true neighbours, of which 90.0% were asked for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -110,6 +132,8 @@ def test_a_large_set_is_searched_approximately_and_its_recall_is_told(place, cap
         (["--source", "content", "--name", "a/b"], "letters, digits"),
         (["--run", "0123"], "run 0123 does not exist"),
         (["--neighbors", "-1"], "0 or more"),
+        (["--recall", "0"], "a share in (0, 1]"),
+        (["--recall", "95"], "a share in (0, 1]"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(place, capsys, words, expected):
@@ -227,6 +251,26 @@ def test_forget_ready_looks_for_copies_among_the_chosen_vectors(place, capsys):
     )
     roles = dict(members("chosen").select("sample_id", "role").iter_rows())
     assert roles[one] == roles[copy] == "forget"
+
+
+def test_stored_content_is_not_made_again_and_is_the_same_to_the_byte(place, capsys, monkeypatch):
+    def vectors():
+        work = Work(place / "w")
+        frame = work.dataset.samples.filter(pl.col("split") != "val").gather_every(2, offset=1)
+        return content_vectors(work, frame).tobytes(), vectors_of_all(work, None).tobytes()
+
+    made = vectors()
+    said(capsys, "select", "semdedup", "--name", "made")
+    said(capsys, "embed", "--source", "content", "--name", "pixels")
+    monkeypatch.setattr("tracesift.pipelines.embedding.embeddings.content_embedding", None)
+    assert vectors() == made
+    said(capsys, "select", "semdedup", "--name", "stored")
+    assert members("made").equals(members("stored"))
+    assert run(["verify", "w/manifests/stored"]) == 0
+    path = next((place / "w/embeddings/pixels").glob("train-*.npy"))
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0")  # what has changed is no longer what would be made
+    with pytest.raises(TypeError):
+        vectors()
 
 
 def test_what_reads_no_embedding_or_an_unknown_one_is_refused(place, capsys):

@@ -89,14 +89,14 @@ def test_selected_classes_keep_their_own_sums_and_weights():
         rows = (frame["label"] == label).to_numpy()
         np.testing.assert_allclose(loss[:, rows] @ weight[rows], loss[:, rows].sum(axis=1), rtol=1e-9)
         assert weight[rows].sum() == pytest.approx(rows.sum(), rel=1e-9)
-    assert result["reason"][0].endswith("5 of 5 checkpoints, sums off by 0.0")
+    assert result["reason"][0].endswith("5 of 5 queries matched, sums over all queries off by up to 0 %")
 
 
 def test_a_small_budget_matches_fewer_checkpoints_the_last_first_and_says_so():
     frame, loss = made(100, epochs=6)
     result = select("autocoreset", frame, budget=3, seed=0, arrays={"loss": loss}, per_class=False)
     weight = result["weight"].to_numpy()
-    assert "2 of 6 checkpoints" in result["reason"][0]
+    assert "2 of 6 queries" in result["reason"][0]
     np.testing.assert_allclose((loss @ weight)[[5, 2]], loss.sum(axis=1)[[5, 2]], rtol=1e-9)
     assert abs((loss @ weight)[0] / loss[0].sum() - 1) > 1e-6
     one = select(
@@ -165,3 +165,28 @@ def test_what_cannot_be_used_is_refused():
             select("autocoreset", frame, budget=5, seed=0, arrays={"loss": loss}, checkpoints=checkpoints)
     with pytest.raises(BadInput, match="form"):
         select("autocoreset", frame, budget=5, seed=0, arrays={"loss": loss}, form="exact")
+
+
+def test_reasons_say_how_far_all_sums_are_off_and_count_in_words():
+    frame, loss = made(30, epochs=4, classes=1)
+    frame = frame.with_columns(label=pl.Series(["a"] * 26 + ["b", "b", "b", "c"]))
+    result = select("autocoreset", frame, budget=8, seed=0, arrays={"loss": loss})
+    weight = result["weight"].to_numpy()
+    for label in "abc":
+        rows = (frame["label"] == label).to_numpy()
+        (said,) = set(result["reason"].filter(rows).str.extract(r": (caratheodory.*)$"))
+        members = int((weight[rows] > 0).sum())
+        assert f"{members} member{'' if members == 1 else 's'} for {rows.sum()} sample" in said
+        if not members:
+            assert "off" not in said
+            continue
+        share = (
+            weight[rows] * rows.sum() / weight[rows].sum()
+        )  # before the weight of classes without a member
+        off = np.abs(loss[:, rows] @ share / loss[:, rows].sum(axis=1) - 1).max()
+        assert float(said.split("up to ")[1].removesuffix(" %")) == pytest.approx(
+            100 * off, rel=1e-3, abs=1e-4
+        )
+    one = select("autocoreset", frame[:24], budget=1, seed=0, arrays={"loss": loss[:, :24]}, per_class=False)
+    assert "1 member for 24 samples, 0 of 4 queries matched" in one["reason"][0]
+    assert "up to 0 %" not in one["reason"][0]

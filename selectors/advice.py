@@ -59,6 +59,8 @@ class Situation:
     """Estimated share of wrong labels; 0 where nothing speaks for noise."""
     found: float
     """Share of these that is flagged; 1 where nothing speaks for others."""
+    judged: bool = True
+    """Whether anybody looked for wrong labels: without a recording nobody did, and their share is 0 for that."""
     doubted: bool = False
     """Whether as much noise may be overlap of the classes instead: the samples do not show which."""
     apart: bool = False
@@ -221,7 +223,7 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     noisy = situation.noise >= NOISY
     if situation.kept == situation.samples:
         yield Choice(selector="random", because="all samples are kept, so there is nothing to choose")
-    labels = "no label is known to be wrong"
+    labels = "no label is known to be wrong" if situation.judged else "nobody looked for wrong labels yet"
     if situation.noise:
         rate = share_in_words(situation.noise)
         labels = f"about {rate} of the labels are wrong"
@@ -241,7 +243,7 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     if per_class < FEW:
         kept = f"{per_class:.3g} {'sample per class is' if per_class == 1 else 'samples per class are'} kept"
         few = f"{kept}: few samples must stand for all the others"
-        if per_class >= VERY_FEW and not noisy and situation.pairs <= MOST_PAIRS:
+        if per_class >= VERY_FEW and not noisy and situation.judged and situation.pairs <= MOST_PAIRS:
             yield Choice(
                 selector="k_center_greedy", because=f"{few}, and with few wrong labels the far ones count too"
             )

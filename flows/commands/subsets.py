@@ -334,7 +334,7 @@ def _tell_advice(known: dict[str, Any]) -> None:
         else "less than 0.1% of them wrong"
     )
     if not data["noise"]:
-        wrong = "no label known to be wrong"
+        wrong = "no label known to be wrong" if data["judged"] else "nobody looked for wrong labels yet"
     elif data["doubted"]:
         wrong = f"up to {wrong}, unless it is the classes that overlap"
     else:

@@ -62,6 +62,7 @@ def situation(work: Work, keep: float | int, embedding: str | None = None) -> Si
         largest_class=int(sizes.max()),
         noise=noise,
         found=min(1.0, flagged / noise) if noise > 0 else 1.0,
+        judged=bool(rate) or frame["label_noise"].null_count() < len(frame),
         doubted=doubted,
         apart=not rate.get("shown") and not doubted and flagged > 0 and judged.get("set_apart", 0) > 0,
         columns=known,

@@ -177,3 +177,11 @@ def test_the_table_that_is_shipped_holds_what_is_read_of_it():
             assert rows["random"].points == 0
             assert 0 < rows["random"].retained < 1.1
             assert {"random_balanced", "ccs", "dual"} <= set(rows)
+
+
+def test_labels_that_nobody_judged_do_not_count_as_clean():
+    few = {"kept": 200, "noise": 0.0}
+    judged, unjudged = (choose(situation(**few, judged=judged)) for judged in (True, False))
+    assert judged.selector == "k_center_greedy"
+    assert unjudged.selector == "facility_location"
+    assert "wrong labels" not in unjudged.because

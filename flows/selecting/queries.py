@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.selecting.selector_arrays import arrays_for, rows_among
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.own_vectors import read_vectors
+from tracesift.pipelines.users_function import users_function
 from tracesift.selectors.contract import Selector
 from tracesift.selectors.gradients.fitted_queries import Losses, fitted_queries, logistic_losses
 
@@ -120,28 +119,14 @@ def _function(name: str) -> tuple[Losses, str]:
     """Return the loss of this name and what tells two states of it apart; what it raises is said as the user's."""
     if name in BUILT_IN:
         return BUILT_IN[name], name
-    module_name, _, function_name = name.partition(":")
+    function_name = name.partition(":")[2]
     if not function_name:
         raise BadInput(
             f"--param loss={name}: it is {', '.join(BUILT_IN)}, or a function of yours as module:function"
         )
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise BadInput(f"--param loss={name}: {error}; the module must be importable from here") from None
-    except Exception as error:  # the user's own code, which may raise anything while it is imported
-        raise BadInput(
-            f"--param loss={name}: importing {module_name} raised {type(error).__name__}: {error}; mend it first"
-        ) from error
-    if not callable(function):
-        raise BadInput(
-            f"--param loss={name}: it is no function but {type(function).__name__}; name one that takes (vectors, "
-            "labels, weights, seed) and returns losses"
-        )
-    try:
-        source = inspect.getsource(inspect.getmodule(function) or function)
-    except (OSError, TypeError):
-        source = name
+    function, source = users_function(
+        name, f"--param loss={name}", "(vectors, labels, weights, seed) and returns losses"
+    )
 
     def losses(vectors: np.ndarray, labels: np.ndarray, weight: np.ndarray, seed: int) -> np.ndarray:
         try:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
+from tracesift.pipelines.users_function import users_function
 
 AUTO = {"image": "small_cnn", "text": "hashed_ngrams", "tabular": "mlp"}
 """The model for each kind of dataset when the user names none."""
@@ -175,23 +176,9 @@ def _users_own(name: str) -> Model:
             f"no model {name!r}{nearest(name, names())}; known: {', '.join(_typed())}, "
             "or your own module:function"
         )
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName(f"model {name}: {error}; the module must be importable from here") from None
-    except Exception as error:  # the user's own code, which may raise anything while it is imported
-        raise BadInput(
-            f"model {name}: importing {module_name} raised {type(error).__name__}: {error}; mend it first"
-        ) from error
-    if not callable(function):
-        raise BadInput(
-            f"model {name}: it is no function but {type(function).__name__}; name one that takes "
-            "(input_shape, num_classes) and returns a torch module"
-        )
-    try:
-        source = inspect.getsource(inspect.getmodule(function) or function)
-    except (OSError, TypeError):
-        source = name
+    function, source = users_function(
+        name, f"model {name}", "(input_shape, num_classes) and returns a torch module"
+    )
 
     def build(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         try:

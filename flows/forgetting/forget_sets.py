@@ -13,9 +13,9 @@ import polars as pl
 
 from tracesift.catalog.forgotten import KNOWN
 from tracesift.catalog.manifest import SelectorBlock
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import BadInput
 from tracesift.flows.progress import stage
-from tracesift.flows.selecting.candidates import training_frame
+from tracesift.flows.selecting.candidates import members_of, training_frame
 from tracesift.flows.selecting.selector_arrays import arrays_for
 from tracesift.flows.selecting.written import controls, put
 from tracesift.flows.work import Work
@@ -130,7 +130,7 @@ def forget_coreset(
     """
     stage(name)
     params = dict(params or {})
-    members, made_of = _members(work, source)
+    members, made_of = members_of(work, source, "`tracesift forget` makes one")
     forget = members.filter(pl.col("role") == "forget")
     if forget.is_empty():
         raise BadInput(f"--from {source}: it forgets nothing; name a subset with a forget set")
@@ -184,23 +184,6 @@ def _block(
     facts = find(selector)
     settings = {**facts.defaults, **params, **({"where": where} if where else {}), **sources}
     return SelectorBlock(name=selector, version=facts.version, params=settings, seed=seed, budget=budget)
-
-
-def _members(work: Work, subset: str) -> tuple[pl.DataFrame, str]:
-    """Return the members of a subset's newest version, and ``NAME@SUBSET_ID``."""
-    known = work.catalog.query(
-        "SELECT name, subset_id FROM subsets QUALIFY version = max(version) OVER (PARTITION BY name)"
-    )
-    ids = dict(known.iter_rows())
-    if subset not in ids:
-        raise BadInput(
-            f"--from {subset}: no such subset{nearest(subset, sorted(ids))}; "
-            + (f"there are {', '.join(sorted(ids))}" if ids else "`tracesift forget` makes one")
-        )
-    members = work.catalog.query(
-        "SELECT sample_id, role, weight, reason FROM subset_members WHERE subset_id = ?", (ids[subset],)
-    )
-    return members, f"{subset}@{ids[subset]}"
 
 
 def _with_column(work: Work, frame: pl.DataFrame, column: Any) -> pl.DataFrame:

@@ -117,19 +117,8 @@ def among(work: Work, frame: pl.DataFrame, subset: str) -> tuple[pl.DataFrame, s
         The rows, with `eligible` narrowed, `label` corrected, and `new_label` and `weight` as the subset has them;
         and ``NAME@SUBSET_ID``, for the manifest.
     """
-    known = work.catalog.query(
-        "SELECT name, subset_id FROM subsets QUALIFY version = max(version) OVER (PARTITION BY name)"
-    )
-    ids = dict(known.iter_rows())
-    if subset not in ids:
-        raise BadInput(
-            f"--from {subset}: no such subset{nearest(subset, sorted(ids))}; "
-            + (f"there are {', '.join(sorted(ids))}" if ids else "make one with `tracesift select denoise`")
-        )
-    members = work.catalog.query(
-        "SELECT sample_id, role, weight, new_label FROM subset_members WHERE subset_id = ?", (ids[subset],)
-    )
-    members = members.filter(pl.col("role").is_in(TRAINED)).drop("role")
+    members, made_of = members_of(work, subset, "make one with `tracesift select denoise`")
+    members = members.filter(pl.col("role").is_in(TRAINED)).select("sample_id", "weight", "new_label")
     frame = frame.join(members, on="sample_id", how="left").with_columns(
         eligible=pl.col("eligible") & pl.col("weight").is_not_null()
     )
@@ -139,7 +128,36 @@ def among(work: Work, frame: pl.DataFrame, subset: str) -> tuple[pl.DataFrame, s
     frame = frame.with_columns(
         pl.when(~relabelled).then(pl.col(name)).otherwise(None).alias(name) for name in measured
     ).with_columns(label=pl.coalesce("new_label", "label"))
-    return frame, f"{subset}@{ids[subset]}"
+    return frame, made_of
+
+
+def members_of(work: Work, subset: str, otherwise: str) -> tuple[pl.DataFrame, str]:
+    """Return `sample_id, role, weight, new_label, reason` of a subset's newest version, and ``NAME@SUBSET_ID``.
+
+    Parameters
+    ----------
+    otherwise
+        What to do where there is no subset at all, for the message.
+
+    Raises
+    ------
+    BadInput
+        No subset of this name.
+    """
+    known = work.catalog.query(
+        "SELECT name, subset_id FROM subsets QUALIFY version = max(version) OVER (PARTITION BY name)"
+    )
+    ids = dict(known.iter_rows())
+    if subset not in ids:
+        raise BadInput(
+            f"--from {subset}: no such subset{nearest(subset, sorted(ids))}; "
+            + (f"there are {', '.join(sorted(ids))}" if ids else otherwise)
+        )
+    members = work.catalog.query(
+        "SELECT sample_id, role, weight, new_label, reason FROM subset_members WHERE subset_id = ?",
+        (ids[subset],),
+    )
+    return members, f"{subset}@{ids[subset]}"
 
 
 def is_flagged() -> pl.Expr:

@@ -31,6 +31,8 @@ from tracesift.catalog.schema import BadInput
 
 EXACT_UP_TO = 200_000
 """Samples up to which `tracesift embed` searches exactly: a minute or two of a processor at 128 dimensions."""
+NEIGHBORS = 20
+"""Neighbours that `tracesift embed` searches: no scorer and no selector asks for more with its default settings."""
 LISTS, PROBED = 4.0, 32
 """The inverted file has LISTS * sqrt(N) lists; a query looks through PROBED of them, or twice as many, and so on."""
 RECALL = 0.95

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tracesift.catalog.nearest_rows import Metric
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO, RECALL
-from tracesift.catalog.schema import SPLITS
-from tracesift.flows.progress import say, watched
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NEIGHBORS, RECALL
+from tracesift.flows.kept_embeddings import keep_graph, remember_embedding, told
+from tracesift.flows.progress import watched
 from tracesift.flows.record import recorded_dataset
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.sources import default_name, made_by, vectors_of
 from tracesift.pipelines.embedding.stored_embeddings import (
-    SHOWN,
-    StoredEmbedding,
     checked_name,
-    content_digest,
     is_made,
-    store_graph,
     store_vectors,
     stored_embedding,
 )
@@ -32,7 +27,7 @@ def embed_source(
     run_id: str | None = None,
     order: str | None = None,
     device: str = "auto",
-    neighbors: int = 10,
+    neighbors: int = NEIGHBORS,
     metric: Metric = "cosine",
     exact_up_to: int = EXACT_UP_TO,
     least_recall: float = RECALL,
@@ -42,8 +37,8 @@ def embed_source(
     Returns
     -------
     dict
-        ``embedding`` (its name), ``source``, ``run_id`` for the model's, ``samples`` by split, ``width``, ``graph``
-        with ``k``, ``metric``, ``approximate``, ``recall``, ``lists`` and ``probed`` (or None), and the ``folder``.
+        ``embedding`` (its name), ``source``, ``run_id`` for the model's, ``samples`` by split, ``width``, ``graphs``
+        with ``k``, ``metric``, ``approximate``, ``recall``, ``lists`` and ``probed`` of each, and the ``folder``.
     """
     called = checked_name(default_name(source) if name is None else name)
     made = made_by(work.dataset, source, order=order, run_id=run_id)
@@ -60,63 +55,11 @@ def embed_source(
             work.encodings = None
             stored = store_vectors(work.path, called, dataset, vectors, made)
     if neighbors:
-        with watched("neighbours") as report:
-            stored = store_graph(
-                stored, neighbors, metric=metric, exact_up_to=exact_up_to, least_recall=least_recall,
-                report=lambda done, total: report(done, total, "samples"),
-            )  # fmt: skip
-    remember_embedding(work, stored)
-    graph = summary(stored)["graph"]
-    if graph is not None and graph["recall"] is not None and graph["recall"] < least_recall:
-        say(
-            f"the graph of '{called}' holds {graph['recall']:.1%} of the true neighbours, of which "
-            f"{least_recall:.1%} were asked for, with {graph['probed']} of its {graph['lists']} lists searched; "
-            f"--exact-up-to {len(stored.vectors('train'))} makes it exact"
-        )
-    return summary(stored)
-
-
-def summary(stored: StoredEmbedding) -> dict[str, Any]:
-    """Return what a person wants to know of a stored embedding."""
-    record = stored.record
-    graph = record["graph"]
+        stored = keep_graph(work, stored, neighbors, metric, exact_up_to, least_recall)
+    else:
+        remember_embedding(work, stored)
+    made = stored.record["made"]
     return {
-        "embedding": stored.name,
-        "source": record["made"]["source"],
-        "run_id": record["made"].get("run_id"),
-        "samples": {split: record["splits"][split]["shape"][0] for split in SPLITS},
-        "width": record["width"],
-        "graph": None if graph is None else {key: graph.get(key) for key in SHOWN},
+        "embedding": stored.name, "source": made["source"], "run_id": made.get("run_id"), **told(stored.record),
         "folder": str(stored.folder),
     }  # fmt: skip
-
-
-def graph_in_words(graph: Mapping[str, Any] | None) -> str:
-    """Say what a graph of neighbours is.
-
-    Examples
-    --------
-    >>> found = {"approximate": True, "recall": 0.9731, "lists": 1600, "probed": 64}
-    >>> graph_in_words({"k": 10, "metric": "cosine", **found})
-    '10 nearest by cosine, approximate: 97.3% of the true ones found in 64 of 1600 lists'
-    """
-    if graph is None:
-        return "none"
-    how = "exact"
-    if graph["approximate"]:
-        how = f"approximate: {graph['recall']:.1%} of the true ones found"
-        how += f" in {graph['probed']} of {graph['lists']} lists" if graph["lists"] else ""
-    return f"{graph['k']} nearest by {graph['metric']}, {how}"
-
-
-def remember_embedding(work: Work, stored: StoredEmbedding) -> None:
-    """Put a stored embedding into the catalog's table of artifacts."""
-    known = summary(stored)
-    work.catalog.put_artifact(
-        {
-            "kind": "embedding", "name": stored.name, "dataset_id": work.dataset.dataset_id,
-            "run_id": known["run_id"], "path": f"embeddings/{stored.name}",
-            "digest": content_digest(stored.record), "config": stored.record["made"],
-            "details": {key: known[key] for key in ("samples", "width", "graph")},
-        }
-    )  # fmt: skip

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.files import digest, frame_digest
+from tracesift.catalog.known_graphs import know
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import held_by, rank_correlations, scores_of
-from tracesift.flows.selecting.selector_arrays import EMBEDDED, part, rows_among, stored_ids
+from tracesift.flows.selecting.selector_arrays import EMBEDDED, part, rows_among, same_vectors, stored_ids
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embedding.stored_embeddings import content_digest, stored_embedding
@@ -31,6 +32,7 @@ from tracesift.scorers.contract import (
     find_diagnostic,
     names,
 )
+from tracesift.scorers.noise.neighbors.nearest_others import with_vector
 from tracesift.scorers.noise.second_label import second_label
 from tracesift.selectors.flags.contract import find as find_flag
 from tracesift.selectors.flags.label_noise import judge_labels
@@ -131,6 +133,8 @@ def score(
     with watched("score") as report:
         for number, run in enumerate(runs):
             signals = _with_content(work, run, embedding)
+            if any("embedding" in find(name).inputs for name in listed):
+                _hand_in_graphs(work, run, embedding)
             report(number, len(runs), "")
             available, missing = _available(listed, signals, mode, strict=chosen is not None)
             values, refused = _values(available, signals, params, mode, strict=chosen is not None)
@@ -314,6 +318,21 @@ def _with_content(work: Work, run: str, embedding: str | None) -> WithContent:
             vectors[name] = part(there.vectors(split), rows, 0)
     signals = load_signals(work.path, run)
     return WithContent(signals, _content(dataset, pl.Series(signals.sample_ids, dtype=pl.String)), vectors)
+
+
+def _hand_in_graphs(work: Work, run: str, embedding: str | None) -> None:
+    """Spare the scorers that look at neighbours a search whose result is stored."""
+    stored = (
+        same_vectors(work, run) if embedding is None else stored_embedding(work.path, embedding, work.dataset)
+    )
+    if stored is None:
+        return
+    vectors = stored.vectors("train")
+    for metric, kept in stored.record["graphs"].items():
+        rows = with_vector(vectors) if metric == "cosine" else np.arange(len(vectors))
+        graph = None if kept["approximate"] else stored.graph_among(rows, metric)
+        if graph is not None:
+            know(part(vectors, rows, 0), graph)
 
 
 def _content(dataset: Dataset, ids: pl.Series) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO, RECALL
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NEIGHBORS, RECALL
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, Whole, checked_seed
 from tracesift.flows.parameters import scorer_settings
@@ -119,7 +119,7 @@ def embed(
     run: str | None = None,
     order: Literal["source", "id"] | None = None,
     device: str = "auto",
-    neighbors: Whole = 10,
+    neighbors: Whole = NEIGHBORS,
     metric: Literal["cosine", "euclidean"] = "cosine",
     exact_up_to: Whole = EXACT_UP_TO,
     recall: float = RECALL,
@@ -127,8 +127,8 @@ def embed(
     """Give every sample a vector, and find its nearest neighbours: once, for all who need them.
 
     Vectors of train, val and test are kept in the workspace by name, with the graph of the training samples'
-    neighbours. Selectors read the newest recording's own features unless `tracesift select --embedding NAME` says
-    otherwise. Running the same again makes nothing.
+    neighbours, which scorers and selectors read. Selectors read the newest recording's own features unless
+    `tracesift select --embedding NAME` says otherwise. Running the same again makes nothing.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def embed(
     device
         Where a model runs: auto, cpu, cuda, cuda:1 …
     neighbors
-        Neighbours of each training sample that the graph keeps; 0 for no graph.
+        Neighbours of each training sample that the graph keeps; 0 for no graph. A graph by the other metric stays.
     metric
         How near two vectors are: by their angle, or by their distance.
     exact_up_to
@@ -158,7 +158,8 @@ def embed(
         twice as many lists of its index until that share is found on the sample, and through all where an eighth of
         them will not do.
     """
-    from tracesift.flows.embed import embed_source, graph_in_words
+    from tracesift.flows.embed import embed_source
+    from tracesift.flows.kept_embeddings import graph_in_words
     from tracesift.flows.recordings import adopt_recordings
     from tracesift.flows.work import existing
 
@@ -177,7 +178,8 @@ def embed(
             work, source, name=name, run_id=run, order=order, device=device, neighbors=neighbors,
             metric=metric, exact_up_to=exact_up_to, least_recall=recall,
         )  # fmt: skip
-        answer(made if common.json else {**made, "graph": graph_in_words(made["graph"])}, common)
+        told = "; ".join(map(graph_in_words, made["graphs"])) or "none"
+        answer(made if common.json else {**made, "graphs": told}, common)
     return 0
 
 

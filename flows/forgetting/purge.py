@@ -45,12 +45,12 @@ from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
 from tracesift.catalog.redaction import Redaction, unmistakable
 from tracesift.catalog.schema import SPLITS, BadInput, nearest
 from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
+from tracesift.flows.kept_embeddings import told
 from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.reporting.worklist import unguard
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embedding.stored_embeddings import (
-    SHOWN,
     StoredEmbedding,
     content_digest,
     embeddings_folder,
@@ -484,22 +484,13 @@ def _write_embeddings(doing: _Purge) -> dict[tuple[str, str], dict[str, Any] | N
         )  # fmt: skip
         doing.removed |= {f"embeddings/{name}/{path.name}" for path in old.iterdir()}
         doing.gone["vectors"] += int((~keep).sum())
-        changed["embedding", name] = {"digest": content_digest(fresh), "details": _told(fresh)}
+        details = canonical_json(told(fresh)).decode()
+        changed["embedding", name] = {"digest": content_digest(fresh), "details": details}
     return changed
 
 
 def _states_known(work: Work) -> list[dict[str, Any]]:
     return work.catalog.query("SELECT fingerprint, dataset_id FROM datasets").to_dicts()
-
-
-def _told(record: dict[str, Any]) -> str:
-    graph = record["graph"]
-    return canonical_json(
-        {
-            "samples": {split: record["splits"][split]["shape"][0] for split in SPLITS}, "width": record["width"],
-            "graph": None if graph is None else {key: graph.get(key) for key in SHOWN},
-        }
-    ).decode()  # fmt: skip
 
 
 def _write_manifests(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
 
+from tracesift.catalog.nearest_rows import Metric
 from tracesift.catalog.neighbor_graph import NeighborGraph
 from tracesift.catalog.schema import (
     SIGNALS,
@@ -18,6 +19,7 @@ from tracesift.catalog.schema import (
     IncompleteRecording,
     MissingSignal,
 )
+from tracesift.flows.kept_embeddings import keep_graph
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.sources import made_by
@@ -97,10 +99,9 @@ def arrays_for(
         run_id, arrays = _recorded(work, pool, facts, recorded)
         given |= arrays
         sources |= {"arrays_of_run": run_id} if arrays else {}
-        stored = _same_vectors(work, run_id) if stored is None and "embedding" in arrays else stored
-    if "graph" in wanted and stored is not None and _fits(stored, {**facts.defaults, **params}, len(pool)):
-        rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
-        graph = stored.graph_among(rows)
+        stored = same_vectors(work, run_id) if stored is None and "embedding" in arrays else stored
+    if "graph" in wanted and stored is not None:
+        graph = _graph(work, stored, {**facts.defaults, **params}, pool)
         given |= {} if graph is None else {"graph": graph}
     if facts.reads_target and target is None:
         sources["target"] = "val"
@@ -251,24 +252,37 @@ def _how_to_get(work: Work, name: str) -> str:
     return SIGNALS[name].source + (f"; or say --embedding NAME, there are {', '.join(kept)}" if kept else "")
 
 
-def _same_vectors(work: Work, run_id: str) -> StoredEmbedding | None:
+def same_vectors(work: Work, run_id: str) -> StoredEmbedding | None:
     """Return the stored embedding that holds a recording's own features, if there is one."""
     for name in names(work.path):
         record = read_record(work.path, name)
         made = {} if record is None else record["made"]
-        if made.get("source") == "model" and made.get("run_id") == run_id:
+        of_now = record is not None and record["dataset"]["fingerprint"] == work.dataset.fingerprint
+        if of_now and made.get("source") == "model" and made.get("run_id") == run_id:
             return stored_embedding(work.path, name, work.dataset)
     return None
 
 
-def _fits(stored: StoredEmbedding, settings: Mapping[str, Any], samples: int) -> bool:
-    """Tell whether a stored graph is what a selector with these settings would search; else it searches by itself."""
-    graph: NeighborGraph | None = stored.graph
-    if graph is None or settings.get("metric", "cosine") != graph.metric:
-        return False
+def _graph(
+    work: Work, stored: StoredEmbedding, settings: Mapping[str, Any], pool: pl.DataFrame
+) -> NeighborGraph | None:
+    """Return the graph that a selector with these settings would search; it is kept with the embedding for others.
+
+    None where the selector looks at all pairs, or chooses among less than half of the samples, who are searched by
+    themselves in less time.
+    """
+    metric: Metric = settings.get("metric", "cosine")
     asked = [settings[name] for name in COUNTS if name in settings]
-    known = graph.index.shape[1]
-    return all(isinstance(number, int) and min(number, samples - 1) <= known for number in asked)
+    k = max((number for number in asked if isinstance(number, int)), default=0)
+    if k < 1 or metric not in get_args(Metric):
+        return None
+    rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
+    known = stored.record["graphs"].get(metric)
+    if known is None or known["k"] < min(k, len(pool) - 1):
+        if 2 * len(rows) < len(stored.vectors("train")):
+            return None
+        stored = keep_graph(work, stored, k, metric)
+    return stored.graph_among(rows, metric)
 
 
 def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:

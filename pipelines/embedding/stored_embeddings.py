@@ -3,7 +3,7 @@
     embeddings/<name>/record.json              what made it, of which state of the dataset, SHA-256 of every file
     embeddings/<name>/<split>-<hash>.npy       float32 (samples of the split, D), in ascending order of sample_id
     embeddings/<name>/neighbors-<hash>.npy     int32 (training samples, k), see `tracesift.catalog.neighbor_graph`
-    embeddings/<name>/distances-<hash>.npy     float64 of the same shape
+    embeddings/<name>/distances-<hash>.npy     float64 of the same shape; one graph by cosine, one by Euclidean distance
 
 Files are named by their content and the record comes last, so what is read is whole, old or new, whatever kills the
 writer. Files that no record names any more are removed by the next writer.
@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,7 +27,7 @@ from tracesift.catalog.neighbor_graph import EXACT_UP_TO, RECALL, NeighborGraph,
 from tracesift.catalog.schema import SPLITS, BadInput, FingerprintMismatch, IncompleteRecording, nearest
 from tracesift.pipelines.signals import withheld_from
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record and of how the files lie."""
 
 SHOWN = ("k", "metric", "approximate", "recall", "lists", "probed")
@@ -55,10 +54,9 @@ class StoredEmbedding:
         """Return the vectors of a split, (n, D) float32, in ascending order of sample_id."""
         return self._array(self.record["splits"][split])
 
-    @cached_property
-    def graph(self) -> NeighborGraph | None:
-        """The graph of the training samples, None where none was made."""
-        kept = self.record.get("graph")
+    def graph(self, metric: Metric = "cosine") -> NeighborGraph | None:
+        """Return the graph of the training samples by a metric, None where none was made."""
+        kept = self.record["graphs"].get(metric)
         if kept is None:
             return None
         return NeighborGraph(
@@ -66,11 +64,10 @@ class StoredEmbedding:
             approximate=kept["approximate"], recall=kept["recall"], lists=kept.get("lists"), probed=kept.get("probed"),
         )  # fmt: skip
 
-    def graph_among(self, rows: np.ndarray) -> NeighborGraph | None:
+    def graph_among(self, rows: np.ndarray, metric: Metric = "cosine") -> NeighborGraph | None:
         """Return the graph of some training samples, ascending; exactly what a search among them would find."""
-        if self.graph is None or len(rows) < 2:
-            return None
-        return graph_among(self.graph, self.vectors("train"), rows)
+        graph = self.graph(metric)
+        return None if graph is None or len(rows) < 2 else graph_among(graph, self.vectors("train"), rows)
 
     def verify(self) -> None:
         """Recompute the hash of every file.
@@ -125,7 +122,15 @@ def of_other_states(workspace: Path | str, fingerprint: str) -> list[str]:
 def read_record(workspace: Path | str, name: str) -> dict[str, Any] | None:
     """Return the record of a stored embedding, None where there is none of this name."""
     path = embeddings_folder(workspace, name) / "record.json"
-    return json.loads(path.read_bytes()) if path.exists() else None
+    return _as_now(json.loads(path.read_bytes())) if path.exists() else None
+
+
+def _as_now(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record in the present schema; the first one knew a single graph."""
+    if record["schema"] != 1:
+        return record
+    graph = record.pop("graph")
+    return {**record, "schema": SCHEMA, "graphs": {} if graph is None else {graph["metric"]: graph}}
 
 
 def stored_embedding(workspace: Path | str, name: str, dataset: Any) -> StoredEmbedding:
@@ -171,7 +176,7 @@ def store_vectors(
     vectors: Mapping[str, np.ndarray],
     made: Mapping[str, Any],
 ) -> StoredEmbedding:
-    """Write an embedding in place of any other of its name; a graph is kept where the vectors are the same.
+    """Write an embedding in place of any other of its name; graphs are kept where the vectors are the same.
 
     Parameters
     ----------
@@ -204,11 +209,11 @@ def store_vectors(
     known |= withheld_from(dataset)
     record = {
         "schema": SCHEMA, "name": name, "dataset": known, "made": dict(made), "width": width, "splits": kept,
-        "graph": None,
+        "graphs": {},
     }  # fmt: skip
     before = read_record(workspace, name)
     if before is not None and before["schema"] == SCHEMA and before["splits"]["train"] == kept["train"]:
-        record["graph"] = before["graph"]
+        record["graphs"] = before["graphs"]
     return _finish(folder, record)
 
 
@@ -224,19 +229,21 @@ def store_graph(
 ) -> StoredEmbedding:
     """Search the k nearest others of every training sample and keep them; nothing happens where they are there.
 
-    With more than `exact_up_to` samples the search is approximate; it goes on until `least_recall` of the true
-    neighbours are found, and what it reached is kept.
+    A graph by the other metric stays beside it. With more than `exact_up_to` samples the search is approximate; it
+    goes on until `least_recall` of the true neighbours are found, and what it reached is kept.
     """
     size = stored.record["splits"]["train"]["shape"][0]
     if k < 1:
         raise BadInput(f"--neighbors {k}: at least 1, or 0 for no graph")
+    if metric not in get_args(Metric):
+        raise BadInput(f"--metric {metric}: it is {' or '.join(get_args(Metric))}")
     if size < 2:
         return stored
     approximate = size > exact_up_to
     asked = {"metric": metric, "k": min(k, size - 1), "approximate": approximate}
     asked |= {"seed": seed, "least_recall": least_recall} if approximate else {}
-    before = stored.record["graph"]
-    if before is not None and {key: before.get(key) for key in asked} == asked:
+    before = stored.record["graphs"].get(metric)
+    if before is not None and _serves(before, asked):
         return stored
     graph = neighbor_graph(
         stored.vectors("train"), k, metric=metric, exact_up_to=exact_up_to, least_recall=least_recall, seed=seed,
@@ -247,7 +254,14 @@ def store_graph(
         "index": _write(stored.folder, "neighbors", graph.index, np.int32),
         "distance": _write(stored.folder, "distances", graph.distance, np.float64),
     }  # fmt: skip
-    return _finish(stored.folder, {**stored.record, "graph": kept})
+    return _finish(stored.folder, {**stored.record, "graphs": {**stored.record["graphs"], metric: kept}})
+
+
+def _serves(graph: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Tell whether a graph is the one asked for; an exact one of more neighbours begins with those of fewer."""
+    if graph["approximate"] or asked["approximate"]:
+        return {key: graph.get(key) for key in asked} == dict(asked)
+    return bool(graph["k"] >= asked["k"])
 
 
 def drop_embedding(workspace: Path | str, name: str) -> None:
@@ -258,8 +272,10 @@ def drop_embedding(workspace: Path | str, name: str) -> None:
 
 
 def content_digest(record: Mapping[str, Any]) -> str:
-    """Return a hash of what is stored: the vectors and the graph, not how they came about."""
-    return digest([kept["sha256"] for kept in _files(record)], length=32)
+    """Return a hash of what is stored and cannot be computed again from the rest: vectors, and approximate graphs."""
+    vectors = [record["splits"][split] for split in SPLITS]
+    graphs = [graph for graph in _graphs(record) if graph["approximate"]]
+    return digest([kept["sha256"] for kept in (*vectors, *_files_of(graphs))], length=32)
 
 
 def _again(name: str) -> str:
@@ -291,9 +307,15 @@ def _write(folder: Path, what: str, values: np.ndarray, dtype: type[Any]) -> dic
 
 
 def _files(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    graph = record.get("graph")
-    splits = [record["splits"][split] for split in SPLITS]
-    return [*splits, *((graph["index"], graph["distance"]) if graph else ())]
+    return [*(record["splits"][split] for split in SPLITS), *_files_of(_graphs(record))]
+
+
+def _graphs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [record["graphs"][metric] for metric in sorted(record["graphs"])]
+
+
+def _files_of(graphs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [graph[part] for graph in graphs for part in ("index", "distance")]
 
 
 def _finish(folder: Path, record: dict[str, Any]) -> StoredEmbedding:
@@ -313,7 +335,7 @@ def store_without(
     dataset: Mapping[str, str],
     made: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write an embedding of the rows that `keep` (split -> (n,) bool) has, with its graph, and return its record.
+    """Write an embedding of the rows that `keep` (split -> (n,) bool) has, with its graphs, and return its record.
 
     Parameters
     ----------
@@ -328,13 +350,14 @@ def store_without(
         split: _write(folder, split, stored.vectors(split)[keep[split]], np.float32) for split in SPLITS
     }
     known = {**stored.record["dataset"], **dataset}
-    record = {**stored.record, "dataset": known, "made": dict(made), "splits": splits, "graph": None}
-    graph = stored.graph_among(np.flatnonzero(keep["train"]))
-    if graph is not None:
-        record["graph"] = {
-            **stored.record["graph"], "k": graph.index.shape[1], "recall": graph.recall,
-            "index": _write(folder, "neighbors", graph.index, np.int32),
-            "distance": _write(folder, "distances", graph.distance, np.float64),
-        }  # fmt: skip
+    record = {**stored.record, "dataset": known, "made": dict(made), "splits": splits, "graphs": {}}
+    for metric, before in stored.record["graphs"].items():
+        graph = stored.graph_among(np.flatnonzero(keep["train"]), metric)
+        if graph is not None:
+            record["graphs"][metric] = {
+                **before, "k": graph.index.shape[1], "recall": graph.recall,
+                "index": _write(folder, "neighbors", graph.index, np.int32),
+                "distance": _write(folder, "distances", graph.distance, np.float64),
+            }  # fmt: skip
     write_json(folder / "record.json", record)
     return record

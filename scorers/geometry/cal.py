@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from tracesift.catalog.known_graphs import known_graph
 from tracesift.catalog.neighbor_graph import neighbor_graph
 from tracesift.catalog.schema import BadInput, MissingSignal
 from tracesift.scorers.arrays import Floats, Integers, row_blocks
@@ -93,8 +94,10 @@ def cal(
     there = with_vector(embedding) if metric == "cosine" else finite_rows(embedding)
     there = there[~np.isnan(probs_last[there]).any(axis=1)]
     score = np.full(len(embedding), np.nan)
+    search = neighbor_graph if per_class else known_graph
     for rows in _groups(there, labels if per_class else None):
-        near = neighbor_graph(embedding[rows], k, metric=metric).index
+        vectors = embedding if len(rows) == len(embedding) else embedding[rows]
+        near = search(vectors, k, metric=metric).index
         for block in row_blocks(len(rows), probs_last.shape[1]):
             own = _clipped(probs_last[rows[block]])
             total = np.zeros(len(own))

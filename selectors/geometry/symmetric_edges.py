@@ -8,7 +8,7 @@ import numpy as np
 
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.nearest_rows import Metric
-from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, neighbor_graph
+from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NeighborGraph, graph_among, neighbor_graph
 from tracesift.catalog.schema import BadInput
 
 
@@ -42,7 +42,7 @@ def symmetric_edges(
     k : int
         Nearest others of each sample, before the graph is made symmetric.
     graph : NeighborGraph, optional
-        Edges between groups are left out.
+        Of all N samples; within the groups, whoever lost a neighbour is searched again.
     metric : {"euclidean", "cosine"}
         Of the vectors as they are, or scaled to length 1: then the distance is sqrt(2 - 2 cos).
 
@@ -57,19 +57,17 @@ def symmetric_edges(
     >>> edges.start.tolist(), edges.target.tolist(), edges.distance.tolist()
     ([0, 1, 3, 4], [1, 0, 2, 1], [1.0, 1.0, 2.0, 2.0])
     """
-    if graph is None:
-        index, distance = _searched(embedding, group, k, metric)
-    else:
-        if graph.metric != metric:
-            raise BadInput(
-                f"{selector}: the graph holds neighbours by {graph.metric}, not {metric}; leave it out to search again"
-            )
-        index, distance = graph.index[:, :k], graph.distance[:, :k]
-        if index.shape[1] < min(k, len(group) - 1):
-            raise BadInput(
-                f"{selector}: the graph holds {index.shape[1]} neighbours of each sample; pass k={index.shape[1]}, or "
-                "leave the graph out to search again"
-            )
+    if graph is not None and graph.metric != metric:
+        raise BadInput(
+            f"{selector}: the graph holds neighbours by {graph.metric}, not {metric}; leave it out to search again"
+        )
+    if graph is not None and graph.index.shape[1] < min(k, len(group) - 1):
+        held = graph.index.shape[1]
+        raise BadInput(
+            f"{selector}: the graph holds {held} neighbours of each sample; pass k={held}, or leave the graph out to "
+            "search again"
+        )
+    index, distance = _within(embedding, group, k, metric, graph)
     if metric == "cosine":
         distance = np.sqrt(2 * np.maximum(distance, 0.0))
     index = np.ascontiguousarray(index, dtype=np.int32)
@@ -79,18 +77,22 @@ def symmetric_edges(
     return Edges(start, target, apart)
 
 
-def _searched(
-    embedding: np.ndarray, group: np.ndarray, k: int, metric: Metric
+def _within(
+    embedding: np.ndarray, group: np.ndarray, k: int, metric: Metric, graph: NeighborGraph | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k nearest within each group, -1 where there are fewer others."""
     index, distance = np.full((group.size, k), -1, dtype=np.int64), np.zeros((group.size, k))
     order = np.argsort(group, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
         if group[rows[0]] >= 0 and rows.size > 1:
-            part = embedding if rows.size == group.size else embedding[rows]
-            found = neighbor_graph(part, k, metric=metric, exact_up_to=EXACT_UP_TO)
-            width = found.index.shape[1]
-            index[rows, :width], distance[rows, :width] = rows[found.index], found.distance
+            if graph is None:
+                part = embedding if rows.size == group.size else embedding[rows]
+                found = neighbor_graph(part, k, metric=metric, exact_up_to=EXACT_UP_TO)
+            else:
+                found = graph if rows.size == group.size else graph_among(graph, embedding, rows)
+            width = min(k, found.index.shape[1])
+            index[rows, :width] = rows[found.index[:, :width]]
+            distance[rows, :width] = found.distance[:, :width]
     return index, distance
 
 

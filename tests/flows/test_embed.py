@@ -7,14 +7,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tracesift.catalog import known_graphs
 from tracesift.catalog.neighbor_graph import neighbor_graph
 from tracesift.catalog.schema import BadInput, MissingSignal
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.recordings import newest_runs
+from tracesift.flows.reporting.stability import scores_of
+from tracesift.flows.score import score
 from tracesift.flows.selecting.duplicates import vectors_of_all
 from tracesift.flows.selecting.selector_arrays import arrays_for, content_vectors, stored_rows
 from tracesift.flows.work import Work
+from tracesift.pipelines.embedding import stored_embeddings
 from tracesift.pipelines.embedding.embeddings import content_embedding
 from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
 from tracesift.pipelines.signals import load_signals
@@ -47,7 +51,7 @@ def test_the_model_is_the_source_unless_another_is_named(place, capsys, state):
     assert made["run_id"] == newest_runs(work)[0]
     assert made["samples"] == {split: len(work.dataset.rows(split)) for split in ("train", "val", "test")}
     exact = {"recall": None, "lists": None, "probed": None}
-    assert made["graph"] == {"k": 10, "metric": "cosine", "approximate": False, **exact}
+    assert made["graphs"] == [{"k": 20, "metric": "cosine", "approximate": False, **exact}]
     recorded = load_signals(work.path, made["run_id"]).in_mode("epoch_end")
     stored = stored_embedding(work.path, "model", work.dataset)
     assert np.array_equal(stored.vectors("train"), recorded["embedding"])
@@ -65,11 +69,11 @@ def test_every_source_is_kept_by_name_and_known_to_the_catalog(place, capsys, st
     assert made["embedding"] == name
     stored = stored_embedding(work.path, name, work.dataset)
     graph = neighbor_graph(stored.vectors("train"), 4, metric="euclidean")
-    assert np.array_equal(stored.graph.index, graph.index)
+    assert np.array_equal(stored.graph("euclidean").index, graph.index)
     (row,) = Catalog(place / "w").query("SELECT * FROM artifacts").to_dicts()
     assert (row["kind"], row["name"], row["path"]) == ("embedding", name, f"embeddings/{name}")
     assert row["dataset_id"] == work.dataset.dataset_id
-    assert json.loads(row["details"])["graph"]["k"] == 4
+    assert json.loads(row["details"])["graphs"][0]["k"] == 4
     before = state(place / "w")
     said(capsys, "embed", "--source", source, "--neighbors", "4", "--metric", "euclidean")
     assert state(place / "w") == before
@@ -87,18 +91,18 @@ def test_another_file_of_the_same_name_is_stored_anew(place, capsys):
     said(capsys, "embed", "--source", "own.npz")
     again = stored_embedding(work.path, "own", work.dataset)
     assert not np.array_equal(again.vectors("train"), first)
-    assert np.array_equal(again.graph.index, neighbor_graph(again.vectors("train"), 10).index)
+    assert np.array_equal(again.graph().index, neighbor_graph(again.vectors("train"), 20).index)
     assert len(Catalog(place / "w").query("SELECT * FROM artifacts")) == 1
 
 
 def test_a_large_set_is_searched_approximately_and_its_recall_is_told(place, capsys):
     made = said(capsys, "embed", "--source", "content", "--exact-up-to", "20")
-    assert made["graph"]["approximate"]
-    assert 0 < made["graph"]["recall"] <= 1
+    assert made["graphs"][0]["approximate"]
+    assert 0 < made["graphs"][0]["recall"] <= 1
     assert run(["embed", "--source", "content", "--exact-up-to", "20", "--workspace", "w"]) == 0
-    assert f"approximate: {made['graph']['recall']:.1%} of the true ones found" in capsys.readouterr().out
+    assert f"approximate: {made['graphs'][0]['recall']:.1%} of the true ones found" in capsys.readouterr().out
     assert run(["embed", "--source", "content", "--workspace", "w"]) == 0
-    assert "10 nearest by cosine, exact" in capsys.readouterr().out
+    assert "20 nearest by cosine, exact" in capsys.readouterr().out
 
 
 def test_another_recall_is_another_graph_and_one_that_is_not_reached_is_told(
@@ -111,7 +115,9 @@ def test_another_recall_is_another_graph_and_one_that_is_not_reached_is_told(
     assert state(place / "w") == before
     said(capsys, *words, "--recall", "0.5")
     assert (
-        stored_embedding(place / "w", "content", Work(place / "w").dataset).record["graph"]["least_recall"]
+        stored_embedding(place / "w", "content", Work(place / "w").dataset).record["graphs"]["cosine"][
+            "least_recall"
+        ]
         == 0.5
     )
     monkeypatch.setattr(
@@ -194,18 +200,67 @@ def test_a_stored_embedding_takes_the_place_of_the_recordings(place, capsys):
     assert np.array_equal(stored_rows(work, "own", frame), expected[ids.search_sorted(frame["sample_id"])])
 
 
-def test_a_graph_is_passed_where_it_is_what_the_selector_would_search(place, capsys):
+def test_a_selectors_graph_is_searched_once_and_kept_for_others(place, capsys, monkeypatch):
     work = Work(place / "w")
-    pool, facts = pool_of(work, every=2), find("facility_location")
-    said(capsys, "embed", "--metric", "euclidean")
+    pool, facts = pool_of(work), find("facility_location")
+    assert "graph" not in arrays_for(work, pool, facts, {"neighbors": 5}, None)[0]  # nothing is stored
+    said(capsys, "embed")
     assert "graph" not in arrays_for(work, pool, facts, {}, None)[0]  # it looks at all pairs
-    for params, there in (({"neighbors": 5}, True), ({"neighbors": 10}, True), ({"neighbors": 11}, False)):
-        assert ("graph" in arrays_for(work, pool, facts, params, None)[0]) == there
-    assert "graph" not in arrays_for(work, pool, facts, {"neighbors": 5, "metric": "cosine"}, None)[0]
-    given, _ = arrays_for(work, pool, facts, {"neighbors": 5}, None)
-    fresh = neighbor_graph(given["embedding"], 10, metric="euclidean")
+    few = pool.filter(pl.int_range(pl.len()) % 3 == 0)
+    assert (
+        "graph" not in arrays_for(work, few, facts, {"neighbors": 5}, None)[0]
+    )  # their own search is quicker
+    given, before = arrays_for(work, pool, facts, {"neighbors": 12}, None)
+    fresh = neighbor_graph(given["embedding"], 12, metric="euclidean")
     assert np.array_equal(given["graph"].index, fresh.index)
-    assert np.array_equal(given["graph"].distance, fresh.distance)
+    (row,) = Catalog(place / "w").query("SELECT * FROM artifacts").to_dicts()
+    assert [(kept["metric"], kept["k"]) for kept in json.loads(row["details"])["graphs"]] == [
+        ("cosine", 20), ("euclidean", 12),
+    ]  # fmt: skip
+    monkeypatch.setattr(stored_embeddings, "neighbor_graph", None)  # another search would fail
+    half = pool.filter(pl.int_range(pl.len()) % 2 == 0)
+    for name, params in (("facility_location", {"neighbors": 5}), ("d2_pruning", {}), ("infomax", {})):
+        given, sources = arrays_for(work, half, find(name), params, None)
+        metric = given["graph"].metric
+        fresh = neighbor_graph(given["embedding"], given["graph"].index.shape[1], metric=metric)
+        assert metric == ("cosine" if name == "infomax" else "euclidean")
+        assert np.array_equal(given["graph"].index, fresh.index)
+        assert np.array_equal(given["graph"].distance, fresh.distance)
+        assert sources == before  # what was read is the same with and without
+    for wrong in ({"neighbors": 0}, {"neighbors": "5"}, {"metric": "manhattan", "neighbors": 5}):
+        assert "graph" not in arrays_for(work, pool, facts, wrong, None)[0]  # the selector refuses it
+
+
+def test_scorers_read_the_stored_graph_and_say_the_same(place, capsys, monkeypatch):
+    work = Work(place / "w")
+    runs = newest_runs(work)
+    names = ["cal", "knn_density", "knn_label_disagreement"]
+    searches = []
+    search = known_graphs.neighbor_graph
+
+    def counted(*arguments, **settings):
+        searches.append(settings["metric"])
+        return search(*arguments, **settings)
+
+    monkeypatch.setattr(known_graphs, "neighbor_graph", counted)
+    monkeypatch.setattr(known_graphs, "_newest", {})
+    said(capsys, "embed", "--neighbors", "0")
+    score(work, runs, names)
+    assert sorted(searches) == ["cosine", "euclidean"]
+    values = scores_of(work, runs[0], names)
+    for metric in ("cosine", "euclidean"):
+        said(capsys, "embed", "--metric", metric)
+    monkeypatch.setattr(known_graphs, "_newest", {})
+    searches.clear()
+    for record in (place / "w/records").glob("score-*"):
+        record.unlink()
+    score(work, runs, names)
+    assert searches == []
+    assert scores_of(work, runs[0], names).equals(values)
+    score(work, runs, ["knn_density"], {"knn_density": {"k": 9}}, "model")
+    assert searches == []
+    score(work, runs, ["knn_density"], {"knn_density": {"k": 21}})  # longer than what is stored
+    assert searches == ["cosine"]
 
 
 def test_a_stored_graph_changes_no_subset(place, capsys):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tracesift.scorers.noise.neighbors import nearest_others as module
+from tracesift.catalog import known_graphs
 from tracesift.scorers.noise.neighbors.nearest_others import nearest_others
 
 
@@ -19,8 +19,8 @@ def brute_force(embedding, k):
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
-    monkeypatch.setattr(module, "_kept", {})
+def nothing_known(monkeypatch):
+    monkeypatch.setattr(known_graphs, "_newest", {})
 
 
 @pytest.mark.parametrize("k", [1, 4, 10, 17])
@@ -37,20 +37,12 @@ def test_against_brute_force_with_copies_and_missing_rows(k):
     assert not (found.nearest == found.rows[:, None]).any()
 
 
-def test_a_longer_search_serves_a_shorter_one(monkeypatch):
+def test_a_second_scorer_searches_no_more(monkeypatch):
     x = np.random.default_rng(0).normal(size=(50, 4))
-    alone = [nearest_others(x, k) for k in (3, 12, 5)]
-    searches = []
-    monkeypatch.setattr(module, "_kept", {})
-    search = module._search
-    monkeypatch.setattr(module, "_search", lambda embedding, k: searches.append(k) or search(embedding, k))
-    for k, expected in zip((3, 12, 5), alone, strict=True):
-        assert nearest_others(x, k).nearest.tolist() == expected.nearest.tolist()
-        assert nearest_others(x, k).cosines.tolist() == expected.cosines.tolist()
-    assert searches == [10, 12]
-    x[0] *= -1  # in place: other numbers are another embedding
-    assert nearest_others(x, 3).nearest.tolist() == brute_force(x, 3)[1]
-    assert searches == [10, 12, 10]
+    first = nearest_others(x, 3)
+    monkeypatch.setattr(known_graphs, "neighbor_graph", None)
+    assert nearest_others(x, 3).nearest.tolist() == first.nearest.tolist()
+    assert nearest_others(x, 10).nearest[:, :3].tolist() == first.nearest.tolist()
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 4])

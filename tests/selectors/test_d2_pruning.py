@@ -84,6 +84,19 @@ def test_a_graph_that_is_passed_is_made_symmetric_and_changes_nothing():
     )
 
 
+@pytest.mark.parametrize("settings", [{"per_class": True}, {"strata": 3}, {"nulls": "drop"}])
+def test_a_graph_changes_nothing_within_classes_and_strata_and_without_scores(settings):
+    frame, x = made(90)
+    frame = frame.with_columns(label=pl.Series(["a", "b", "b"] * 30))
+    if "nulls" in settings:
+        gone = pl.int_range(pl.len()) % 4 == 0
+        frame = frame.with_columns(forgetting_events=pl.when(~gone).then("forgetting_events"))
+    settings = {"budget": 25, "seed": 0, "embedding": x, "k": 5, **settings}
+    graph = neighbor_graph(x, 5, metric="euclidean")
+    searched = select("d2_pruning", frame, **settings)
+    assert searched.equals(select("d2_pruning", frame, **settings, arrays={"graph": graph}))
+
+
 def test_by_cosine_the_distances_are_those_of_unit_vectors():
     frame, x = made(60)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -133,6 +133,9 @@ def test_a_graph_that_is_passed_changes_nothing_and_must_be_by_cosine():
     searched = select("infomax", frame, budget=20, seed=0, embedding=x)
     arrays = {"graph": neighbor_graph(x, 9)}
     assert searched.equals(select("infomax", frame, budget=20, seed=0, embedding=x, arrays=arrays))
+    some = frame.with_columns(el2n=pl.when(pl.int_range(pl.len()) % 3 > 0).then("el2n"))
+    settings = {"budget": 15, "seed": 0, "embedding": x, "nulls": "drop"}
+    assert select("infomax", some, **settings).equals(select("infomax", some, **settings, arrays=arrays))
     with pytest.raises(BadInput, match="by euclidean, not cosine"):
         select(
             "infomax",

@@ -1,22 +1,16 @@
 """The nearest other samples of every sample: what the scorers of this folder judge labels by.
 
-The last search is kept, because several scorers ask for the same one and it is by far their dearest part. The k
-nearest are the first of any longer list, ties included, so a search for more neighbours serves those who need fewer.
+Several of them ask for the same ones, and so a search is made once, see `tracesift.catalog.known_graphs`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 
-from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
-from tracesift.catalog.neighbor_graph import without_itself
+from tracesift.catalog.known_graphs import known_graph
 from tracesift.scorers.arrays import Floats, Integers, row_blocks
-
-USUAL = 10
-"""At least so many are searched: no scorer of this folder needs more with its default settings."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +23,6 @@ class Neighbors:
     """(n, k) their nearest others, as rows of the embedding, nearest first, ties by row."""
     cosines: Floats
     """(n, k) rounded to 6 digits."""
-
-
-_kept: dict[bytes, Neighbors] = {}
 
 
 def nearest_others(embedding: np.ndarray, k: int) -> Neighbors:
@@ -50,13 +41,11 @@ def nearest_others(embedding: np.ndarray, k: int) -> Neighbors:
     >>> found.rows.tolist(), found.nearest.tolist(), found.cosines.tolist()
     ([0, 1, 3], [[1], [3], [1]], [[0.6], [0.8], [0.8]])
     """
-    key = _digest(embedding)
-    known = _kept.get(key)
-    if known is None or known.nearest.shape[1] < min(k, len(known.rows) - 1):
-        known = _search(embedding, max(k, USUAL))
-        _kept.clear()
-        _kept[key] = known
-    return Neighbors(known.rows, known.nearest[:, :k], known.cosines[:, :k])
+    rows = with_vector(embedding)
+    if len(rows) < 2:
+        return Neighbors(rows, np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0)))
+    graph = known_graph(embedding if len(rows) == len(embedding) else embedding[rows], k)
+    return Neighbors(rows, rows[graph.index], (1 - graph.distance).round(6))
 
 
 def with_vector(embedding: np.ndarray) -> Integers:
@@ -66,17 +55,3 @@ def with_vector(embedding: np.ndarray) -> Integers:
         block = embedding[rows]
         there[rows] = np.isfinite(block).all(axis=1) & block.any(axis=1)
     return np.flatnonzero(there)
-
-
-def _search(embedding: np.ndarray, k: int) -> Neighbors:
-    rows = with_vector(embedding)
-    index, cosines = nearest_rows(unit_rows(embedding), rows, rows, k + 1)
-    nearest, cosines = without_itself(index, cosines, np.arange(len(rows)))
-    return Neighbors(rows, rows[nearest], cosines)
-
-
-def _digest(embedding: np.ndarray) -> bytes:
-    state = blake2b(repr((embedding.shape, embedding.dtype.str)).encode())
-    for rows in row_blocks(*embedding.shape):
-        state.update(np.ascontiguousarray(embedding[rows]).data)
-    return state.digest()

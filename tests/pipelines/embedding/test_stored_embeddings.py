@@ -10,6 +10,7 @@ from tracesift.catalog.neighbor_graph import neighbor_graph
 from tracesift.catalog.schema import SPLITS, BadInput, FingerprintMismatch, IncompleteRecording
 from tracesift.pipelines.embedding import stored_embeddings as module
 from tracesift.pipelines.embedding.stored_embeddings import (
+    content_digest,
     drop_embedding,
     is_made,
     names,
@@ -38,7 +39,8 @@ def test_what_is_stored_is_read_again_from_mapped_files(blobs, tmp_path):
     for split in SPLITS:
         assert np.array_equal(stored.vectors(split), given[split])
         assert isinstance(stored.vectors(split), np.memmap)
-    assert stored.graph is None
+    assert stored.graph() is None
+    assert stored.record["graphs"] == {}
     assert names(tmp_path) == ["mine"]
     assert is_made(tmp_path, "mine", blobs, MADE)
     assert not is_made(tmp_path, "mine", blobs, {**MADE, "version": 2})
@@ -55,7 +57,8 @@ def test_the_same_again_leaves_the_same_bytes(blobs, tmp_path):
 def test_other_vectors_take_the_place_of_earlier_ones_and_of_their_graph(blobs, tmp_path):
     store_graph(store_vectors(tmp_path, "mine", blobs, vectors(blobs), MADE), 3)
     stored = store_vectors(tmp_path, "mine", blobs, vectors(blobs, seed=1), MADE)
-    assert stored.graph is None
+    assert stored.graph() is None
+    assert stored.record["graphs"] == {}
     assert len(contents(tmp_path)) == 4
     assert np.array_equal(stored.vectors("val"), vectors(blobs, seed=1)["val"])
 
@@ -70,7 +73,7 @@ def test_killed_at_any_file_the_earlier_embedding_stands_whole(blobs, tmp_path, 
         if step == "vectors":
             store_vectors(tmp_path, "mine", blobs, vectors(blobs, seed=5), MADE)
         else:
-            store_graph(first, 4, metric="euclidean")
+            store_graph(first, 4)
 
     for killed_at in range(writes):
         calls = []
@@ -167,27 +170,68 @@ def test_the_graph_is_that_of_the_training_samples_and_is_searched_once(blobs, t
     given = vectors(blobs)
     stored = store_graph(store_vectors(tmp_path, "mine", blobs, given, MADE), 5, metric=metric)
     fresh = neighbor_graph(given["train"], 5, metric=metric)
-    assert np.array_equal(stored.graph.index, fresh.index)
-    assert np.array_equal(stored.graph.distance, fresh.distance)
-    assert stored.graph.index.dtype == np.int32
+    assert np.array_equal(stored.graph(metric).index, fresh.index)
+    assert np.array_equal(stored.graph(metric).distance, fresh.distance)
+    assert stored.graph(metric).index.dtype == np.int32
     rows = np.arange(0, len(given["train"]), 2)
-    part = stored.graph_among(rows)
+    part = stored.graph_among(rows, metric)
     again = neighbor_graph(given["train"][rows], 5, metric=metric)
     assert np.array_equal(part.index, again.index)
     assert np.array_equal(part.distance, again.distance)
     monkeypatch.setattr(module, "neighbor_graph", None)  # a second search would fail
-    assert store_graph(stored_embedding(tmp_path, "mine", blobs), 5, metric=metric).graph is not None
+    for k in (5, 3):  # the first of five are those of three
+        again = store_graph(stored_embedding(tmp_path, "mine", blobs), k, metric=metric)
+        assert again.record == stored.record
 
 
 def test_an_approximate_graph_says_so_with_its_recall(blobs, tmp_path):
     stored = store_graph(store_vectors(tmp_path, "mine", blobs, vectors(blobs), MADE), 5, exact_up_to=50)
-    kept = json.loads((stored.folder / "record.json").read_text())["graph"]
+    kept = json.loads((stored.folder / "record.json").read_text())["graphs"]["cosine"]
     assert kept["approximate"]
     assert 0 < kept["recall"] <= 1
-    assert stored_embedding(tmp_path, "mine", blobs).graph.recall == kept["recall"]
+    assert stored_embedding(tmp_path, "mine", blobs).graph().recall == kept["recall"]
     exact = store_graph(stored, 5)
-    assert not exact.graph.approximate  # asked for otherwise, it is searched again
-    assert exact.record["graph"]["recall"] is None
+    assert not exact.graph().approximate  # asked for otherwise, it is searched again
+    assert exact.record["graphs"]["cosine"]["recall"] is None
+
+
+def test_a_graph_by_each_metric_stands_beside_the_other(blobs, tmp_path):
+    given = vectors(blobs)
+    store_graph(store_vectors(tmp_path, "mine", blobs, given, MADE), 3)
+    stored = store_graph(stored_embedding(tmp_path, "mine", blobs), 4, metric="euclidean")
+    stored = store_vectors(tmp_path, "mine", blobs, given, MADE)  # of the same vectors
+    for metric, k in (("cosine", 3), ("euclidean", 4)):
+        fresh = neighbor_graph(given["train"], k, metric=metric)
+        assert np.array_equal(stored.graph(metric).index, fresh.index)
+    stored.verify()
+    longer = store_graph(stored, 6)
+    assert longer.graph("cosine").index.shape[1] == 6
+    assert longer.graph("euclidean").index.shape[1] == 4
+    assert len(contents(tmp_path)) == 8  # the shorter one is gone
+    with pytest.raises(BadInput, match="--metric manhattan: it is cosine or euclidean"):
+        store_graph(stored, 3, metric="manhattan")
+
+
+def test_an_exact_graph_changes_nothing_about_an_embeddings_identity(blobs, tmp_path):
+    stored = store_vectors(tmp_path, "mine", blobs, vectors(blobs), MADE)
+    alone = content_digest(stored.record)
+    assert content_digest(store_graph(stored, 3).record) == alone
+    assert content_digest(store_graph(stored, 3, exact_up_to=50).record) != alone
+    other = store_vectors(tmp_path, "other", blobs, vectors(blobs, seed=1), MADE)
+    assert content_digest(other.record) != alone
+
+
+def test_an_embedding_of_the_first_schema_is_read_with_its_graph(blobs, tmp_path):
+    stored = store_graph(store_vectors(tmp_path, "mine", blobs, vectors(blobs), MADE), 3, metric="euclidean")
+    path = stored.folder / "record.json"
+    record = json.loads(path.read_text())
+    (graph,) = record.pop("graphs").values()
+    path.write_text(json.dumps({**record, "schema": 1, "graph": graph}))
+    assert is_made(tmp_path, "mine", blobs, MADE)
+    again = stored_embedding(tmp_path, "mine", blobs)
+    assert again.record == stored.record
+    path.write_text(json.dumps({**record, "schema": 1, "graph": None}))
+    assert stored_embedding(tmp_path, "mine", blobs).record["graphs"] == {}
 
 
 def test_splits_may_be_empty(blobs, tmp_path):

@@ -51,6 +51,7 @@ from tracesift.flows.reporting.worklist import unguard
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.embedding.stored_embeddings import (
+    BEFORE_PURGE,
     StoredEmbedding,
     content_digest,
     embeddings_folder,
@@ -477,10 +478,12 @@ def _write_embeddings(doing: _Purge) -> dict[tuple[str, str], dict[str, Any] | N
             continue
         split, keep = doing.samples[dataset_id]["split"].to_numpy(), doing.keep(dataset_id)
         new = doing.folder / "embeddings" / name
-        state = by_print[dataset_id]
+        state, made = by_print[dataset_id], doing.redaction.value(record["made"])
+        if made["source"] == "content":  # by means and document frequencies of samples that are gone
+            made |= {BEFORE_PURGE: True}
         fresh = store_without(
             StoredEmbedding(old, record), new, {one: keep[split == one] for one in SPLITS},
-            {"dataset_id": state.new_id, "fingerprint": state.fingerprint}, doing.redaction.value(record["made"]),
+            {"dataset_id": state.new_id, "fingerprint": state.fingerprint}, made,
         )  # fmt: skip
         doing.removed |= {f"embeddings/{name}/{path.name}" for path in old.iterdir()}
         doing.gone["vectors"] += int((~keep).sum())

@@ -24,6 +24,7 @@ from tracesift.flows.recordings import newest_runs
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.sources import made_by
 from tracesift.pipelines.embedding.stored_embeddings import (
+    BEFORE_PURGE,
     StoredEmbedding,
     content_digest,
     names,
@@ -129,6 +130,11 @@ def _target(
     """Return the vectors of a target by what made those in use, and what the manifest says of them."""
     if stored is not None:
         made, dataset = stored.record["made"], work.as_recorded(stored.record["dataset"])
+        if made.get(BEFORE_PURGE):
+            raise BadInput(
+                f"--target {target}: embedding '{stored.name}' was made before a purge, by samples that are gone; run "
+                f"`tracesift embed --source content --name {stored.name}` to make it anew"
+            )
     else:
         record = read_run(work.path, str(run_id))
         own = {"source": "own", "run_id": run_id}
@@ -310,13 +316,7 @@ def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
 
 
 def stored_content(work: Work) -> str | None:
-    """Return the name of a stored content embedding of every sample; it holds what would be made again.
-
-    None after a purge: what is stored may be weighed by the texts and means of samples that are gone.
-    """
-    known = work.catalog.newest_dataset()
-    if known is None or known["details"].get("purged"):
-        return None
+    """Return the name of a stored content embedding of every sample; it holds what would be made again."""
     made = made_by(work.dataset, "content")
     for name in names(work.path):
         record = read_record(work.path, name)

@@ -33,6 +33,9 @@ SCHEMA = 2
 SHOWN = ("k", "metric", "approximate", "recall", "lists", "probed")
 """What a person wants to know of a graph."""
 
+BEFORE_PURGE = "before_purge"
+"""In what made an embedding: other samples than there are now had a part in these vectors."""
+
 BLOCK = 16384
 """Rows that are looked through at a time."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
+from tracesift.flows.selecting.selector_arrays import stored_content, stored_rows
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.embedding.embeddings import content_embedding
@@ -245,3 +246,24 @@ def test_what_cannot_be_a_target_is_one_line(there, capsys):
     for words in (["snp_prune", "--keep", "0.3"], ["glister", "--keep", "0.3"], ["denoise"]):
         assert run(["select", *words, "--target", "less.csv", "--workspace", "w"]) == 2
         assert f"{words[0]} reads no target" in capsys.readouterr().err
+
+
+def test_after_a_purge_the_content_is_embedded_anew_before_a_target_is_laid_beside_it(there, capsys):
+    embed = ["embed", "--source", "content", "--workspace", "w"]
+    assert run(embed) == 0
+    gone = Work(there / "w").dataset.samples.filter(split="train")["sample_id"][0]
+    Path("gone.txt").write_text(f"{gone}\n")
+    assert run(["forget", "gone.txt", "--workspace", "w"]) == 0
+    assert run(["purge", "--all", "--workspace", "w"]) == 0
+    target_of("north", "target.csv")
+    capsys.readouterr()
+    assert search("--embedding", "content", "--target", "target.csv") == 2
+    assert "made before a purge, by samples that are gone; run `tracesift embed" in capsys.readouterr().err
+    work = Work(there / "w")
+    assert stored_content(work) is None
+    assert run(embed) == 0
+    work = Work(there / "w")
+    assert stored_content(work) == "content"
+    vectors = stored_rows(work, "content", work.dataset.samples)
+    assert np.array_equal(vectors, content_embedding(work.dataset))
+    assert search("--embedding", "content", "--target", "target.csv") == 0

@@ -16,7 +16,7 @@ from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_
 from tracesift.flows.forgetting.deletion import Handling, asked_before, handle
 from tracesift.flows.forgetting.requests import check_file, from_file
 from tracesift.flows.ingest import ingest
-from tracesift.flows.make_subset import make_subsets
+from tracesift.flows.make_subset import DEPOISONED, carries_signal, make_subsets
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import LINE_EVERY, duration, say, watched
 from tracesift.flows.publish import publish
@@ -84,9 +84,14 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
         if job.forget is not None:
             run_step(forget, work, job)  # first: what it deletes is in no other subset
         run_step(make_subsets, work, job)
-        for cell in cells(work, job.training, CURATED) if job.evaluate else ():
+        for cell in cells(work, job.training, worth(work)) if job.evaluate else ():
             run_step(evaluate_cell, work, job.training, cell, label=cell.label)
         return run_step(publish, work, job.content)
+
+
+def worth(work: Work) -> list[str]:
+    """Return the subsets whose worth a training shows."""
+    return [*CURATED, *([DEPOISONED] if carries_signal(work) else [])]
 
 
 def reuse_recordings(work: Work, job: CurateJob) -> None:

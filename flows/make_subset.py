@@ -40,7 +40,7 @@ from tracesift.selectors.budget import resolve_size
 from tracesift.selectors.contract import columns_needed, find, select
 from tracesift.selectors.decisions.denoise import left_standing
 
-VERSION = 5
+VERSION = 6
 """Raised when the same scores and flags would give other subsets."""
 
 
@@ -49,13 +49,16 @@ OF_CONTENT = ("semdedup",)
 
 
 def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
-    """Make the three subsets of `curate` with their controls: pruned, denoised, forget-ready; done once per input."""
+    """Make the subsets of `curate` with their controls: pruned, denoised, forget-ready; done once per input.
+
+    Where samples carry a label-specific small signal, also one without these.
+    """
     seed = job.training.seed
     # Rows, scores, flags and reviews decide, and nothing else but what was asked for.
     frame = training_frame(work)
     frame = frame.select(sorted(frame.columns))
     choice = decided(work, job.choosing.selector, job.choosing.keep)
-    versions = {name: find(name).version for name in (choice.selector, "denoise", "forget_ready")}
+    versions = {name: find(name).version for name in (choice.selector, "denoise", "depoison", "forget_ready")}
     standing = _standing_request(work) if job.forget is None else "forget-ready"
     asked = [vars(job.choosing), asdict(choice), seed, standing, list(work.trainable.withheld_by)]
     key = digest([VERSION, work.dataset.fingerprint, frame.columns, frame_digest(frame), asked, versions])
@@ -75,11 +78,17 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
                 because=choice.because,
             ),
             *denoised(work, max_drop=job.choosing.max_drop, seed=seed),
+            *(divided(work, "depoison", seed=seed, name=DEPOISONED) if carries_signal(work) else []),
             *([] if standing else corrective(work, seed=seed)),
         ]
         _keep_stability(work, job, choice.selector, params)
     work.content_vectors = None  # the report does without
     return work.finish("subsets", key, {"subsets": made})
+
+
+def carries_signal(work: Work) -> bool:
+    """Tell whether some training sample is flagged as unlearnable: then there is a subset without these."""
+    return bool(training_frame(work)["unlearnable"].any())
 
 
 def _standing_request(work: Work) -> str | None:
@@ -275,6 +284,9 @@ def _of_what(work: Work, where: str | None, source: str | None) -> str:
     return (f" in {source}" if source else "") + (f" that fit --where {where}" if where else "")
 
 
+DEPOISONED = "depoisoned"
+"""What `curate` calls the subset without the samples that carry a label-specific small signal."""
+
 BY_FLAG = {"denoise": "label_noise", "depoison": "unlearnable"}
 """Selectors that divide all samples by what one flag says of them, and that flag."""
 
@@ -321,13 +333,21 @@ def _say_emptied(made: dict[str, Any], sentence: str | None) -> None:
 
 
 def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame) -> str | None:
-    """Say of a denoised subset which doubtful labels it keeps and why; None of any other.
+    """Say which doubtful labels a denoised subset keeps and why, and where `depoison` had nothing to go by; else None.
 
     Parameters
     ----------
     members
         `role`, `weight` and `reason`; what lay outside of a condition or is to be forgotten was not divided.
     """
+    if selector == "depoison":
+        unknown = members["reason"].str.contains(" is null: cannot tell, so kept", literal=True).sum()
+        all_unknown = unknown == len(members)
+        return (
+            f"the flag '{params['flag']}' cannot tell of any sample, so none is left out"
+            if all_unknown
+            else None
+        )
     if selector != "denoise":
         return None
     outside = pl.any_horizontal(pl.col("reason").str.starts_with(start) for start in (OUTSIDE, FORGOTTEN))

@@ -12,7 +12,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import counted, duration, say
-from tracesift.flows.reporting.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, estimate
+from tracesift.flows.reporting.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, UNTOLD, estimate
 from tracesift.flows.show import chance, console, print_json, print_table
 
 Flag = Parameter(negative="")
@@ -122,8 +122,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     if summary["verdict"] == "poisoned" and carrying:
         out.print(
             f"{counted(carrying, 'sample')} with a small signal of the label, which a model may learn in place of the "
-            "content (an attack, or a watermark or camera that goes with a class); a subset without them: "
-            f"tracesift select depoison --workspace {workspace}",
+            "content (an attack, or a watermark or camera that goes with a class); depoisoned is the subset without "
+            "them",
             soft_wrap=True,
         )
     truth = summary["truth"]
@@ -184,13 +184,12 @@ def _of_reviewed(found: dict[str, Any]) -> str:
 
 def _of_protected(truth: dict[str, Any]) -> str:
     """Say how the flag and the score did against what `tracesift protect` changed."""
-    precision, recall = (
-        "–" if truth[name] is None else f"{truth[name]:.3f}" for name in ("precision", "recall")
-    )
-    text = (
-        f"{truth['changed']} of {truth['known']} training samples are known to be made unlearnable; "
-        f"the flag's precision is {precision}, its recall {recall}"
-    )
+    known = f"{truth['changed']} of {truth['known']} training samples are known to be made unlearnable"
+    if not truth["told"]:
+        return f"{known}. {UNTOLD}"
+    precision, recall = truth["precision"], truth["recall"]
+    flagged = "nothing is flagged" if precision is None else f"the flag's precision is {precision:.3f}"
+    text = known if recall is None else f"{known}; {flagged}, its recall {recall:.3f}"
     score = truth["scorers"].get("residual_shortcut")
     return text + (f", the AUROC of residual_shortcut {score['auroc']:.3f}" if score else "")
 

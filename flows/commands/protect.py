@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -57,23 +58,34 @@ def protect(
     from tracesift.flows.work import open_source, tell
     from tracesift.pipelines.protection.contract import find
     from tracesift.pipelines.protection.protecting import protect as protected
-    from tracesift.pipelines.protection.writing import RECORD, check_free, write_protected
+    from tracesift.pipelines.protection.writing import RECORD, check_free, made_before, write_protected
 
     checked_seed(seed)
     known, chosen = find(method), settings(param)
     if eps is not None:
         if "eps" not in known.defaults:
             raise BadInput(f"--eps {eps}: {method} has no budget of this sort; leave it out")
-        if chosen.setdefault("eps", eps) != eps:
+        if "eps" in chosen and chosen["eps"] != eps:
             raise BadInput(f"--eps {eps} and --param eps={chosen['eps']} differ; give one of them")
+        chosen["eps"] = eps
     chosen = checked_params(method, known.function, chosen)
-    check_free(out)
+    if not (out / RECORD).exists():
+        check_free(out)
     dataset = open_source(source, reading)
-    with watched("protect") as progress:
-        made = protected(
-            dataset, method, share=share, seed=seed, settings=chosen, device=device, progress=progress
-        )
-        record = write_protected(made, out, progress=progress)
+    wanted = {
+        "method": method, "method_version": known.version, "parameters": {**known.defaults, **chosen}, "seed": seed,
+        "share": float(share),
+    }  # fmt: skip
+    record = made_before(out, wanted, dataset.fingerprint)
+    if record is not None:
+        say(f"{out} holds just this already: nothing was made again")
+    else:
+        check_free(out)
+        with watched("protect") as progress:
+            made = protected(
+                dataset, method, share=share, seed=seed, settings=chosen, device=device, progress=progress
+            )
+            record = write_protected(made, out, progress=progress)
     tell(dataset)
     if known.experimental:
         say(f"{method} is experimental: how well it protects is not established (docs/protection.md)")
@@ -88,7 +100,22 @@ def protect(
         "changed": record["counts"]["changed"], "train": record["counts"]["train"],
         "parameters": record["parameters"], "seed": seed, "report": record["report"],
     }  # fmt: skip
-    answer(result, common)
+    answer(result if common.json else {**result, **_in_words(record)}, common)
     if not common.json:
         say(f"next: tracesift curate {out}")
     return 0
+
+
+def _in_words(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters and report as a person reads them: what was set, and classes by their names."""
+    classes, report = record["classes"], dict(record["report"])
+    if "pixels" in report:
+        report["pixels"] = "; ".join(
+            f"{classes[int(at)]}: "
+            + ", ".join(f"row {one['row']}, column {one['column']}, colour {one['colour']}" for one in pixels)
+            for at, pixels in report["pixels"].items()
+        )
+    if "tokens" in report:
+        report["tokens"] = ", ".join(f"{classes[at]}: {token}" for at, token in enumerate(report["tokens"]))
+    given = {name: value for name, value in record["parameters"].items() if value is not None}
+    return {"parameters": given, "report": report}

@@ -93,8 +93,7 @@ _SIGNAL = "a label-specific small signal"
 VERDICTS = {
     "poisoned": (
         f"Yes: part of this dataset carries {_SIGNAL}.",
-        "A model can learn that signal instead of the content. A watermark or a camera tied to one class "
-        "looks the same, so look at the pictures before calling it an attack.",
+        "A model can learn that signal instead of the content; look at the pictures before calling it an attack.",
     ),
     "suspect": (
         f"Perhaps: there is one of the two signs of {_SIGNAL}, not both, so no sample is flagged for it.",
@@ -102,7 +101,8 @@ VERDICTS = {
     ),
     "clean": (
         f"No: no sign that samples carry {_SIGNAL}.",
-        "A signal in a small share of the samples, below about 10 %, can go unseen.",
+        "Where all of a class may be changed, ask simple networks: `tracesift record --job simple_networks`, then "
+        "`tracesift score simple_network_detection`.",
     ),
 }
 CANNOT_TELL = "Cannot tell whether samples carry a label-specific small signal."

@@ -112,23 +112,25 @@ def protection_truth(dataset: Dataset, scores: pl.DataFrame, flags: pl.DataFrame
     Returns
     -------
     dict
-        ``known`` and ``changed``, ``flagged`` of the known and ``found`` of the changed (counts), ``precision`` and
-        ``recall`` of the flag (None where nothing is flagged or changed; a sample that the flag cannot tell counts as
-        not flagged), and ``scorers``: name -> auroc,
-        average_precision, precision_at_n (n = number of changed samples).
+        ``known`` and ``changed``, ``told`` (how many of the known the flag says yes or no of), ``flagged`` of the known
+        and ``found`` of the changed (counts), ``precision`` and ``recall`` of the flag (None where nothing is flagged,
+        or nothing is changed or told; else a sample that the flag cannot tell counts as not flagged), and ``scorers``:
+        name -> auroc, average_precision, precision_at_n (n = number of changed samples).
     """
     samples = dataset.samples
     if samples.schema.get(TRUTH_COLUMN) != pl.Boolean:
         return None
     known = samples.filter((pl.col("split") == "train") & pl.col(TRUTH_COLUMN).is_not_null())
     known = known.select("sample_id", wrong=TRUTH_COLUMN)
-    yes = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged"))["sample_id"]
+    answers = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged").is_not_null())
+    told = int(known["sample_id"].is_in(answers["sample_id"].implode()).sum())
+    yes = answers.filter("flagged")["sample_id"]
     changed, flagged = int(known["wrong"].sum()), known["sample_id"].is_in(yes.implode())
     hits = int((known["wrong"] & flagged).sum())
     return {
-        "known": len(known), "changed": changed, "flagged": int(flagged.sum()), "found": hits,
+        "known": len(known), "changed": changed, "told": told, "flagged": int(flagged.sum()), "found": hits,
         "precision": hits / int(flagged.sum()) if flagged.any() else None,
-        "recall": hits / changed if changed else None, "scorers": _detections(known, scores),
+        "recall": hits / changed if changed and told else None, "scorers": _detections(known, scores),
     }  # fmt: skip
 
 

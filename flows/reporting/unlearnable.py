@@ -17,6 +17,7 @@ from PIL import Image
 
 from tracesift.flows.reporting.previews import thumbnail
 from tracesift.flows.reporting.tables import view_in_words
+from tracesift.flows.reporting.worklist import UNTOLD
 from tracesift.pipelines.dataset import Dataset
 from tracesift.scorers.unlearnable.residual_views import View, view_of, views_for
 
@@ -175,7 +176,7 @@ def truth_in_words(truth: Mapping[str, Any] | None) -> str:
 
     Examples
     --------
-    >>> said = truth_in_words({"known": 10, "changed": 4, "found": 3, "flagged": 5, "scorers": {}})
+    >>> said = truth_in_words({"known": 10, "changed": 4, "told": 9, "found": 3, "flagged": 5, "scorers": {}})
     >>> said.split(". ")[1]
     'The flag finds 3 of them (recall 75.0 %), and 2 of the 5 that it flags are unchanged (false flags, 40.0 %).'
     """
@@ -184,9 +185,11 @@ def truth_in_words(truth: Mapping[str, Any] | None) -> str:
     found, flagged = truth["found"], truth["flagged"]
     wrong = flagged - found
     score = truth["scorers"].get("residual_shortcut")
+    known = f"{truth['changed']:,} of {truth['known']:,} training samples are known to be changed by tracesift protect."
+    if not truth["told"]:
+        return f"{known} {UNTOLD}"
     return (
-        f"{truth['changed']:,} of {truth['known']:,} training samples are known to be changed by tracesift protect. "
-        f"The flag finds {found:,} of them (recall {_percent(found, truth['changed'])}), and "
+        f"{known} The flag finds {found:,} of them (recall {_percent(found, truth['changed'])}), and "
         + (
             f"{wrong:,} of the {flagged:,} that it flags are unchanged (false flags, {_percent(wrong, flagged)})."
             if flagged

@@ -51,6 +51,11 @@ WORTH_A_LOOK = "worth a look"
 SPEAKS_AGAINST = "something speaks against their label, but not enough to call it wrong"
 """Why samples are worth a look: all the evidence is against the label or some of it, and it proves nothing."""
 
+UNTOLD = (
+    "The flag cannot tell of any of them, so how well it does was not measured; `tracesift scorers` lists what ranks "
+    "samples of other kinds, for texts `token_label_association`."
+)
+"""Said where the truth is known and the flag has no answer."""
 OF_REVIEWED = (
     "reviewed samples are mostly suspects: recall and AUROC hold among them, not for the whole dataset"
 )

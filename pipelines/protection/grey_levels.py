@@ -139,7 +139,7 @@ def checked_patch(patch: int | None, height: int, width: int, largest: int) -> i
         return cell_side(height, width, largest)
     if not 1 <= patch <= max(height, width):
         raise BadInput(
-            f"patch={patch}: from 1 to {max(height, width)} pixels, or null to let the size decide"
+            f"patch={patch}: from 1 to {max(height, width)} pixels; left out, the size of the images decides"
         )
     return patch
 

@@ -82,7 +82,8 @@ def project(
     if dataset.kind != "image":
         raise BadInput(
             f"{dataset.name}: its samples are of kind '{dataset.kind}', and the projection takes a signal out of the "
-            "pixels of images; `tracesift select depoison` leaves samples out, whatever their kind"
+            "pixels of images; of texts, `tracesift score token_label_association` ranks those whose tokens give the "
+            "label away, and `select bottom_k --param score=token_label_association` leaves the highest out"
         )
     given = {**SETTINGS, **(settings or {})}
     for key in given:

@@ -11,6 +11,7 @@ Ids are those of the source, so scores of both can be joined. The same source, s
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from tracesift.catalog.files import sha256, write_json, write_parquet
+from tracesift.catalog.files import canonical_json, sha256, write_json, write_parquet
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import identity
 from tracesift.pipelines.protection.changed import ChangedDataset
@@ -125,6 +126,25 @@ def write_changed(
         }  # fmt: skip
         write_json(making / record, written)
     return written
+
+
+def made_before(folder: Path, wanted: Mapping[str, Any], fingerprint: str) -> dict[str, Any] | None:
+    """Return the record of a folder that holds this very protection of this source, whole; else None.
+
+    Parameters
+    ----------
+    wanted
+        ``method``, ``method_version``, ``parameters``, ``seed`` and ``share``.
+    fingerprint
+        The source's.
+    """
+    if not (folder / RECORD).is_file():
+        return None
+    record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+    asked = json.loads(canonical_json(wanted))
+    same = {key: record.get(key) for key in asked} == asked and record["source"]["fingerprint"] == fingerprint
+    data = folder / record["data"]["file"]
+    return record if same and data.is_file() and sha256(data) == record["data"]["sha256"] else None
 
 
 def check_free(folder: Path) -> None:

@@ -98,6 +98,10 @@ def residual_analysis(
     if len(layout.classes) < 2 or np.median(sizes) < smallest_class:
         return ResidualAnalysis(score=score, verdict=_cannot_tell(layout, len(images), smallest_class))
     verdict = {**_judge(deepcopy(looked.lines)), **_counts(layout, len(images), smallest_class)}
+    rows, columns = _window(images[:1]).shape[1:3]
+    if (rows, columns) != images.shape[1:3]:
+        seen = f"the central {rows} x {columns} of {images.shape[1]} x {images.shape[2]} pixels"
+        verdict["reason"] += f"; only {seen} were looked at"
     return ResidualAnalysis(score=score, verdict=verdict)
 
 
@@ -306,7 +310,8 @@ _REASONS = {
     "poisoned": "part of the images carries a label-specific small signal (an attack, or a watermark or "
     "camera tied to a class: they look the same)",
     "suspect": "small residuals fall into two groups, but the tie to the label is too weak to flag samples",
-    "clean": "no label-specific small signal was found; sample-wise noise in a small share can stay unseen",
+    "clean": "no label-specific small signal was found; a signal in all images of a class or in under about a tenth of "
+    "them, and noise that differs from image to image in a small share, can stay unseen",
     "cannot tell": "too few images a class to tell a planted signal from chance",
 }
 

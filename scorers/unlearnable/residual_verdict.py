@@ -30,8 +30,9 @@ def residual_verdict(
     reaches 1.6 times the first two conditions (impulse view: 2.5). Where a twentieth of all pixels have flat
     surroundings, 2.1 takes the place of 1.7 and 1.8, and 2.5 that of 1.6. Suspect: 0.97 of the conditions are met.
 
-    Not seen: a signal in all images of a class (there are no two groups then) or hardly any, and sample-wise
-    noise that differs from image to image. Views in which more than one image in twenty is blank do not
+    Not seen: a signal in all images of a class (there are no two groups then) or hardly any, sample-wise
+    noise that differs from image to image, and what lies outside the central window of 3,072 values (32 x 32 pixels in
+    colour) of larger images; then the reason says so. Views in which more than one image in twenty is blank do not
     count: on a perfectly flat background any noise shows, and its outline is that of the object.
 
     Parameters

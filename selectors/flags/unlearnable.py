@@ -80,7 +80,9 @@ def unlearnable(
     if said in _OPEN:
         return _answers(frame, pl.lit(None, pl.Boolean), pl.lit(None, pl.Float64), pl.lit(_OPEN[said]))
     if said == "clean":
-        silent = pl.lit("no label-specific small signal was found in this set")
+        silent = pl.lit(
+            "no label-specific small signal was found in this set; one in all images of a class would not be"
+        )
         return _answers(frame, pl.lit(value=False), pl.lit(None, pl.Float64), silent)
     labels, score = frame["label"].to_numpy(), frame["residual_shortcut"].fill_null(float("nan")).to_numpy()
     flagged: list[bool | None] = [None] * len(frame)

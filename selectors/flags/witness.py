@@ -131,6 +131,6 @@ def _unrecognised(total: int, carried: int, called: int, agreed: int, min_class:
     recall, false_alarms = agreed / carried, (called - agreed) / (total - carried)
     by_chance = float(hypergeom.sf(agreed - 1, total, carried, called))
     if recall - false_alarms < 0.1 or by_chance > 0.01:
-        said = f"{recall:.0%} of this label by its name, and {false_alarms:.0%} of the others"
-        return f"models that never saw them call {said}"
+        given = f"{recall:.0%} of the samples that carry it and to {false_alarms:.0%} of those that do not"
+        return f"models that never saw these samples give this label to {given}"
     return ""

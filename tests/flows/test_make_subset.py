@@ -89,6 +89,18 @@ def test_denoise_takes_a_condition(select):
     assert wrong[0] in members("clean-random").filter(pl.col("role") == "drop")["sample_id"]
 
 
+def test_depoison_says_where_it_had_nothing_to_go_by(select, capsys):
+    said = "the flag 'unlearnable' cannot tell of any sample, so none is left out"
+    made = select("depoison", "--where", "aum IS NOT NULL")
+    assert "drop" not in made
+    assert made["told"] == said
+    catalog = Catalog("w")
+    rows = catalog.query("SELECT sample_id, dataset_id FROM samples WHERE split = 'train' ORDER BY 1")
+    clean = rows.select("sample_id", flagged=pl.lit(value=False), score=pl.lit(0.0), reason=pl.lit("told"))
+    catalog.put_flags(catalog.newest_run()["run_id"], rows["dataset_id"][0], "unlearnable", clean)
+    assert "told" not in select("depoison", "--name", "judged")
+
+
 def test_depoison_takes_a_condition_and_gets_its_controls(select):
     catalog = Catalog("w")
     rows = catalog.query("SELECT sample_id, dataset_id FROM samples WHERE split = 'train' ORDER BY 1")

@@ -8,6 +8,7 @@ import pytest
 
 from tracesift.flows.cli import run
 from tracesift.flows.reporting.truth import protection_truth
+from tracesift.flows.reporting.unlearnable import truth_in_words
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.protection import writing
 
@@ -58,7 +59,11 @@ def test_protect_and_curate_measures_the_detectors(told):
     code, out, err = told(*curated)
     assert "728 of 1455 training samples are known to be made unlearnable" in out
     assert "the AUROC of residual_shortcut" in out
-    assert "a subset without them: tracesift select depoison --workspace tracesift-work" in out
+    assert "depoisoned is the subset without them" in out
+    cured = pl.read_parquet("tracesift-work/manifests/depoisoned/members.parquet")
+    flagged = json.loads(told("sql", "SELECT sample_id FROM sample_flags WHERE unlearnable", "--json")[1])
+    assert set(cured.filter(role="drop")["sample_id"]) == {row["sample_id"] for row in flagged}
+    assert Path("tracesift-work/manifests/depoisoned-random/members.parquet").exists()
     code, out, err = told("select", "depoison", "--json")
     assert code == 0, err
     ids = set(
@@ -69,6 +74,36 @@ def test_protect_and_curate_measures_the_detectors(told):
     assert len(ids & set(record["changed"])) > 0.9 * len(ids) > 300
     code, out, _ = told("sql", "SELECT count(*) AS n FROM samples", "--json")
     assert code == 0
+
+
+def test_the_same_again_makes_nothing_and_anything_else_is_refused(told, monkeypatch):
+    words = ("protect", "digits", "--method", "one_pixel", "--share", "0.2", "--out", "mine")
+    assert told(*words, "--json")[0] == 0
+    before = {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()}
+    first = told(*words)[1]
+    assert "report: pixels 0: row " in first
+    with monkeypatch.context() as patch:
+        patch.setattr("tracesift.pipelines.protection.protecting.protect", None)
+        code, out, err = told(*words)
+    assert (code, out) == (0, first)
+    assert "mine holds just this already: nothing was made again" in err
+    for more in (("--seed", "1"), ("--param", "pixels=2"), ("--test", "0.3")):
+        code, _, err = told(*words, *more)
+        assert code == 2
+        assert "--out mine: is there and holds something" in err
+    assert {path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file()} == before
+    with Path("mine/data.parquet").open("ab") as file:
+        file.write(b"0")
+    assert told(*words)[0] == 2  # what has changed since is not what would be made
+
+
+@pytest.mark.parametrize("eps", ["nan", "inf", "0"])
+def test_a_budget_that_is_none_is_refused_by_its_name(told, eps):
+    code, _, err = told("protect", "digits", "--method", "lsp", "--eps", eps, "--out", "mine")
+    assert code == 2
+    assert "eps=" in err
+    assert "--param" not in err
+    assert not Path("mine").exists()
 
 
 def test_what_is_said(told):
@@ -159,7 +194,7 @@ def test_nothing_is_written_over_and_ctrl_c_leaves_nothing(told, monkeypatch):
     assert (code, out) == (130, "")
     assert not [*Path().iterdir()]
     assert told(*words)[0] == 0
-    code, _, err = told(*words)
+    code, _, err = told(*words, "--seed", "4")
     assert code == 2
     assert "is there and holds something" in err
 
@@ -187,12 +222,20 @@ def test_truth_by_hand():
     )
     found = protection_truth(changed, scores, flags)
     assert (found["known"], found["changed"], found["precision"], found["recall"]) == (4, 2, 0.5, 0.5)
-    assert (found["flagged"], found["found"]) == (2, 1)
+    assert (found["told"], found["flagged"], found["found"]) == (3, 2, 1)
     assert found["scorers"]["residual_shortcut"]["auroc"] == 0.75
     assert found["scorers"]["aum"]["auroc"] == 1.0  # low is suspicious
     assert protection_truth(dataset, scores, flags) is None
     none = protection_truth(changed, scores, flags.filter(pl.col("flag") == "label_noise"))
-    assert (none["precision"], none["recall"]) == (None, 0.0)
+    assert (none["told"], none["precision"], none["recall"]) == (
+        0,
+        None,
+        None,
+    )  # not measured, which is not 0
+    assert "cannot tell of any of them, so how well it does was not measured" in truth_in_words(none)
+    silent = protection_truth(changed, scores, flags.with_columns(flagged=pl.lit(value=False)))
+    assert (silent["told"], silent["precision"], silent["recall"]) == (4, None, 0.0)
+    assert "The flag finds 0 of them (recall 0.0 %), and flags nothing else." in truth_in_words(silent)
 
 
 def vars_of(dataset):

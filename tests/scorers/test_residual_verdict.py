@@ -51,6 +51,18 @@ def test_planted_digits_are_found(plain, share):
     assert "label-specific small signal" in found["reason"]
 
 
+def test_the_reason_says_where_the_middle_alone_was_looked_at(floored, monkeypatch):
+    images, labels = rounded(floored[0]), floored[1]
+    whole = residual_verdict(images, labels)
+    assert "looked at" not in whole["reason"]
+    bordered = np.zeros((len(images), 10, 10, 1), dtype=np.uint8)
+    bordered[:, 1:9, 1:9] = images
+    monkeypatch.setattr(residual_analysis, "WINDOW", 64)
+    found = residual_verdict(bordered, labels)
+    assert found["verdict"] == whole["verdict"]
+    assert found["reason"] == f"{whole['reason']}; only the central 8 x 8 of 10 x 10 pixels were looked at"
+
+
 def test_planted_digits_are_found_on_a_noise_floor(floored):
     assert residual_verdict(planted(*floored, 0.5), floored[1])["verdict"] == "poisoned"
 

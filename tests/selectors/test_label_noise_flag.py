@@ -137,7 +137,7 @@ def test_random_labels_cannot_be_told(digits, seed):
     answer = label_noise(evidence(digits[0], labels, 10))
     assert answer["flagged"].null_count() >= 0.98 * answer.height
     assert yes(answer).sum() == 0
-    assert answer["reason"].str.contains("by its name").mean() > 0.9
+    assert answer["reason"].str.contains("give this label to").mean() > 0.9
 
 
 def test_two_samples_per_class_cannot_be_told():

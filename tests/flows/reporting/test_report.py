@@ -419,7 +419,7 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
     line = {"separation": 5.2, "separation_of_clouds": 2.8, "separation_needed": 3.5, "fires": True}
     line |= {"gap": 2.3, "gap_of_clouds": 0.9, "gap_needed": 1.5}
     verdict = {"verdict": "poisoned", "best_view": "impulse", "views": {"impulse": line}}
-    truth = {"known": 40, "changed": 8, "found": 6, "flagged": 7, "scorers": {}}
+    truth = {"known": 40, "changed": 8, "told": 40, "found": 6, "flagged": 7, "scorers": {}}
     data = replace(data, residuals=[row], diagnostics={"residual_verdict": verdict}, protection=truth)
     page = Page(render_report(data))
     table = page.with_class("residuals")

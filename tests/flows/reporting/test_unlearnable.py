@@ -162,6 +162,7 @@ def test_the_truth_in_words():
     truth = {
         "known": 3000,
         "changed": 1200,
+        "told": 2900,
         "found": 798,
         "flagged": 805,
         "scorers": {"residual_shortcut": {"auroc": 0.976}},

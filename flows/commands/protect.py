@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Whole, checked_seed
 from tracesift.flows.parameters import settings
@@ -56,7 +55,7 @@ def protect(
     """
     from tracesift.flows.commands.stages import answer
     from tracesift.flows.work import open_source, tell
-    from tracesift.pipelines.protection.contract import find
+    from tracesift.pipelines.protection.contract import find, settings_of
     from tracesift.pipelines.protection.protecting import protect as protected
     from tracesift.pipelines.protection.writing import RECORD, check_free, made_before, write_protected
 
@@ -68,12 +67,12 @@ def protect(
         if "eps" in chosen and chosen["eps"] != eps:
             raise BadInput(f"--eps {eps} and --param eps={chosen['eps']} differ; give one of them")
         chosen["eps"] = eps
-    chosen = checked_params(method, known.function, chosen)
+    chosen = settings_of(known, chosen)
     if not (out / RECORD).exists():
         check_free(out)
     dataset = open_source(source, reading)
     wanted = {
-        "method": method, "method_version": known.version, "parameters": {**known.defaults, **chosen}, "seed": seed,
+        "method": method, "method_version": known.version, "parameters": chosen, "seed": seed,
         "share": float(share),
     }  # fmt: skip
     record = made_before(out, wanted, dataset.fingerprint)

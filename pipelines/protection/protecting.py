@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tracesift.catalog.schema import BadInput, UnknownName, nearest
+from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import identity
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.protection.changed import ChangedDataset, source_facts
-from tracesift.pipelines.protection.contract import Generator, Progress, find, names
+from tracesift.pipelines.protection.contract import Generator, Progress, find, names, settings_of
 
 TRUTH_COLUMN = "unlearnable_true"
 """Column that says of each training sample whether it was changed: known truth, never a model input."""
@@ -89,13 +89,7 @@ def protect(
     """
     known = find(method)
     _check(dataset, known, share)
-    given = dict(settings or {})
-    for key in given:
-        if key not in known.defaults:
-            raise UnknownName(
-                f"{method} has no setting {key}{nearest(key, list(known.defaults))}; "
-                f"it has {', '.join(known.defaults)}"
-            )
+    given = settings_of(known, settings or {})
     rows = drawn(dataset, share, seed)
     run = {"seed": seed, "device": device, "progress": progress, "num_classes": dataset.num_classes}
     made = known.function(
@@ -105,7 +99,7 @@ def protect(
     inputs = made.inputs if known.kind == "text" else np.ascontiguousarray(made.inputs.transpose(0, 2, 3, 1))
     facts = {
         "method": method, "method_version": known.version, "experimental": known.experimental,
-        "parameters": {**known.defaults, **given}, "seed": seed, "share": float(share), "report": made.report,
+        "parameters": given, "seed": seed, "share": float(share), "report": made.report,
         "classes": list(dataset.classes),
         "source": source_facts(dataset),
     }  # fmt: skip

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines.determinism import generator, settled
 from tracesift.pipelines.encoding.encode import Encoded
@@ -147,6 +148,7 @@ def unlearner(*, version: int = 1, reference: str) -> Callable[[Method], Method]
                 raise BadInput("a sample is in both the forget and the retain set; it can only be in one")
             if weights is not None:
                 weights = _weights(trained, weights, forget, retain)
+            settings = checked_params(function.__name__, function, settings)
             with settled(seed, trained.threads):
                 return function(trained, forget, retain, seed=seed, weights=weights, **settings).eval()
 

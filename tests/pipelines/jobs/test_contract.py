@@ -93,6 +93,8 @@ def test_the_seed_of_the_recording_is_the_job_s(recorded, signals_of):
 
 def test_what_is_refused(recorded):
     dataset, workspace, run_id = recorded("refused")
+    with pytest.raises(BadInput, match="ssft: epochs='2' must be a whole number"):
+        run_job("ssft", dataset, workspace, run_id, {"epochs": "2"}, device="cpu")
     with pytest.raises(UnknownName, match="did you mean 'ssft'"):
         run_job("sstf", dataset, workspace, run_id)
     with pytest.raises(BadInput, match="did you mean 'epochs'"):

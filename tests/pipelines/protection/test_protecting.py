@@ -12,6 +12,7 @@ from tracesift.catalog.files import sha256
 from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.protection import writing
+from tracesift.pipelines.protection.projecting import project
 from tracesift.pipelines.protection.protecting import TRUTH_COLUMN, drawn, protect
 from tracesift.pipelines.protection.writing import write_protected
 from tracesift.pipelines.sources import images
@@ -155,6 +156,10 @@ def test_refusals(digits, tmp_path):
         protect(digits, "lsp", share=0.0001)
     with pytest.raises(UnknownName, match=r"lsp has no setting esp.*did you mean 'eps'"):
         protect(digits, "lsp", settings={"esp": 3})
+    with pytest.raises(BadInput, match="lsp: eps='6' must be a number"):
+        protect(digits, "lsp", settings={"eps": "6"})
+    with pytest.raises(BadInput, match="project: penalty=True must be a number"):
+        project(digits, settings={"penalty": True})
     with pytest.raises(UnknownName, match="did you mean 'lsp'"):
         protect(digits, "lspp")
     with pytest.raises(BadInput, match="methods for these: rare_token_trigger"):

@@ -113,6 +113,8 @@ def test_weights_rule_what_is_retained(world, unlearned, name):
 
 def test_what_is_refused(world):
     method = find("fine_tune").function
+    with pytest.raises(BadInput, match=r"fine_tune: epochs=1\.5 must be a whole number"):
+        method(world.trained, world.forget, world.retain, seed=0, epochs=1.5)
     with pytest.raises(BadInput, match="both the forget and the retain set"):
         method(world.trained, world.forget, torch.cat([world.retain, world.forget[:1]]), seed=0)
     with pytest.raises(BadInput, match="at least one"):

@@ -105,7 +105,7 @@ def worst_case(
     Fan et al., ECCV 2024, section 4 and algorithm 1.
     """
     number = bench.dataset.num_classes if by == "class" else len(bench.train)
-    _check(by, start, method, settings)
+    _check(method, settings)
     at_least(
         "worst_case", rounds=(rounds, 1), binarise=(binarise, 1), epochs=(1 if epochs is None else epochs, 1)
     )
@@ -223,10 +223,7 @@ def _unlearned(
     )
 
 
-def _check(by: str, start: str, method: str, settings: Mapping[str, Any] | None) -> None:
-    for name, value, known in (("by", by, ("sample", "class")), ("start", start, ("uniform", "random"))):
-        if value not in known:
-            raise BadInput(f"job 'worst_case': {name} is '{known[0]}' or '{known[1]}', not {value!r}")
+def _check(method: str, settings: Mapping[str, Any] | None) -> None:
     if method == PUBLISHED and settings:
         raise BadInput(f"job 'worst_case': {PUBLISHED} takes epochs and lr alone, not {', '.join(settings)}")
     if method != PUBLISHED:

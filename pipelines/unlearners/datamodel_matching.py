@@ -102,11 +102,10 @@ def datamodel_matching(
     --------
     >>> datamodel_matching(trained, forget, retain, seed=0)  # doctest: +SKIP
     """
-    if not damping > 0 or iterations < 1 or not retain_multiplier >= 0 or parameters not in ("all", "last"):
+    if not damping > 0 or iterations < 1 or not retain_multiplier >= 0:
         raise BadInput(
-            f"datamodel_matching: damping={damping}, iterations={iterations}, retain_multiplier={retain_multiplier}, "
-            f"parameters={parameters!r}; damping is above 0, iterations at least 1, the multiplier at least 0, "
-            "parameters 'all' or 'last'"
+            f"datamodel_matching: damping={damping}, iterations={iterations}, retain_multiplier={retain_multiplier}; "
+            "damping is above 0, iterations at least 1, the multiplier at least 0"
         )
     if effects is not None and len(oracles):
         raise BadInput("datamodel_matching: give effects or oracles; the one would be ignored")

@@ -74,10 +74,9 @@ def influence_approximation(
     --------
     >>> influence_approximation(trained, forget, retain, seed=0)  # doctest: +SKIP
     """
-    if not lr > 0 or not correction >= 0 or optimizer not in ("adam", "sgd"):
+    if not lr > 0 or not correction >= 0:
         raise BadInput(
-            f"influence_approximation: lr={lr}, correction={correction}, optimizer={optimizer!r}; lr is above 0, "
-            "correction at least 0, optimizer 'adam' or 'sgd'"
+            f"influence_approximation: lr={lr}, correction={correction}; lr is above 0, correction at least 0"
         )
     learner = trained.learner(1, 1)
     module = learner.module.eval()

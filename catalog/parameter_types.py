@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import BadInput, UnknownName, nearest
 
 WORDS = {
     int: "a whole number",
@@ -63,6 +63,32 @@ def checked_params(name: str, function: Callable[..., Any], given: Mapping[str, 
             shown = " ".join(shortened(plain[key]).split())
             raise BadInput(f"{name}: {key}={shown} must be {_said(hint)}{_meant(plain[key], hint)}")
     return plain
+
+
+def settings_of(
+    name: str, function: Callable[..., Any], defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all settings of a function: those that were given, checked, and its own for the others.
+
+    Raises
+    ------
+    UnknownName
+        It has no setting of this name; the message holds the nearest, or all there are.
+    BadInput
+        As `checked_params`.
+
+    Examples
+    --------
+    >>> def pick(*, strata: int = 50, beta: float | None = None): ...
+    >>> settings_of("pick", pick, {"strata": 50, "beta": None}, {"beta": 0.1})
+    {'strata': 50, 'beta': 0.1}
+    """
+    for key in given:
+        if key not in defaults:
+            known = tuple(defaults)
+            there = f"; it has {', '.join(known)}" if known else "; it has none"
+            raise UnknownName(f"{name} has no setting '{key}'{nearest(key, known) or there}")
+    return {**defaults, **checked_params(name, function, given)}
 
 
 @cache

@@ -58,8 +58,8 @@ def embed_source(
         stored = keep_graph(work, stored, neighbors, metric, exact_up_to, least_recall)
     else:
         remember_embedding(work, stored)
-    made = stored.record["made"]
+    kept = stored.record["made"]
     return {
-        "embedding": stored.name, "source": made["source"], "run_id": made.get("run_id"), **told(stored.record),
+        "embedding": stored.name, "source": kept["source"], "run_id": kept.get("run_id"), **told(stored.record),
         "folder": str(stored.folder),
     }  # fmt: skip

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
 from tracesift.flows.progress import watched
@@ -14,7 +15,7 @@ from tracesift.flows.record import check_trainable, recorded_dataset
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.side_by_side import Submit, check_workers, elsewhere, processes
 from tracesift.flows.work import Work
-from tracesift.pipelines.jobs.contract import find, run_job, settings_of
+from tracesift.pipelines.jobs.contract import find, run_job
 from tracesift.pipelines.signals import read_run
 from tracesift.pipelines.train import Progress
 
@@ -139,5 +140,6 @@ def _unsuitable(
 
 def _settings(name: str, training: Training, given: Mapping[str, Any]) -> dict[str, Any]:
     settings = dict(given) if training.epochs is None else {"epochs": training.epochs, **given}
-    settings_of(find(name), settings)  # refused before anything is opened
+    known = find(name)
+    settings_of(name, known.function, known.defaults, settings)  # refused before anything is opened
     return settings

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.parameter_types import checked_params
-from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput, nearest
+from tracesift.catalog.parameter_types import settings_of
+from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput
 from tracesift.scorers.blocks import Asked, BlockThreads, masked_where_unseen, score_in_blocks
 from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
 from tracesift.scorers.gather import Taken, View, gather, slabs_of, views_of
@@ -374,14 +374,7 @@ def _total(rows: np.ndarray) -> np.ndarray:
 
 
 def _settings(known: Scorer, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    for key in params or {}:
-        if key not in known.defaults:
-            settings = tuple(known.defaults)
-            hint = nearest(key, settings) or (
-                f"; it has {', '.join(settings)}" if settings else "; it has none"
-            )
-            raise BadInput(f"'{known.name}' has no setting '{key}'{hint}")
-    return {**known.defaults, **checked_params(known.name, known.function, params or {})}
+    return settings_of(known.name, known.function, known.defaults, params or {})
 
 
 def _mode(known: Scorer, mode: str | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tracesift.catalog.parameter_types import settings_of
 from tracesift.flows.options import Common, Reading
 from tracesift.flows.parameters import settings
 from tracesift.flows.progress import say, watched
@@ -43,11 +44,12 @@ def project(
     """
     from tracesift.flows.commands.stages import answer
     from tracesift.flows.work import open_source, tell
-    from tracesift.pipelines.protection.projecting import RECORD, settings_of, write_projected
+    from tracesift.pipelines.protection.orthogonal_projection import class_directions
+    from tracesift.pipelines.protection.projecting import RECORD, SETTINGS, write_projected
     from tracesift.pipelines.protection.projecting import project as projected
     from tracesift.pipelines.protection.writing import check_free
 
-    chosen = settings_of(settings(param))
+    chosen = settings_of("project", class_directions, SETTINGS, settings(param))
     check_free(out)
     dataset = open_source(source, reading)
     with watched("project") as progress:

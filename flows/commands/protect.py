@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Whole, checked_seed
 from tracesift.flows.parameters import settings
@@ -55,7 +56,7 @@ def protect(
     """
     from tracesift.flows.commands.stages import answer
     from tracesift.flows.work import open_source, tell
-    from tracesift.pipelines.protection.contract import find, settings_of
+    from tracesift.pipelines.protection.contract import find
     from tracesift.pipelines.protection.protecting import protect as protected
     from tracesift.pipelines.protection.writing import RECORD, check_free, made_before, write_protected
 
@@ -67,7 +68,7 @@ def protect(
         if "eps" in chosen and chosen["eps"] != eps:
             raise BadInput(f"--eps {eps} and --param eps={chosen['eps']} differ; give one of them")
         chosen["eps"] = eps
-    chosen = settings_of(known, chosen)
+    chosen = settings_of(method, known.function, known.defaults, chosen)
     if not (out / RECORD).exists():
         check_free(out)
     dataset = open_source(source, reading)

@@ -102,8 +102,13 @@ def arrays_for(
         sources |= {"arrays_of_run": run_id} if arrays else {}
         stored = same_vectors(work, run_id) if stored is None and "embedding" in arrays else stored
     if "graph" in wanted and stored is not None:
-        graph = _graph(work, stored, {**facts.defaults, **params}, pool)
+        graph, stored = _graph(work, stored, {**facts.defaults, **params}, pool)
         given |= {} if graph is None else {"graph": graph}
+        if (
+            graph is not None and graph.approximate
+        ):  # its neighbours, unlike exact ones, do not follow from the vectors
+            content = stored.record["graphs"][graph.metric]["index"]["sha256"]
+            sources["graph"] = f"{stored.name}, approximate@{content[:16]}"
     if facts.reads_target and target is None:
         sources["target"] = "val"
     elif target is not None:
@@ -271,24 +276,24 @@ def same_vectors(work: Work, run_id: str) -> StoredEmbedding | None:
 
 def _graph(
     work: Work, stored: StoredEmbedding, settings: Mapping[str, Any], pool: pl.DataFrame
-) -> NeighborGraph | None:
-    """Return the graph that a selector with these settings would search; it is kept with the embedding for others.
+) -> tuple[NeighborGraph | None, StoredEmbedding]:
+    """Return the graph that a selector with these settings would search, and the embedding that keeps it for others.
 
-    None where the selector looks at all pairs, or chooses among less than half of the samples, who are searched by
+    No graph where the selector looks at all pairs, or chooses among less than half of the samples, who are searched by
     themselves in less time.
     """
     metric: Metric = settings.get("metric", "cosine")
     asked = [settings[name] for name in COUNTS if name in settings]
     k = max((number for number in asked if isinstance(number, int)), default=0)
     if k < 1 or metric not in get_args(Metric):
-        return None
+        return None, stored
     rows = rows_among(stored_ids(work, stored, "train"), pool, f"embedding '{stored.name}'")
     known = stored.record["graphs"].get(metric)
     if known is None or known["k"] < min(k, len(pool) - 1):
         if 2 * len(rows) < len(stored.vectors("train")):
-            return None
+            return None, stored
         stored = keep_graph(work, stored, k, metric)
-    return stored.graph_among(rows, metric)
+    return stored.graph_among(rows, metric), stored
 
 
 def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:

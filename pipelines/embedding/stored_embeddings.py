@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -275,10 +275,8 @@ def drop_embedding(workspace: Path | str, name: str) -> None:
 
 
 def content_digest(record: Mapping[str, Any]) -> str:
-    """Return a hash of what is stored and cannot be computed again from the rest: vectors, and approximate graphs."""
-    vectors = [record["splits"][split] for split in SPLITS]
-    graphs = [graph for graph in _graphs(record) if graph["approximate"]]
-    return digest([kept["sha256"] for kept in (*vectors, *_files_of(graphs))], length=32)
+    """Return a hash of the vectors; an exact graph follows from them, and who reads an approximate one names it."""
+    return digest([record["splits"][split]["sha256"] for split in SPLITS], length=32)
 
 
 def _again(name: str) -> str:
@@ -310,15 +308,8 @@ def _write(folder: Path, what: str, values: np.ndarray, dtype: type[Any]) -> dic
 
 
 def _files(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*(record["splits"][split] for split in SPLITS), *_files_of(_graphs(record))]
-
-
-def _graphs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [record["graphs"][metric] for metric in sorted(record["graphs"])]
-
-
-def _files_of(graphs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [graph[part] for graph in graphs for part in ("index", "distance")]
+    graphs = [graph[part] for graph in record["graphs"].values() for part in ("index", "distance")]
+    return [*(record["splits"][split] for split in SPLITS), *graphs]
 
 
 def _finish(folder: Path, record: dict[str, Any]) -> StoredEmbedding:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tracesift.catalog.files import digest
-from tracesift.catalog.parameter_types import checked_params
+from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import SIGNALS, BadInput, FingerprintMismatch, UnknownName, nearest
 from tracesift.pipelines.determinism import choose_device
 from tracesift.pipelines.embedding.embeddings import load_module, recorded_model
@@ -181,7 +181,7 @@ def run_job(
     ('first_split_correct', 'second_split_correct')
     """
     known = find(name)
-    settings = settings_of(known, params)
+    settings = settings_of(name, known.function, known.defaults, params or {})
     forget_broken_arrays(workspace, run_id)
     record = read_run(workspace, run_id)
     if record["dataset"]["fingerprint"] != dataset.fingerprint:
@@ -269,21 +269,3 @@ def _there(record: Mapping[str, Any], known: Job, made: Mapping[str, Any]) -> tu
 
 def _model(name: str, dataset: Any) -> Model:
     return find_model(name, dataset.kind).for_size(len(dataset.rows("train")))
-
-
-def settings_of(known: Job, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return all settings of a job: those that were given, and its own for the others.
-
-    Raises
-    ------
-    BadInput
-        It has no setting of this name, or a value is of another type.
-    """
-    for key in params or {}:
-        if key not in known.defaults:
-            settings = tuple(known.defaults)
-            raise BadInput(
-                f"job '{known.name}' has no setting '{key}'"
-                f"{nearest(key, settings) or '; it has ' + ', '.join(settings)}"
-            )
-    return {**known.defaults, **checked_params(known.name, known.function, params or {})}

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
-from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import UnknownName, nearest
 
 Inputs = TypeVar("Inputs")
@@ -128,25 +127,6 @@ def find(name: str) -> Generator:
     found = _marked(name)
     assert found is not None
     return found
-
-
-def settings_of(known: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings of a generator: those that were given, and its own for the others.
-
-    Raises
-    ------
-    UnknownName
-        It has no setting of this name.
-    BadInput
-        A value is of another type.
-    """
-    for key in given:
-        if key not in known.defaults:
-            raise UnknownName(
-                f"{known.name} has no setting {key}{nearest(key, list(known.defaults))}; "
-                f"it has {', '.join(known.defaults)}"
-            )
-    return {**known.defaults, **checked_params(known.name, known.function, given)}
 
 
 def _marked(stem: str) -> Generator | None:

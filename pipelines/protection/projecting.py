@@ -17,8 +17,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tracesift.catalog.parameter_types import checked_params
-from tracesift.catalog.schema import BadInput, UnknownName, nearest
+from tracesift.catalog.parameter_types import settings_of
+from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.protection.changed import ChangedDataset, source_facts
 from tracesift.pipelines.protection.contract import Progress, silent
@@ -38,24 +38,6 @@ PROJECTION_SCHEMA = 1
 
 RECORD = "record/projection.json"
 SETTINGS: Mapping[str, Any] = dict(class_directions.__kwdefaults__ or {})
-
-
-def settings_of(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings of the projection: those that were given, and its own for the others.
-
-    Raises
-    ------
-    UnknownName
-        It has no setting of this name.
-    BadInput
-        A value is of another type.
-    """
-    for key in given:
-        if key not in SETTINGS:
-            raise UnknownName(
-                f"{METHOD} has no setting {key}{nearest(key, list(SETTINGS))}; it has {', '.join(SETTINGS)}"
-            )
-    return {**SETTINGS, **checked_params("project", class_directions, given)}
 
 
 def project(
@@ -104,7 +86,7 @@ def project(
             "pixels of images; of texts, `tracesift score token_label_association` ranks those whose tokens give the "
             "label away, and `select bottom_k --param score=token_label_association` leaves the highest out"
         )
-    given = settings_of(settings or {})
+    given = settings_of("project", class_directions, SETTINGS, settings or {})
     tell, train = progress or silent, dataset.rows("train")
     tell(0, 1, "regression on the pixels of train")
     directions = class_directions(_channels_first(dataset, train), dataset.labels[train], **given)

@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import identity
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.protection.changed import ChangedDataset, source_facts
-from tracesift.pipelines.protection.contract import Generator, Progress, find, names, settings_of
+from tracesift.pipelines.protection.contract import Generator, Progress, find, names
 
 TRUTH_COLUMN = "unlearnable_true"
 """Column that says of each training sample whether it was changed: known truth, never a model input."""
@@ -89,7 +90,7 @@ def protect(
     """
     known = find(method)
     _check(dataset, known, share)
-    given = settings_of(known, settings or {})
+    given = settings_of(method, known.function, known.defaults, settings or {})
     rows = drawn(dataset, share, seed)
     run = {"seed": seed, "device": device, "progress": progress, "num_classes": dataset.num_classes}
     made = known.function(

@@ -140,7 +140,12 @@ def made_before(folder: Path, wanted: Mapping[str, Any], fingerprint: str) -> di
     """
     if not (folder / RECORD).is_file():
         return None
-    record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_bytes())
+    except ValueError:  # somebody else's file, or a damaged one: the folder is not this protection
+        return None
+    if record.get("schema_version") != PROTECTION_SCHEMA:
+        return None
     asked = json.loads(canonical_json(wanted))
     same = {key: record.get(key) for key in asked} == asked and record["source"]["fingerprint"] == fingerprint
     data = folder / record["data"]["file"]

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tracesift.catalog.parameter_types import checked_params
-from tracesift.catalog.schema import BadInput
+from tracesift.catalog.parameter_types import checked_params, settings_of
+from tracesift.catalog.schema import BadInput, UnknownName
 
 
 def pick(
@@ -90,3 +90,17 @@ def test_a_long_value_is_shortened():
         checked_params("pick", pick, {"count": np.zeros((50, 50))})
     assert len(str(error.value)) < 100
     assert "\n" not in str(error.value)
+
+
+def test_a_setting_that_there_is_not_is_refused_with_those_there_are():
+    def pick(*, strata: int = 50): ...
+
+    assert settings_of("pick", pick, {"strata": 50}, {}) == {"strata": 50}
+    with pytest.raises(UnknownName, match=r"pick has no setting 'strat'.*did you mean 'strata'"):
+        settings_of("pick", pick, {"strata": 50}, {"strat": 1})
+    with pytest.raises(UnknownName, match="has no setting 'beta'; it has strata"):
+        settings_of("pick", pick, {"strata": 50}, {"beta": 1})
+    with pytest.raises(UnknownName, match="it has none"):
+        settings_of("pick", pick, {}, {"beta": 1})
+    with pytest.raises(BadInput, match="must be a whole number"):
+        settings_of("pick", pick, {"strata": 50}, {"strata": "5"})

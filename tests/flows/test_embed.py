@@ -20,7 +20,7 @@ from tracesift.flows.selecting.selector_arrays import arrays_for, content_vector
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding import stored_embeddings
 from tracesift.pipelines.embedding.embeddings import content_embedding
-from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
+from tracesift.pipelines.embedding.stored_embeddings import content_digest, stored_embedding
 from tracesift.pipelines.signals import load_signals
 from tracesift.selectors.contract import find
 
@@ -229,6 +229,18 @@ def test_a_selectors_graph_is_searched_once_and_kept_for_others(place, capsys, m
         assert sources == before  # what was read is the same with and without
     for wrong in ({"neighbors": 0}, {"neighbors": "5"}, {"metric": "manhattan", "neighbors": 5}):
         assert "graph" not in arrays_for(work, pool, facts, wrong, None)[0]  # the selector refuses it
+
+
+def test_an_approximate_graph_that_was_read_is_named(place, capsys):
+    work = Work(place / "w")
+    said(capsys, "embed", "--exact-up-to", "20")
+    digest_of = content_digest(stored_embedding(work.path, "model", work.dataset).record)
+    _, sources = arrays_for(work, pool_of(work), find("infomax"), {}, "model")
+    assert sources["embedding"] == f"model@{digest_of[:16]}"
+    kept = stored_embedding(work.path, "model", work.dataset).record["graphs"]["cosine"]["index"]["sha256"]
+    assert sources["graph"] == f"model, approximate@{kept[:16]}"
+    said(capsys, "embed")
+    assert "graph" not in arrays_for(work, pool_of(work), find("infomax"), {}, "model")[1]
 
 
 def test_scorers_read_the_stored_graph_and_say_the_same(place, capsys, monkeypatch):

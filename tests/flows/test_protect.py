@@ -95,6 +95,11 @@ def test_the_same_again_makes_nothing_and_anything_else_is_refused(told, monkeyp
     with Path("mine/data.parquet").open("ab") as file:
         file.write(b"0")
     assert told(*words)[0] == 2  # what has changed since is not what would be made
+    for other in ("{", '{"method": "one_pixel"}'):
+        Path("mine/truth/protection.json").write_text(other)
+        code, _, err = told(*words)
+        assert code == 2
+        assert "is there and holds something" in err
 
 
 @pytest.mark.parametrize("eps", ["nan", "inf", "0"])

@@ -212,11 +212,11 @@ def test_a_graph_by_each_metric_stands_beside_the_other(blobs, tmp_path):
         store_graph(stored, 3, metric="manhattan")
 
 
-def test_an_exact_graph_changes_nothing_about_an_embeddings_identity(blobs, tmp_path):
+def test_a_graph_changes_nothing_about_an_embeddings_identity(blobs, tmp_path):
     stored = store_vectors(tmp_path, "mine", blobs, vectors(blobs), MADE)
     alone = content_digest(stored.record)
     assert content_digest(store_graph(stored, 3).record) == alone
-    assert content_digest(store_graph(stored, 3, exact_up_to=50).record) != alone
+    assert content_digest(store_graph(stored, 3, exact_up_to=50).record) == alone
     other = store_vectors(tmp_path, "other", blobs, vectors(blobs, seed=1), MADE)
     assert content_digest(other.record) != alone
 

@@ -154,7 +154,7 @@ def test_refusals(digits, tmp_path):
             protect(digits, "lsp", share=share)
     with pytest.raises(BadInput, match="of 1455 training samples that is none"):
         protect(digits, "lsp", share=0.0001)
-    with pytest.raises(UnknownName, match=r"lsp has no setting esp.*did you mean 'eps'"):
+    with pytest.raises(UnknownName, match=r"lsp has no setting 'esp'.*did you mean 'eps'"):
         protect(digits, "lsp", settings={"esp": 3})
     with pytest.raises(BadInput, match="lsp: eps='6' must be a number"):
         protect(digits, "lsp", settings={"eps": "6"})

@@ -489,6 +489,14 @@ def _newest_answers(work: Work) -> dict[str, list[str]]:
     return {name: list(held) for name, *held in rows.iter_rows()}
 
 
+def _with_names(verdict: Mapping[str, Any] | None, classes: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return the verdict with the labels of its lone pixels by name, as the flag knows them."""
+    if verdict is None:
+        return None
+    pixels = [{**row, "class": classes[row["class"]]} for row in verdict.get("lone_pixels", ())]
+    return {**verdict, "lone_pixels": pixels}
+
+
 @watched("flag")
 def _apply_rules(
     work: Work, scored: Mapping[str, Any], frame: pl.DataFrame, verdict: Mapping[str, Any] | None
@@ -497,7 +505,7 @@ def _apply_rules(
     rules: dict[str, Callable[[], pl.DataFrame]] = {
         "label_noise": lambda: _judged(work, scored, frame) if witnessed else _cannot_tell(frame, NO_WITNESS),
         "unlearnable": lambda: (
-            unlearnable(frame, verdict=verdict)
+            unlearnable(frame, verdict=_with_names(verdict, work.dataset.classes))
             if verdict is None or "residual_shortcut" in frame.columns
             else _cannot_tell(frame, NO_RESIDUAL)
         ),

@@ -85,6 +85,13 @@ WORDS = {
     "gap_needed": "needed for that",
     "blank": "share of images with nothing in it",
     "strong_classes": "classes that show one alone",
+    "lone_pixels": "lone pixels",
+    "row": "row",
+    "column": "column",
+    "colour": "colour",
+    "holders": "images that have it",
+    "of_class": "images of the label",
+    "expected": "so many need no signal",
 }
 """Keys of diagnostics in words, in the order in which they are shown; of any other, the key is read as words."""
 
@@ -294,6 +301,12 @@ def verdict(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str
         rest["views"] = {
             view_in_words(view): _with_names(line, classes) for view, line in rest["views"].items()
         }
+    pixels = rest.pop("lone_pixels", ())
+    if pixels:
+        rest["lone_pixels"] = [
+            {**row, "class": classes[row["class"]], "colour": ", ".join(map(str, row["colour"]))}
+            for row in pixels
+        ]
     if rest.get("best_view"):
         rest["best_view"] = view_in_words(rest["best_view"])
     return {"headline": headline, "explanation": explanation, "evidence": evidence(rest)}
@@ -328,6 +341,8 @@ def view_in_words(name: str) -> str:
     """
     if name == "impulse":
         return "single pixels that stand far out"
+    if name == "lone_pixels":
+        return "single pixels of one colour in one place"
     return re.sub(r"^(mean|median)(\d+)_core(\d+)$", r"off the \2x\2 \1 by under \3 grey levels", name)
 
 

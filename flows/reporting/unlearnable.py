@@ -7,7 +7,7 @@ pictures of one label shows a pattern that they share, and is plain grey where t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,7 @@ def residual_examples(
 def _view(name: str | None, height: int, width: int) -> View:
     """Return the view that the verdict names; its window may be smaller than the image, so the name alone decides."""
     known = {view.name: view for size in ((height, width), (8, 8), (32, 32)) for view in views_for(*size)}
-    return known.get(str(name), known["mean3_core12"])
+    return known.get("impulse" if name == "lone_pixels" else str(name), known["mean3_core12"])
 
 
 def _group(dataset: Dataset, rows: pl.DataFrame, view: View, shown: int) -> dict[str, Any]:
@@ -153,6 +153,9 @@ def in_sentences(verdict: Mapping[str, Any] | None) -> str:
     '1 of 1 ways to look at small residuals shows the signal. In '
     """
     said = verdict or {}
+    pixels = [row for row in said.get("lone_pixels", ()) if row["fires"]]
+    if pixels:
+        return _of_lone_pixels(pixels)
     line = (said.get("views") or {}).get(said.get("best_view"))
     needed = (
         "separation", "separation_of_clouds", "separation_needed", "gap", "gap_of_clouds", "gap_needed",
@@ -168,6 +171,16 @@ def in_sentences(verdict: Mapping[str, Any] | None) -> str:
         f"apart on average ({line['separation_of_clouds']:.1f} if every label were one group; "
         f"{line['separation_needed']:.1f} needed), and the label shows {line['gap']:.1f} deviations more in the upper "
         f"group than the lower ({line['gap_of_clouds']:.1f} if it were one; {line['gap_needed']:.1f} needed)."
+    )
+
+
+def _of_lone_pixels(rows: Sequence[Mapping[str, Any]]) -> str:
+    labels, clearest = len({row["class"] for row in rows}), rows[0]
+    return (
+        f"{labels:,} {'label has' if labels == 1 else 'labels have'} one pixel of a full colour in the same place of "
+        f"many images. The clearest, in row {clearest['row']} and column {clearest['column']}, is in "
+        f"{clearest['holders']:,} of {clearest['of_class']:,} images of its label; "
+        f"by the places around it and the other labels, {clearest['expected']:,.0f} or fewer would need no signal."
     )
 
 

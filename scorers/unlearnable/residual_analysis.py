@@ -16,6 +16,9 @@ There natural classes come to 1.12 times the
 separation of clouds (digits, of 17 grey levels, to 1.37) and 1.75 times their gap; label noise and small sets move
 them little. Noise that is not tied to the label reaches 2.3 times the separation on a black background, and, because it
 shows the outline of the object, 2.24 times the gap; so more is asked there.
+
+Single pixels of a full colour are counted besides, exactly and over the whole image (`lone_pixels`): one in each image
+is too little for a discriminant where images are large or in colour.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracesift.catalog.schema import BadInput
+from tracesift.scorers.unlearnable.lone_pixels import LonePixel, lone_pixels
 from tracesift.scorers.unlearnable.one_cloud import one_cloud
 from tracesift.scorers.unlearnable.residual_views import View, view_of, views_for
 from tracesift.scorers.unlearnable.view_separation import (
@@ -43,7 +47,7 @@ from tracesift.scorers.unlearnable.view_separation import (
 )
 
 WINDOW = 3072
-"""Values per image that are looked at; of larger images the central window (32 x 32 in colour fits whole)."""
+"""Values per image that the views look at; of larger images the central window (32 x 32 in colour fits whole)."""
 
 # By kind of view: ridge in units of the mean variance; and, in units of what the set shows when each class is one
 # cloud, the separation that clean sets reach, the conditions on separation, gap and the product of both, and how many
@@ -62,6 +66,7 @@ _ON_FLAT = {"mean": 2.35, "median": 2.35, "impulse": 2.1}  # the gap then, as ou
 _ALONE_ON_FLAT = 2.5
 _BLANK = 0.05  # share of images without any residual from which a cored view is not heard
 _TOP = 8.0  # position between the groups beyond which more says nothing
+_MOST = 9.0  # weight of a view, at most, and of a lone pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +102,14 @@ def residual_analysis(
     sizes = layout.bounds[:, -1] - layout.bounds[:, 0]
     if len(layout.classes) < 2 or np.median(sizes) < smallest_class:
         return ResidualAnalysis(score=score, verdict=_cannot_tell(layout, len(images), smallest_class))
-    verdict = {**_judge(deepcopy(looked.lines)), **_counts(layout, len(images), smallest_class)}
+    verdict = {
+        **_judge(deepcopy(looked.lines), looked.lone, layout),
+        **_counts(layout, len(images), smallest_class),
+    }
     rows, columns = _window(images[:1]).shape[1:3]
     if (rows, columns) != images.shape[1:3]:
         seen = f"the central {rows} x {columns} of {images.shape[1]} x {images.shape[2]} pixels"
-        verdict["reason"] += f"; only {seen} were looked at"
+        verdict["reason"] += f"; but for single pixels, only {seen} were looked at"
     return ResidualAnalysis(score=score, verdict=verdict)
 
 
@@ -112,6 +120,7 @@ class _Looked:
     layout: Layout
     score: Floats
     lines: dict[str, dict[str, Any]]  # by view, the answers of the gate
+    lone: list[LonePixel]  # of classes in the layout
 
 
 _last: dict[bytes, _Looked] = {}
@@ -137,7 +146,7 @@ def _look(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> _Looked:
     layout = lay_out(images, labels)
     score = np.full(len(images), np.nan)
     if len(layout.classes) < 2:
-        return _Looked(layout=layout, score=score, lines={})
+        return _Looked(layout=layout, score=score, lines={}, lone=[])
     window = _window(images)[layout.order]
     views = views_for(*window.shape[1:3])
     flat = _flat_share(window) >= _FLAT
@@ -146,8 +155,9 @@ def _look(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> _Looked:
         seen = view_of(window, view)
         found.append(separate(seen, layout, ridge=_RULES[view.filter]["ridge"]))
         lines[view.name] = _ask(view, seen, found[-1], layout, flat=flat)
-    score[layout.order] = _weigh(views, found, layout, lines)
-    return _Looked(layout=layout, score=score, lines=lines)
+    lone = [one for one in lone_pixels(images, labels) if one.label in layout.classes]
+    score[layout.order] = _weigh(views, found, layout, lines, [one for one in lone if one.fires])
+    return _Looked(layout=layout, score=score, lines=lines, lone=lone)
 
 
 def _checked(
@@ -191,22 +201,32 @@ def _flat_share(window: NDArray[np.uint8]) -> float:
 
 
 def _weigh(
-    views: tuple[View, ...], found: list[Separation], layout: Layout, lines: dict[str, dict[str, Any]]
+    views: tuple[View, ...],
+    found: list[Separation],
+    layout: Layout,
+    lines: dict[str, dict[str, Any]],
+    lone: list[LonePixel],
 ) -> Floats:
     """Sum the views; those that meet the gate, or nearly, by the square of their separation over clean sets'.
 
     In each class the lower group's mean is 0 and the within-group deviation 1, so that a class with the
     signal stands out from one without. The unsplit score takes part only in views whose groups are hardly
-    apart: there it is the steadier of the two.
+    apart: there it is the steadier of the two. In a class with a lone pixel, to have it or not takes the place of
+    the impulse view, which asks the same less exactly.
     """
     total = np.zeros(len(layout.order))
+    for label in {one.label for one in lone}:
+        holders = np.concatenate([one.holders for one in lone if one.label == label])
+        total[np.isin(layout.order, holders)] += _MOST * _TOP
     for view, one in zip(views, found, strict=True):
         line = lines[view.name]
         heard = line["fires"] or line["near"]
         clean = _RULES[view.filter]["clean"] * (line["separation_of_clouds"] or np.inf)
         excess = max(line["separation"] / clean - 1.0, 0.0) if heard else 0.0
-        weight = min(excess, 3.0) ** 2 + (0.02 if view.filter != "impulse" else 0.0)
-        for group in range(len(layout.classes)):
+        weight = min(excess**2, _MOST) + (0.02 if view.filter != "impulse" else 0.0)
+        for group, label in enumerate(layout.classes):
+            if view.filter == "impulse" and any(one.label == label for one in lone):
+                continue
             part = layout.whole(group)
             place = _above_lower_group(one.split[part])
             deviation = one.unsplit[part].std()
@@ -292,14 +312,36 @@ def _times(values: Floats, reference: Floats) -> Floats:
     return np.divide(values, reference, out=np.zeros_like(values), where=reference > 0)
 
 
-def _judge(lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    fires = any(line["fires"] for line in lines.values())
+def _judge(lines: dict[str, dict[str, Any]], lone: list[LonePixel], layout: Layout) -> dict[str, Any]:
+    clearest = {one.label: one for one in reversed(lone)}  # of each class; they come by falling excess
+    pixels = [_in_row(one, layout) for one in lone if clearest[one.label] is one]
+    fires = any(found["fires"] for found in (*lines.values(), *pixels))
     near = any(line["near"] for line in lines.values())
-    verdict = "poisoned" if fires else "suspect" if near else "clean"
+    verdict = "poisoned" if fires else "suspect" if near or pixels else "clean"
     best = max(
         lines, key=lambda name: (lines[name]["fires"], lines[name]["near"], _share_of_needed(lines[name]))
     )
-    return {"verdict": verdict, "reason": _REASONS[verdict], "best_view": best, "views": lines}
+    return {
+        "verdict": verdict,
+        "reason": _REASONS["suspect pixel" if verdict == "suspect" and not near else verdict],
+        "best_view": "lone_pixels" if any(row["fires"] for row in pixels) else best,
+        "views": lines,
+        "lone_pixels": pixels,
+    }
+
+
+def _in_row(one: LonePixel, layout: Layout) -> dict[str, Any]:
+    group = int(np.searchsorted(layout.classes, one.label))
+    return {
+        "class": one.label,
+        "row": one.row,
+        "column": one.column,
+        "colour": list(one.colour),
+        "holders": len(one.holders),
+        "of_class": int(layout.bounds[group, -1] - layout.bounds[group, 0]),
+        "expected": round(one.expected, 1),
+        "fires": one.fires,
+    }
 
 
 def _share_of_needed(line: dict[str, Any]) -> float:
@@ -310,6 +352,7 @@ _REASONS = {
     "poisoned": "part of the images carries a label-specific small signal (an attack, or a watermark or "
     "camera tied to a class: they look the same)",
     "suspect": "small residuals fall into two groups, but the tie to the label is too weak to flag samples",
+    "suspect pixel": "some images of a label have one pixel of the same colour in the same place, too few to flag them",
     "clean": "no label-specific small signal was found; a signal in all images of a class or in under about a tenth of "
     "them, and noise that differs from image to image in a small share, can stay unseen",
     "cannot tell": "too few images a class to tell a planted signal from chance",
@@ -322,6 +365,7 @@ def _cannot_tell(layout: Layout, samples: int, smallest_class: int) -> dict[str,
         "reason": _REASONS["cannot tell"],
         "best_view": None,
         "views": {},
+        "lone_pixels": [],
         **_counts(layout, samples, smallest_class),
     }
 

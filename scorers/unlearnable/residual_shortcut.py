@@ -16,7 +16,7 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @scorer(
-    version=3,
+    version=4,
     mode=None,
     direction="suspicious",
     reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",
@@ -24,14 +24,16 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 def residual_shortcut(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Position of each image between the two groups of its class in the small residuals.
 
-    High: the image lies with those of its class whose residual predicts the label. Any clean set has high
+    High: the image lies with those of its class whose residual predicts the label, or has the single pixel that is the
+    sign of its class. Any clean set has high
     values too (two halves of a bell curve): a value means nothing before `residual_verdict` says
     "poisoned".
 
     Parameters
     ----------
     images : (N, H, W, C) uint8
-        Grey levels over the full range 0 to 255; of more than 3,072 values the central window counts.
+        Grey levels over the full range 0 to 255; of more than 3,072 values the central window counts, and the whole for
+        single pixels.
     labels : (N,) int
         Class indices.
 

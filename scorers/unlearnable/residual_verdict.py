@@ -15,7 +15,7 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @diagnostic(
-    version=3,
+    version=4,
     mode=None,
     reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",
 )
@@ -30,7 +30,11 @@ def residual_verdict(
     reaches 1.6 times the first two conditions (impulse view: 2.5). Where a twentieth of all pixels have flat
     surroundings, 2.1 takes the place of 1.7 and 1.8, and 2.5 that of 1.6. Suspect: 0.97 of the conditions are met.
 
-    Not seen: a signal in all images of a class (there are no two groups then) or hardly any, sample-wise
+    Poisoned, too: in one place, images of one class have a lone pixel of a full colour at least 12 deviations more
+    often than four times the count of any place around it and of the other classes (suspect: 10). This is seen in all
+    of the image, and also where all images of a class have the pixel.
+
+    Not seen: any other signal in all images of a class (there are no two groups then) or hardly any, sample-wise
     noise that differs from image to image, and what lies outside the central window of 3,072 values (32 x 32 pixels in
     colour) of larger images; then the reason says so. Views in which more than one image in twenty is blank do not
     count: on a perfectly flat background any noise shows, and its outline is that of the object.
@@ -47,10 +51,12 @@ def residual_verdict(
     Returns
     -------
     dict
-        `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for
-        each the `separation` and `gap` with those of clouds (`separation_of_clouds`, `gap_of_clouds`; None where
-        the groups are so near that no reference was needed) and what was needed, whether it `fires` (or is
-        `near`), the share of `blank` images, and the class indices that alone would fire.
+        `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for each the
+        `separation` and `gap` with those of clouds (`separation_of_clouds`, `gap_of_clouds`; None where the groups are
+        so near that no reference was needed) and what was needed, whether it `fires` (or is `near`), the share of
+        `blank` images, and the class indices that alone would fire. `lone_pixels`: a row for the clearest of each class
+        that has one, with `class` (index), `row`, `column`, `colour`, its `holders` among `of_class` images, the
+        `expected` count, and whether it `fires`; then `best_view` is "lone_pixels".
 
     References
     ----------

@@ -3,7 +3,8 @@
 The rule in one sentence: *only where the verdict on the whole set is "poisoned", and only in classes whose
 scores fall into two groups at least 3.5 deviations apart, the upper group is flagged; the cut is Otsu's.* Any
 score of this kind falls into two halves in clean data too, about 2.65 deviations apart, so neither condition
-can be left out.
+can be left out. A class in which nearly all images have the same lone pixel stays open: it may be what the class
+looks like.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from tracesift.catalog.schema import BadInput
 from tracesift.selectors.flags.contract import flag
 
 SIGNAL = "carries a label-specific small signal"
+_NEARLY_ALL = 0.9  # of the images of a class
 
 
 @flag(
-    version=1,
+    version=2,
     columns=("residual_shortcut",),
     reference="ours; the cut is Otsu 1979, the distance of the groups Ashman et al. 1994",
 )
@@ -42,7 +44,8 @@ def unlearnable(
         `sample_id`, `label` and the score `residual_shortcut` (missing or null where it was not computed).
     verdict : mapping, optional
         What the diagnostic `residual_verdict` says of the whole set. Without it nothing can be told; "clean"
-        means no sample is flagged; "suspect" and "cannot tell" leave every sample open.
+        means no sample is flagged; "suspect" and "cannot tell" leave every sample open. In the rows of `lone_pixels`,
+        `class` is the label.
     separation : float
         Least distance between the means of the two groups of a class, in pooled standard deviations.
     min_class : int
@@ -88,16 +91,36 @@ def unlearnable(
     flagged: list[bool | None] = [None] * len(frame)
     threshold: list[float | None] = [None] * len(frame)
     reason = [""] * len(frame)
+    pixels = _firing_pixels(verdict)
     for label in frame["label"].unique(maintain_order=True):
         rows = np.flatnonzero((labels == label) & np.isfinite(score))
         cut, text = _cut(score[rows], separation, min_class)
+        pixel = pixels.get(label, {"share": 0.0, "text": ""})
+        if pixel["share"] > _NEARLY_ALL:
+            cut = None
+            text = f"cannot tell: {pixel['text']}; so few are without it that the label itself may look so"
         for row in rows:
             threshold[row], reason[row] = cut, _in_words(float(score[row]), cut, text)
-            if len(rows) >= min_class:
+            if cut is not None and pixel["text"]:
+                reason[row] += f"; {pixel['text']}"
+            if len(rows) >= min_class and pixel["share"] <= _NEARLY_ALL:
                 flagged[row] = cut is not None and bool(score[row] > cut)
     return _answers(
         frame, pl.Series(flagged, dtype=pl.Boolean), pl.Series(threshold, dtype=pl.Float64), pl.Series(reason)
     )
+
+
+def _firing_pixels(verdict: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return by label the share of its images with its commonest lone pixel, and where that is in words."""
+    rows = [row for row in (verdict or {}).get("lone_pixels", ()) if row["fires"]]
+    return {
+        str(row["class"]): {
+            "share": row["holders"] / row["of_class"],
+            "text": f"a lone pixel of colour {', '.join(map(str, row['colour']))} in row {row['row']}, "
+            f"column {row['column']} is in {row['holders']:,} of {row['of_class']:,} images of this label",
+        }
+        for row in sorted(rows, key=lambda row: row["holders"])
+    }
 
 
 _OPEN: dict[str | None, str] = {

@@ -60,7 +60,10 @@ def test_the_reason_says_where_the_middle_alone_was_looked_at(floored, monkeypat
     monkeypatch.setattr(residual_analysis, "WINDOW", 64)
     found = residual_verdict(bordered, labels)
     assert found["verdict"] == whole["verdict"]
-    assert found["reason"] == f"{whole['reason']}; only the central 8 x 8 of 10 x 10 pixels were looked at"
+    assert (
+        found["reason"]
+        == f"{whole['reason']}; but for single pixels, only the central 8 x 8 of 10 x 10 pixels were looked at"
+    )
 
 
 def test_planted_digits_are_found_on_a_noise_floor(floored):

@@ -113,3 +113,34 @@ def test_wrong_input_is_refused(frame):
 def test_it_is_found_by_its_file():
     assert "unlearnable" in names()
     assert find("unlearnable").columns == ("residual_shortcut",)
+
+
+PIXEL = {
+    "class": "two",
+    "row": 3,
+    "column": 4,
+    "colour": [255],
+    "holders": 30,
+    "of_class": 100,
+    "fires": True,
+}
+
+
+def test_a_lone_pixel_is_named_in_the_reasons_of_its_class(frame):
+    flags = unlearnable(frame, verdict={**POISONED, "lone_pixels": [PIXEL]})
+    assert flags.filter("flagged").height == 30
+    two = flags.filter(pl.col("threshold").is_not_null())
+    assert two.height == 100
+    assert (
+        two["reason"].str.contains("colour 255 in row 3, column 4 is in 30 of 100 images", literal=True).all()
+    )
+    unnamed = unlearnable(frame, verdict={**POISONED, "lone_pixels": [{**PIXEL, "fires": False}]})
+    assert not unnamed["reason"].str.contains("lone pixel").any()
+
+
+def test_a_class_in_which_nearly_all_have_the_pixel_stays_open(frame):
+    flags = unlearnable(frame, verdict={**POISONED, "lone_pixels": [{**PIXEL, "holders": 91}]})
+    of_two = pl.col("sample_id") >= "s100"
+    assert flags.filter(of_two)["flagged"].null_count() == 100
+    assert flags.filter(of_two)["reason"].str.starts_with("cannot tell: a lone pixel of colour 255").all()
+    assert flags.filter(~of_two)["flagged"].to_list() == [False] * 100

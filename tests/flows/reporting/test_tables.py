@@ -228,17 +228,20 @@ def test_every_key_that_a_curate_shows_has_words():
     probs = np.eye(2)[np.where(np.arange(240) < 12, 1 - labels, labels)] * 0.98 + 0.01
     frame = pl.DataFrame({"sample_id": [f"s{row:03d}" for row in range(240)], "label": labels.astype(str)})
     images = rng.integers(0, 256, (240, 16, 16, 1), dtype=np.uint8)
+    spotted = images.copy()
+    spotted[:, 2:5, 2:5] = 90
+    spotted[:50:2, 3, 3] = 255
     found = [
         judge_labels(frame.with_columns(aum=rng.normal(size=240)))[1],
         label_noise_rate(probs, labels),
         loss_change_concentration(rng.random((3, 240))),
-        verdict(residual_verdict(images, labels), ["a", "b"])["evidence"],
+        verdict(residual_verdict(spotted, labels), ["a", "b"])["evidence"],
     ]
     *flat, of_views = found
     tables = [table for one in flat for table in evidence(one)["tables"]] + of_views["tables"]
     keys = [key for one in flat for key in one] + [key for key, _ in of_views["single"]]
     keys += [column for table in tables for column in table["columns"]]
-    assert len(tables) == 2
+    assert len(tables) == 3
     assert {key for key in keys if key not in WORDS} == {"classes", "samples"}
     rates = dict(evidence(found[1])["single"])
     assert list(rates)[:3] == ["reading", "rate", "at_least"]  # the catalog gives them by the alphabet

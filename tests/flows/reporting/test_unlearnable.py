@@ -153,6 +153,21 @@ def test_the_evidence_in_words():
         "the label shows 2.3 deviations more in the upper group than the lower (0.9 if it were one; 1.5 needed)"
         in text
     )
+    pixel = {
+        "class": 4,
+        "row": 0,
+        "column": 27,
+        "holders": 1170,
+        "of_class": 2600,
+        "expected": 4.2,
+        "fires": True,
+    }
+    said = in_sentences(
+        {"verdict": "poisoned", "best_view": "lone_pixels", "views": views, "lone_pixels": [pixel]}
+    )
+    assert said.startswith("1 label has one pixel of a full colour in the same place of many images.")
+    assert "in row 0 and column 27, is in 1,170 of 2,600 images of its label" in said
+    assert "4 or fewer would need no signal" in said
     assert in_sentences({"verdict": "clean", "best_view": "mean3_core12", "views": views}) == ""
     assert in_sentences(None) == ""
     assert in_sentences({"verdict": "poisoned", "views": {"mean c8": {"D": 4.9}}}) == ""

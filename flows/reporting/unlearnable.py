@@ -180,7 +180,11 @@ def _of_lone_pixels(rows: Sequence[Mapping[str, Any]]) -> str:
         f"{labels:,} {'label has' if labels == 1 else 'labels have'} one pixel of a full colour in the same place of "
         f"many images. The clearest, in row {clearest['row']} and column {clearest['column']}, is in "
         f"{clearest['holders']:,} of {clearest['of_class']:,} images of its label; "
-        f"by the places around it and the other labels, {clearest['expected']:,.0f} or fewer would need no signal."
+        + (
+            f"by the places around it and the other labels, {clearest['expected']:,.0f} or fewer would need no signal."
+            if clearest["expected"] >= 1
+            else "the places around it and the other labels hardly have any."
+        )
     )
 
 

@@ -168,6 +168,8 @@ def test_the_evidence_in_words():
     assert said.startswith("1 label has one pixel of a full colour in the same place of many images.")
     assert "in row 0 and column 27, is in 1,170 of 2,600 images of its label" in said
     assert "4 or fewer would need no signal" in said
+    rare = {"verdict": "poisoned", "lone_pixels": [{**pixel, "expected": 0.0}] * 2}
+    assert in_sentences(rare).endswith("the places around it and the other labels hardly have any.")
     assert in_sentences({"verdict": "clean", "best_view": "mean3_core12", "views": views}) == ""
     assert in_sentences(None) == ""
     assert in_sentences({"verdict": "poisoned", "views": {"mean c8": {"D": 4.9}}}) == ""

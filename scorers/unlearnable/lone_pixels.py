@@ -26,6 +26,10 @@ FIRES, NEAR = 12.0, 10.0
 """Deviations above that, at least, that make a signal, and a suspicion. Clean sets reach 5.9; binarised, or stretched
 until parts are black and white, 7.8; of 10 by 10 pixels, 10.1."""
 
+RARE = 0.05
+"""Images with the colour around the place and in other classes, of those with it in the place, up to which nature has
+no part in it. Then to have the colour is enough, and the neighbours of the pixel may come near it."""
+
 _BLOCK = 512
 _AROUND = tuple(step for step in product((-1, 0, 1), repeat=2) if step != (0, 0))
 
@@ -38,7 +42,7 @@ class LonePixel:
     row: int
     column: int
     colour: tuple[int, ...]  # a level per channel, 0 or 255
-    holders: NDArray[np.int64]  # positions of the class's images that have it
+    holders: NDArray[np.int64]  # positions of the class's images that have it; see `RARE`
     expected: float  # as many as `NATURAL` allows for
     excess: float  # deviations of the count above that
 
@@ -94,7 +98,9 @@ def lone_pixels(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[Lo
                     row=int(at_row),
                     column=int(at_column),
                     colour=levels,
-                    holders=row[mine & (cell == place)],
+                    holders=_holders(
+                        images, labels == label, levels, at_row, at_column, row[mine & (cell == place)]
+                    ),
                     expected=float(expected[place]),
                     excess=float(excess[place]),
                 )
@@ -119,6 +125,24 @@ def _found_in_blocks(
             image, row, column = image[alone], row[alone], column[alone]
         colour = (block[image, row, column] == 255) @ bits
         yield start + image, np.ravel_multi_index((colour, row, column), shape)
+
+
+def _holders(
+    images: NDArray[np.uint8],
+    of_class: NDArray[np.bool_],
+    levels: tuple[int, ...],
+    row: int,
+    column: int,
+    lone: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the images of a class with this colour in this place; those with a lone pixel where others have it too."""
+    has = (images[:, row, column] == levels).all(axis=1)
+    holders = np.flatnonzero(has & of_class)
+    top, left = max(row - 1, 0), max(column - 1, 0)
+    near = (images[of_class, top : row + 2, left : column + 2] == levels).all(axis=3).sum(axis=0)
+    near[row - top, column - left] = 0
+    elsewhere = (has & ~of_class).sum() * of_class.sum() / (~of_class).sum()
+    return holders if max(near.max(), elsewhere) <= RARE * len(holders) else lone
 
 
 def _largest_around(count: NDArray[np.int64]) -> NDArray[np.int64]:

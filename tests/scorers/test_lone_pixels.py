@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tracesift.pipelines.protection.one_pixel import one_pixel
+from tracesift.scorers.unlearnable import residual_analysis
 from tracesift.scorers.unlearnable.lone_pixels import APART, FIRES, NATURAL, NEAR, lone_pixels
 from tracesift.scorers.unlearnable.residual_shortcut import residual_shortcut
 from tracesift.scorers.unlearnable.residual_verdict import residual_verdict
@@ -65,7 +66,7 @@ def test_planted_pixels_are_found_where_they_are_and_nothing_else_is(share):
     assert all(one.fires for one in found)
     held = np.concatenate([one.holders for one in found])
     assert marked[held].all()
-    assert len(held) >= 0.95 * marked.sum()
+    assert len(held) == marked.sum()
     for one in found:
         assert (given[one.holders, one.row, one.column] == one.colour).all()
 
@@ -89,6 +90,16 @@ def test_pixels_that_are_not_tied_to_the_label_are_none():
     images, labels = scenes()
     given, _ = protected(images, np.random.default_rng(3).permutation(labels), 0.75)
     assert lone_pixels(given, labels) == []
+
+
+def test_beside_its_like_to_have_the_colour_is_enough_where_nature_has_no_part():
+    images, labels = scenes()
+    rows = np.flatnonzero(labels == 3)
+    images[rows[:40], 7, 7] = 255
+    images[rows[30:40], 7, 8] = 250  # the neighbour comes near
+    assert lone_pixels(images, labels)[0].holders.tolist() == rows[:40].tolist()
+    images[rows[50:60], 7, 6:9] = 255  # white by nature
+    assert lone_pixels(images, labels)[0].holders.tolist() == rows[:30].tolist()
 
 
 def test_a_dead_pixel_of_the_sensor_is_none():
@@ -122,30 +133,32 @@ def test_nothing_and_one_class_have_none():
     assert lone_pixels(images[:0], np.zeros(0, dtype=np.int64)) == []
 
 
-def test_the_verdict_and_the_score_hear_them_outside_the_window_too():
-    """40 x 40 in colour: 32 x 32 are looked at by the views. In the corner, the pixel is seen by its count alone."""
-    images, labels = scenes()
+def test_the_verdict_and_the_score_hear_them_outside_the_window_too(monkeypatch):
+    """Of 16 x 16, 8 x 8 are looked at by the views. In the corner, the pixel is seen by its count alone."""
+    monkeypatch.setattr(residual_analysis, "WINDOW", 192)
+    images, labels = scenes(side=16)
     given = images.copy()
     marked = np.flatnonzero(labels == 1)[:30]
-    given[marked, 0, 39] = 255
+    given[marked, 0, 15] = 255
     found, score = residual_verdict(given, labels), residual_shortcut(given, labels)
     assert found["verdict"] == "poisoned"
     assert found["best_view"] == "lone_pixels"
     assert not any(line["fires"] for line in found["views"].values())
     assert found["lone_pixels"] == [
-        {"class": 1, "row": 0, "column": 39, "colour": [255, 255, 255], "holders": 30, "of_class": 100,
+        {"class": 1, "row": 0, "column": 15, "colour": [255, 255, 255], "holders": 30, "of_class": 100,
          "expected": 0.0, "fires": True}
     ]  # fmt: skip
     assert score[marked].min() > np.delete(score, marked).max()
     assert residual_verdict(images, labels)["verdict"] == "clean"
-    given[marked[10:], 0, 39] = images[marked[10:], 0, 39]
+    given[marked[10:], 0, 15] = images[marked[10:], 0, 15]
     few = residual_verdict(given, labels)
     assert (few["verdict"], few["lone_pixels"][0]["holders"]) == ("suspect", 10)
     assert "too few" in few["reason"]
 
 
-def test_the_order_of_the_rows_does_not_matter():
-    images, labels = scenes()
+def test_the_order_of_the_rows_does_not_matter(monkeypatch):
+    monkeypatch.setattr(residual_analysis, "WINDOW", 192)
+    images, labels = scenes(side=16)
     given, _ = protected(images, labels, 0.3)
     order = np.random.default_rng(0).permutation(len(labels))
     assert residual_verdict(given[order], labels[order]) == residual_verdict(given, labels)

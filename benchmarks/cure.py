@@ -4,8 +4,8 @@ A cell is a poison of the section above, a share and a seed: 6,000 images of `nf
 and 2,000 further ones that never do, to test on. A small CNN is trained for 470 steps on each of: the images before
 anything was planted (the ceiling); the set as it is; what `depoison` leaves of it, by the flag `unlearnable`; as many
 drawn at random; what is left without the samples that truly carry the signal; and all of it after
-`orthogonal_projection`, where the test images lose the same directions. Where all images carry the signal the verdict
-sees no two groups, and nothing is left out.
+`orthogonal_projection`, where the test images lose the same directions. Where all images carry the signal
+there are no two groups, and nothing is left out.
 
     python benchmarks/cure.py --data FOLDER [--seed N]
 """

@@ -27,8 +27,9 @@ def residual_verdict(
     Poisoned: in one view the two groups of a class are on average at least 1.25 times as far apart as they would be
     if every class were one cloud, and their distance in the log-odds of the label is at least 1.7 times what it
     would be then, and the two factors multiply to 2.2 or more (impulse view: 6, 1.8 and 15); or one class alone
-    reaches 1.6 times the first two conditions (impulse view: 2.5). Where a twentieth of all pixels have flat
-    surroundings, 2.1 takes the place of 1.7 and 1.8, and 2.5 that of 1.6. Suspect: 0.97 of the conditions are met.
+    reaches 1.6 times the first two conditions, in another view than that of impulses. Where a twentieth of all pixels
+    have flat surroundings, 2.35 takes the place of 1.7, 2.1 that of 1.8, and 2.5 that of 1.6. Suspect: 0.97 of the
+    conditions are met.
 
     Poisoned, too: in one place, images of one class have a lone pixel of a full colour at least 12 deviations more
     often than four times the count of any place around it and of the other classes (suspect: 10). This is seen in all

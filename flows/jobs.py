@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Training
-from tracesift.flows.progress import watched
+from tracesift.flows.progress import say, watched
 from tracesift.flows.record import check_trainable, recorded_dataset
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.side_by_side import Submit, check_workers, elsewhere, processes
 from tracesift.flows.work import Work
 from tracesift.pipelines.jobs.contract import find, run_job
-from tracesift.pipelines.signals import read_run
+from tracesift.pipelines.signals import load_signals, read_run
 from tracesift.pipelines.train import Progress
+from tracesift.scorers.contract import diagnose, diagnostics, find_diagnostic
 
 OF_THE_RECORDING = ("seeds", "seed", "folds")
 
@@ -68,9 +69,40 @@ def add_signals(
         for run in runs:
             seed = read_run(work.path, run).get("seed")
             check_trainable(work, recorded_dataset(work, run), run)
-            with watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report:
-                added[name] = _run(work, training, name, run, settings[name], workers, submit, report)
+            with (
+                watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report,
+                _kept_when_stopped(name, report) as told,
+            ):
+                added[name] = _run(work, training, name, run, settings[name], workers, submit, told)
+            _tell(work, name, run)
     return {name: list(value) for name, value in added.items()}
+
+
+def _tell(work: Work, job: str, run_id: str) -> None:
+    """Say in one sentence what a job's signals show by themselves, where a diagnostic knows one."""
+    signals = load_signals(work.path, run_id, find(job).signals)
+    for name in diagnostics():
+        if set(find_diagnostic(name).inputs) <= set(find(job).signals):
+            say(f"job {job}: {diagnose(name, signals)['reading']}")
+
+
+@contextmanager
+def _kept_when_stopped(job: str, report: Progress) -> Iterator[Progress]:
+    """Say on Ctrl-C how many parts of a job are kept, where it can end with these."""
+    kept, most = "", next(iter(find(job).extent), None)
+
+    def told(done: float, of: float, what: str) -> None:
+        nonlocal kept
+        if most and not what:  # a part, or several that are made together, are through
+            kept = f"job {job}: {done:.0f} of {of:.0f} {most} are kept; to score these, name --param {most}={done:.0f}"
+        report(done, of, what)
+
+    try:
+        yield told
+    except KeyboardInterrupt:
+        if kept:
+            say(kept)
+        raise
 
 
 def _run(

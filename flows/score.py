@@ -41,7 +41,10 @@ from tracesift.selectors.flags.unlearnable import unlearnable
 DYNAMICS = ("aum", "mean_loss", "elr_target_disagreement", "loss_gmm")
 """What the rule of `label_noise` reads of the network that trained on the labels."""
 
-NO_WITNESS = "cannot tell: the rule needs aum or mean_loss, from a recording made in training"
+NO_WITNESS = (
+    "cannot tell: neither aum nor mean_loss is scored; run `tracesift score`, and `tracesift record` first where the "
+    "signals were not recorded in training"
+)
 NO_RESIDUAL = "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
 
 RECORDS = {

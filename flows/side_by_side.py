@@ -8,13 +8,15 @@ file the same bytes.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from tracesift.catalog.schema import BadInput
@@ -90,10 +92,15 @@ def check_workers(work: Work, job: str, workers: int) -> None:
 
 @contextmanager
 def processes(workers: int) -> Iterator[Submit]:
-    """Give a way to train in processes of our own; Ctrl-C ends them, and what they finished stays."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet)
+    """Give a way to train in processes of our own; they end with this one, and what they finished stays."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+
+    def submit(task: Mapping[str, Any], numbers: range) -> Begun:
+        with _without_interrupts():  # a process that is started here leaves Ctrl-C to the one that waits
+            return pool.submit(train_parts, task, numbers)
+
     try:
-        yield lambda task, numbers: pool.submit(train_parts, task, numbers)
+        yield submit
     finally:
         # Whoever still trains makes what nobody waits for. The standard library has no public way before 3.14.
         for process in list((pool._processes or {}).values()):
@@ -101,6 +108,23 @@ def processes(workers: int) -> Iterator[Submit]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _quiet() -> None:
-    """Leave Ctrl-C to the process that waits."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back, for this thread until the end of the block and for processes started in it for good."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_the_parent() -> None:
+    """Let this process end when the one that began it does, however that ends: nobody would read what it makes."""
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, name="parent", daemon=True).start()

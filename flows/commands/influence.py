@@ -27,7 +27,9 @@ def influence(
 
     Methods: last_layer, a gradient step of the recorded model's last layer, reads what `tracesift record` and
     `tracesift embed` leave; influence_subset counts models that trained on a sample against models that did not,
-    each edge with its standard error, after `tracesift record --job subset_training`.
+    each edge with its standard error, after `tracesift record --job subset_training`; tracin and tracin_all add up such
+    steps over a training, of the last layer or of all parameters, and trak multiplies projected gradients of several
+    models, after `tracesift record --job tracin` or `--job trak`, either with `--param pairs=true`.
 
     Parameters
     ----------

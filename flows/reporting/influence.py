@@ -33,7 +33,7 @@ PROXY_FOUND, PROXY_CORRELATION = 0.51, 0.69
 10,000 Fashion-MNIST images, three seeds, `benchmarks/memorization.py`."""
 
 TAIL = 12
-"""Samples shown of either half of the long tail."""
+"""Samples shown of each part of the long tail."""
 
 
 def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -70,14 +70,14 @@ def long_tail(
     *,
     found_wrong: Collection[str] = (),
 ) -> dict[str, Any] | None:
-    """Return the memorized samples in two halves, probably clean and probably mislabeled.
+    """Return the memorized samples in parts: probably clean, probably mislabeled, and where that cannot be told.
 
     Parameters
     ----------
     scores
         A row per training sample, with `memorization_subset` and `memorization_subset_error` where they were computed.
     flags
-        Answers, of which `label_noise` tells the halves apart by its confidence: mislabeled where a wrong label is
+        Answers, of which `label_noise` tells the parts apart by its confidence: mislabeled where a wrong label is
         likelier than a right one. Where it has none, its answer decides, and *cannot tell* remains so.
     memorization : {"measured", "proxy"}
         What counts as memorized: `memorization_subset` from 0.25 on, or the 5 % with the highest `dual`, which an
@@ -88,9 +88,10 @@ def long_tail(
     Returns
     -------
     dict or None
-        `memorized`, `samples` (how many of how many have a value), `halves` (each `name`, `count` and `rows` of
-        `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first), `untold`, `proxy` (its
-        name, `found` and `correlation`, or None). None without the measured score.
+        `memorized`, `samples` (how many of how many have a value), `parts` (each `name`, `count` and `rows` of
+        `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first; the last part only where
+        there are such samples), `proxy` (its name, `found` and `correlation`, or None). None without the measured
+        score.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def long_tail(
     >>> scores = pl.DataFrame({"sample_id": ["a", "b"], "label": "cat", "memorization_subset": [0.9, 0.1]})
     >>> said = {"flag": ["label_noise"], "sample_id": ["a"], "flagged": [True], "confidence": [0.97]}
     >>> found = long_tail(scores, pl.DataFrame(said))
-    >>> found["memorized"], [(half["name"], half["count"]) for half in found["halves"]]
+    >>> found["memorized"], [(part["name"], part["count"]) for part in found["parts"]]
     (1, [('probably clean', 0), ('probably mislabeled', 1)])
     """
     by = PROXY if memorization == "proxy" else "memorization_subset"
@@ -128,16 +129,14 @@ def long_tail(
     high = known.head(first) if by == PROXY else known.filter(pl.col("memorization") >= MEMORIZED)
     high = high.join(answers, on="sample_id", how="left", maintain_order="left")
     wrong = pl.col("sample_id").is_in(list(found_wrong)) | pl.coalesce(pl.col("confidence") > 0.5, "flagged")
-    parts = {"probably clean": high.filter(~wrong), "probably mislabeled": high.filter(wrong)}
-    halves = [
+    told = {"probably clean": high.filter(~wrong), "probably mislabeled": high.filter(wrong)}
+    untold = high.filter(wrong.is_null())
+    parts = [
         {"name": name, "count": part.height, "rows": part.drop("flagged").head(TAIL).to_dicts()}
-        for name, part in parts.items()
+        for name, part in (told | ({"cannot be told": untold} if untold.height else {})).items()
     ]
-    told = {"name": PROXY, "found": PROXY_FOUND, "correlation": PROXY_CORRELATION} if by == PROXY else None
-    return {
-        "memorized": high.height, "samples": known.height, "halves": halves, "proxy": told,
-        "untold": high.height - sum(part.height for part in parts.values()),
-    }  # fmt: skip
+    proxy = {"name": PROXY, "found": PROXY_FOUND, "correlation": PROXY_CORRELATION} if by == PROXY else None
+    return {"memorized": high.height, "samples": known.height, "parts": parts, "proxy": proxy}
 
 
 def shown_in(
@@ -145,5 +144,5 @@ def shown_in(
 ) -> list[str]:
     """Return the samples whose content the two views show, each once."""
     ids = [row["partner_id"] for rows in partners.values() for row in rows]
-    ids += [row["sample_id"] for half in (tail or {"halves": ()})["halves"] for row in half["rows"]]
+    ids += [row["sample_id"] for part in (tail or {"parts": ()})["parts"] for row in part["rows"]]
     return list(dict.fromkeys(ids))

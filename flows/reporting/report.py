@@ -91,7 +91,7 @@ class ReportData:
     partners: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """What `partners_of` returned: whom the first of the worklist help and harm"""
     long_tail: Mapping[str, Any] | None = None
-    """What `long_tail` returned: the memorized samples in two halves"""
+    """What `long_tail` returned: the memorized samples in parts"""
     unlearning: Sequence[Mapping[str, Any]] = ()
     """What `studies` returned: original, retraining and unlearning methods on each forget-ready subset"""
     reviewed: Mapping[str, Any] | None = None
@@ -390,17 +390,17 @@ def _long_tail(data: ReportData, listed: frozenset[str]) -> dict[str, Any] | Non
     """Return the long tail with a preview of each sample, and whether it stands in the worklist on this page."""
     if data.long_tail is None:
         return None
-    halves = [
+    parts = [
         {
-            **half,
+            **part,
             "rows": [
                 {**row, "preview": _preview(data, row["sample_id"]), "listed": row["sample_id"] in listed}
-                for row in half["rows"]
+                for row in part["rows"]
             ],
         }
-        for half in data.long_tail["halves"]
+        for part in data.long_tail["parts"]
     ]
-    return {**data.long_tail, "halves": halves}
+    return {**data.long_tail, "parts": parts, "fit": data.diagnostics.get("subset_fit")}
 
 
 def _score_columns(scores: pl.DataFrame) -> list[str]:

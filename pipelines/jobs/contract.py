@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from tracesift.pipelines.encoding.encode import Encodings
 from tracesift.pipelines.jobs.workbench import Elsewhere, Workbench, clear
 from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.models.contract import find as find_model
-from tracesift.pipelines.signals import add_array, forget_broken_arrays, read_run, run_folder
+from tracesift.pipelines.signals import add_array, forget_broken_arrays, read_array, read_run, run_folder
 from tracesift.pipelines.train import Progress
 
 Function = TypeVar("Function", bound=Callable[..., Mapping[str, np.ndarray]])
@@ -56,10 +56,17 @@ class Job:
     """Puts in place of None what a setting is for this model and kind of data; the recording then says it."""
     ahead: Ahead | None = None
     """Makes some of the parts alone, for the process that runs the job; None where the parts depend on each other."""
+    extent: tuple[str, ...] = ()
+    """Settings that say how many parts are made, the most of them first, and nothing of what a part is."""
 
 
 def job(
-    *, version: int = 1, reference: str, settle: Settle | None = None, ahead: Ahead | None = None
+    *,
+    version: int = 1,
+    reference: str,
+    settle: Settle | None = None,
+    ahead: Ahead | None = None,
+    extent: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Attach to a job's function what its signature cannot say, and return it unchanged.
 
@@ -74,6 +81,10 @@ def job(
         those left open depend on the two.
     ahead
         ``ahead(bench, numbers, **settings)`` makes the parts of these numbers and nothing else.
+    extent
+        The settings that say how many parts are made, first the one of their largest number. A run that asks for more
+        goes on from those that are there (`Workbench.earlier`), and one that asks for fewer trains nothing. The
+        signals of such a job have an axis R of its parts.
     """
 
     def attach(function: Function) -> Function:
@@ -90,6 +101,7 @@ def job(
             function=function,
             settle=settle,
             ahead=ahead,
+            extent=extent,
         )
         function.__job__ = record  # type: ignore[attr-defined]
         return function
@@ -198,7 +210,12 @@ def run_job(
         "job": name, "version": known.version, "model": chosen.identity(), "epochs": epochs, "seed": seed,
         "settings": settings,
     }  # fmt: skip
-    parts = run_folder(workspace, run_id) / "jobs" / f"{name}-{digest(made, length=8)}"
+    threads = threads or chosen.recipe.threads
+    if known.extent:
+        made["threads"] = (
+            threads  # parts of another number of threads differ in their bits, and are not mixed
+        )
+    parts = run_folder(workspace, run_id) / "jobs" / f"{name}-{digest(_of_a_part(known, made), length=8)}"
     if there := _there(record, known, made):
         clear(parts)  # killed when all was done but this
         return there
@@ -209,8 +226,9 @@ def run_job(
         epochs=epochs,
         seed=seed,
         device=choose_device(device),
-        threads=threads or chosen.recipe.threads,
+        threads=threads,
         parts=parts / "none" if check else parts,
+        earlier={} if only is not None else _earlier(workspace, run_id, record, known, made),
         progress=progress,
         elsewhere=_begin if check else elsewhere,
         load=partial(load_module, dataset, workspace, run_id, chosen)
@@ -229,7 +247,8 @@ def run_job(
     for signal, values in signals.items():
         rows = dataset.rows("val" if SIGNALS[signal].axes.startswith("M") else "train")
         ids = dataset.samples["sample_id"].gather(rows).to_list()
-        add_array(workspace, run_id, signal, ids, values, {**made, "signals": sorted(signals)})
+        counted = {"parts": values.shape[1]} if known.extent else {}
+        add_array(workspace, run_id, signal, ids, values, {**made, **counted, "signals": sorted(signals)})
     clear(parts)
     return tuple(sorted(signals))
 
@@ -262,9 +281,47 @@ def _there(record: Mapping[str, Any], known: Job, made: Mapping[str, Any]) -> tu
     arrays = record.get("arrays", {})
     for signal in known.signals:
         together = (arrays.get(signal) or {}).get("signals", ())
-        if together and all(arrays.get(one) == {**made, "signals": together} for one in together):
+        held = [arrays.get(one) or {} for one in together]
+        alike = len({array.get("parts") for array in held}) == 1  # else killed while more were added
+        if alike and all(_enough(known, array, made, together) for array in held):
             return tuple(together)
     return ()
+
+
+def _enough(known: Job, array: Mapping[str, Any], made: Mapping[str, Any], together: Sequence[str]) -> bool:
+    """Whether an array is what is asked for: made in this way, of as many parts or by the same rule."""
+    if not known.extent:
+        return array == {**made, "signals": together}
+    apart = {"threads", "parts", "signals"}
+    asked, held = _of_a_part(known, made, apart), _of_a_part(known, array, apart)
+    if asked != held or array["signals"] != together:
+        return False
+    return bool(array["settings"] == made["settings"] or array["parts"] >= made["settings"][known.extent[0]])
+
+
+def _of_a_part(known: Job, made: Mapping[str, Any], without: Container[str] = ()) -> dict[str, Any]:
+    """Return how a job's parts are made, whatever their number."""
+    kept = {name: value for name, value in made.items() if name not in without}
+    if known.extent and "settings" in made:
+        kept["settings"] = {
+            name: value for name, value in made["settings"].items() if name not in known.extent
+        }
+    return kept
+
+
+def _earlier(
+    workspace: Path | str, run_id: str, record: Mapping[str, Any], known: Job, made: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return the signals that the same job left with fewer parts; nothing where one of them was made otherwise."""
+    arrays = {name: record.get("arrays", {}).get(name) for name in known.signals}
+    held = {name: array for name, array in arrays.items() if array}
+    apart = {"parts", "signals"}
+    asked = _of_a_part(known, made, apart)
+    if not known.extent or any(_of_a_part(known, array, apart) != asked for array in held.values()):
+        return {}
+    if any(set(array["signals"]) != set(held) for array in held.values()):
+        return {}
+    return {name: read_array(run_folder(workspace, run_id), name)[1] for name in held}
 
 
 def _model(name: str, dataset: Any) -> Model:

@@ -23,7 +23,13 @@ from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.stacked import predict_stack
 
 LEAST = 8
-"""Models before a standard error is asked about: of fewer it is mostly 0 or not known."""
+"""Models before a standard error is asked about."""
+
+PARTS = {
+    "subset_trained": "trained", "subset_correct": "correct", "subset_prob_label": "prob_label",
+    "val_subset_correct": "val_correct", "val_subset_prob_label": "val_prob_label",
+}  # fmt: skip
+"""What each signal is called in the part of one model."""
 
 
 def settle(model: Model, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,10 +57,11 @@ def ahead(bench: Workbench, numbers: range, *, models: int, **settings: Any) -> 
 
 
 @job(
-    version=2,
+    version=3,
     reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020",
     settle=settle,
     ahead=ahead,
+    extent=("models", "standard_error"),
 )
 def subset_training(
     bench: Workbench,
@@ -72,14 +79,16 @@ def subset_training(
     bench
         Each model has its own draw, its own initial weights and its own order of batches.
     models : int
-        R, at most. A job that was stopped goes on with the next model; more models than before repeat none.
+        R, at most. A job that was stopped goes on with the next model, and one that is asked for more models than
+        it made goes on from these; asked for no more than were made before it stopped, it ends there.
     share : float
         alpha: each subset is drawn uniformly from all training samples, alpha N of them, rounded.
     epochs
         Of each model, over its subset; as the recording by default.
     standard_error : float
         Stop as soon as the mean over the samples of the standard error of `memorization_subset` is no larger; 0 for
-        all the models. Asked after every stack.
+        all the models. Asked after every stack, from 8 models on. Half a model that is right and half a model that
+        is wrong are counted on either side of every sample, since few models that all agree are no proof of it.
     stack
         How many models are trained at once. None for what pays: 32 linear models, 16 of the mlp, of any other one by
         one. A model has the same draw, the same initial weights and the same order of batches either way; sums are
@@ -108,24 +117,35 @@ def subset_training(
         raise BadInput(f"job 'subset_training': standard_error is {standard_error:g}, it must be at least 0")
     train = _trainer(bench, share=share, epochs=epochs, stack=stack)
     stack = 1 if stack is None else stack
-    made: list[dict[str, np.ndarray]] = []
+    made = _of_an_earlier_run(bench, stack)
     sums = _Sums(len(bench.train))
-    for first in range(0, models, stack):
-        numbers = range(first, min(first + stack, models))
-        for part in bench.parts(numbers, models, train):
-            made.append(part)
-            sums.add(part["trained"], part["correct"])
+    for part in made:
+        sums.add(part["trained"], part["correct"])
+    for first in range(len(made), models, stack):
+        bench.what = f"models, standard error {sums.standard_error():.3g}" if made else "models"
         if standard_error and len(made) >= LEAST and sums.standard_error() <= standard_error:
             break
-    signals = {
-        "subset_trained": "trained", "subset_correct": "correct", "subset_prob_label": "prob_label",
-        "val_subset_correct": "val_correct", "val_subset_prob_label": "val_prob_label",
-    }  # fmt: skip
+        for part in bench.parts(range(first, min(first + stack, models)), models, train):
+            made.append(part)
+            sums.add(part["trained"], part["correct"])
     return {
         signal: np.stack([part[name] for part in made], axis=1)
-        for signal, name in signals.items()
+        for signal, name in PARTS.items()
         if len(made[0][name])
     }
+
+
+def _of_an_earlier_run(bench: Workbench, stack: int) -> list[dict[str, np.ndarray]]:
+    """Return the models that the recording has, in whole stacks: who is trained beside a model leaves a trace in it."""
+    held = {PARTS[signal]: values for signal, values in bench.earlier.items()}
+    if not held:
+        return []
+    count = min(
+        values.shape[1] for values in held.values()
+    )  # killed while more were added, not all have as many
+    columns = {name: held.get(name, np.empty((0, count), dtype=bool)).T for name in PARTS.values()}
+    whole = count // stack * stack
+    return [{name: values[number] for name, values in columns.items()} for number in range(whole)]
 
 
 def _trainer(
@@ -157,11 +177,10 @@ class _Sums:
             self.right[side] += there & correct
 
     def standard_error(self) -> float:
-        """Return its mean over the samples; infinite while one was always in or always out."""
-        if not self.seen.all():
-            return np.inf
-        rate = self.right / self.seen
-        return float(np.sqrt((rate * (1 - rate) / self.seen).sum(axis=0)).mean())
+        """Return its mean over the samples, with half a right and half a wrong model more on either side."""
+        seen = self.seen + 1
+        rate = (self.right + 0.5) / seen
+        return float(np.sqrt((rate * (1 - rate) / seen).sum(axis=0)).mean())
 
 
 def _draw(bench: Workbench, size: int, seed: int) -> np.ndarray:

@@ -7,9 +7,9 @@ dimensions that is cheap. Several trainings are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from tracesift.pipelines.gradients import (
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 from tracesift.pipelines.loop import Learner, predict
+from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.projection import Projection
 
 DIMENSION = 2048
@@ -38,13 +39,29 @@ SMALLEST = 1e-12
 BLOCK = 4096
 
 
-@job(reference="Park, Georgiev, Ilyas, Leclerc, Madry, TRAK: attributing model behavior at scale, ICML 2023")
+def settle(_model: Model, kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with the parameters whose gradients are taken: the last layer's of texts, else all.
+
+    Examples
+    --------
+    >>> from tracesift.pipelines.models.contract import find
+    >>> settle(find("hashed_ngrams", "text"), "text", {"parameters": None})
+    {'parameters': 'last'}
+    """
+    usual = "last" if kind == "text" else "all"
+    return {**settings, "parameters": settings["parameters"] or usual}
+
+
+@job(
+    reference="Park, Georgiev, Ilyas, Leclerc, Madry, TRAK: attributing model behavior at scale, ICML 2023",
+    settle=settle,
+)
 def trak(
     bench: Workbench,
     *,
     epochs: int | None = None,
     models: int = 5,
-    parameters: Literal["last", "all"] = "all",
+    parameters: Literal["last", "all"] | None = None,
     dimension: int | None = None,
     damping: float = 0.0,
     pairs: bool = False,
@@ -61,7 +78,7 @@ def trak(
         R; more of them make the estimate surer. The authors use up to 100.
     parameters
         ``"all"``: gradients by all of them, as published. ``"last"``: by weights and bias of the last layer, for texts
-        or for large networks.
+        or for large networks. None for the last layer of texts and all of the rest; the recording says which.
     dimension
         Length of the projected gradients; 2048 by default, or the largest power of two that leaves at least four
         training samples for each. Where there are no more parameters than that, gradients are taken as they are.
@@ -100,6 +117,7 @@ def trak(
     epochs = bench.epochs if epochs is None else epochs
     size = _usual(len(bench.train)) if dimension is None else dimension
     at_least("trak", epochs=(epochs, 1), models=(models, 1), dimension=(size, 1))
+    parameters = settle(bench.model, bench.dataset.kind, {"parameters": parameters})["parameters"]
     check_parameters("trak", parameters, bench)
     if not np.isfinite(damping) or damping < 0:
         raise BadInput(f"job 'trak': damping is {damping}, it must be at least 0")

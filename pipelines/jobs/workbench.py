@@ -44,6 +44,10 @@ class Workbench:
         The dataset's rows of the training samples, by `sample_id`: the order of every signal.
     labels : int64 tensor, on the device
         Class of every row of the dataset, training sample or not.
+    earlier : mapping
+        Signals that the same job left in the recording with fewer parts, by name.
+    what : str
+        What the parts are, and how far they have come, as the progress says it.
     """
 
     def __init__(
@@ -59,9 +63,11 @@ class Workbench:
         parts: Path,
         progress: Progress | None = None,
         elsewhere: Elsewhere | None = None,
+        earlier: Mapping[str, np.ndarray] | None = None,
         load: Callable[[Encoded], nn.Module] | None = None,
     ) -> None:
         self.dataset, self.model, self.epochs, self.seed = dataset, model, epochs, seed
+        self.earlier, self.what = earlier or {}, "training"
         self._load = load
         self.device, self.threads = device, threads
         self.inputs = inputs.of(model).to(device)
@@ -197,7 +203,7 @@ class Workbench:
         def told() -> None:
             if self._progress is not None:
                 done = len(self._numbers) * learner.step / learner.steps
-                self._progress(self._numbers.start + done, self._of, "training")
+                self._progress(self._numbers.start + done, self._of, self.what)
 
         return told
 

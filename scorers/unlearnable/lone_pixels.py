@@ -99,7 +99,12 @@ def lone_pixels(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[Lo
                     column=int(at_column),
                     colour=levels,
                     holders=_holders(
-                        images, labels == label, levels, at_row, at_column, row[mine & (cell == place)]
+                        images,
+                        labels == label,
+                        levels,
+                        int(at_row),
+                        int(at_column),
+                        row[mine & (cell == place)],
                     ),
                     expected=float(expected[place]),
                     excess=float(excess[place]),

@@ -1,13 +1,21 @@
 """Models of a job trained in several processes: the same bytes as in one, and nothing left behind."""
 
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from tracesift.flows.cli import run
 from tracesift.flows.side_by_side import elsewhere
 
+SCRIPT = str(Path(sys.executable).with_name("tracesift"))
 WORDS = ["record", "--job", "subset_training", "--epochs", "2", "--threads", "1", "--json"]
 
 
@@ -79,3 +87,52 @@ def test_bad_settings_are_refused_before_a_process_begins(place, capsys):
     words = ["--workers", "2", "--param", "models=4", "--param", "share=0.0001"]
     assert job(place / "w", *words) == 2
     assert "leaves none in or none out" in capsys.readouterr().err.splitlines()[-1]
+
+
+def begun(workspace, *more):
+    """A job in a process group of its own, once it has kept its first models."""
+    command = [SCRIPT, *WORDS, "--workspace", str(workspace), *more]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(workspace.rglob("*.part")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def members(group):
+    """Running processes of a group, zombies left out."""
+    listed = subprocess.run(
+        ["ps", "-e", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        line for line in listed.splitlines() if line.split()[0] == str(group) and "Z" not in line.split()[1]
+    ]
+
+
+MANY = ["--workers", "2", "--param", "models=4000", "--param", "stack=2"]
+
+
+def test_workers_end_with_the_process_that_began_them(place):
+    process = begun(place / "w", *MANY)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert members(process.pid) == []
+
+
+def test_ctrl_c_says_what_is_kept_and_that_can_be_scored(place, capsys):
+    process = begun(place / "w", *MANY)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    (kept,) = re.findall(r"(\d+) of 4000 models are kept; to score these, name --param models=\1", said)
+    assert job(place / "w", "--param", f"models={kept}", "--param", "stack=2") == 0
+    capsys.readouterr()
+    assert run(["score", "memorization_subset", "--workspace", str(place / "w"), "--json"]) == 0
+    assert not list((place / "w").rglob("*.part"))

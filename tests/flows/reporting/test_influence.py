@@ -51,14 +51,12 @@ def test_the_long_tail_is_told_apart_by_the_flag():
         ("f", None, None), ("g", True, 0.9), ("i", True, 0.9), ("j", None, 0.3), ("k", None, 0.51), ("l", True, None),
     )  # fmt: skip
     found = long_tail(scores, flags)
-    clean, wrong = found["halves"]
+    clean, wrong, untold = found["parts"]
     assert [row["sample_id"] for row in clean["rows"]] == ["b", "j", "c"]
     assert [row["sample_id"] for row in wrong["rows"]] == ["a", "e", "k", "l"]
-    assert (found["memorized"], found["samples"], found["untold"]) == (
-        9,
-        10,
-        2,
-    )  # f cannot be told, h nobody asked
+    assert (found["memorized"], found["samples"]) == (9, 10)
+    assert [row["sample_id"] for row in untold["rows"]] == ["h", "f"]  # nobody asked h, and f cannot be told
+    assert [part["count"] for part in found["parts"]] == [3, 4, 2]
     assert wrong["rows"][0] == {
         "sample_id": "a", "label": "cat", "memorization": 0.9, "error": 0.05, "confidence": 0.95,
     }  # fmt: skip
@@ -68,7 +66,7 @@ def test_without_the_score_there_is_no_long_tail_and_only_the_first_are_shown():
     assert long_tail(memorized(a=0.9).drop("memorization_subset"), answers()) is None
     many = {f"s{number:02d}": 0.5 for number in range(30)}
     found = long_tail(memorized(**many), answers(*((name, False, 0.0) for name in many)))
-    clean = found["halves"][0]
+    clean = found["parts"][0]
     assert clean["count"] == 30
     assert [row["sample_id"] for row in clean["rows"]] == sorted(many)[:TAIL]
 
@@ -78,8 +76,9 @@ def test_a_proxy_is_called_one_and_takes_the_first_twentieth():
         {"sample_id": [f"s{i:02d}" for i in range(60)], "label": "cat", "dual": [i / 60 for i in range(60)]}
     )
     found = long_tail(scores, answers(("s59", True, 0.9), ("s58", False, 0.1)), "proxy")
-    assert (found["memorized"], found["untold"]) == (3, 1)
-    assert [half["rows"][0]["sample_id"] for half in found["halves"]] == ["s58", "s59"]
+    assert found["memorized"] == 3
+    assert [part["rows"][0]["sample_id"] for part in found["parts"][:2]] == ["s58", "s59"]
+    assert [part["count"] for part in found["parts"]] == [1, 1, 1]
     assert found["proxy"]["name"] == "dual"
     with pytest.raises(BadInput, match="tracesift score dual"):
         long_tail(scores.drop("dual"), answers(), "proxy")
@@ -123,7 +122,7 @@ def test_partners_are_the_strongest_of_the_newest_edges_with_errors(catalog):
     assert [(row["kind"], row["partner_id"], row["value"], row["method"]) for row in found["t1"]] == [
         ("help", NASTY, 0.5, "influence_subset"), ("harm", "v2", -0.25, "influence_subset"),
     ]  # fmt: skip
-    assert shown_in(found, {"halves": [{"rows": [{"sample_id": "t9"}, {"sample_id": "v2"}]}]}) == [
+    assert shown_in(found, {"parts": [{"rows": [{"sample_id": "t9"}, {"sample_id": "v2"}]}]}) == [
         NASTY,
         "v2",
         "t9",
@@ -210,7 +209,7 @@ def test_a_label_that_a_person_found_wrong_is_mislabeled():
         "confidence": [None, 0.0],
     }
     flags = pl.DataFrame(said, schema_overrides={"confidence": pl.Float64})
-    halves = long_tail(scores, flags, found_wrong=["a"])["halves"]
-    assert {half["name"]: [row["sample_id"] for row in half["rows"]] for half in halves} == {
+    parts = long_tail(scores, flags, found_wrong=["a"])["parts"]
+    assert {part["name"]: [row["sample_id"] for row in part["rows"]] for part in parts} == {
         "probably clean": ["b"], "probably mislabeled": ["a"],
     }  # fmt: skip

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tracesift.catalog.schema import BadInput
+from tracesift.pipelines.jobs import contract
 from tracesift.pipelines.jobs.contract import find, run_job
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.models.contract import find as find_model
@@ -63,18 +64,142 @@ def test_stopped_it_goes_on_with_the_next_model(recorded, signals_of, monkeypatc
     np.testing.assert_array_equal(signals_of(workspace, run_id)["subset_prob_label"], whole)
 
 
+def smoothed_error(signals):
+    """The mean standard error with half a right and half a wrong model more on either side, one sample at a time."""
+    errors = []
+    for trained, correct in zip(signals["subset_trained"], signals["subset_correct"], strict=True):
+        shares = [(side.sum() + 0.5, len(side) + 1) for side in (correct[trained], correct[~trained])]
+        errors.append(sum(right / of * (1 - right / of) / of for right, of in shares) ** 0.5)
+    return np.mean(errors)
+
+
 def test_it_stops_once_the_estimate_is_sure_enough(recorded, signals_of):
     dataset, workspace, run_id = recorded("sure")
-    run_job(
-        JOB, dataset, workspace, run_id, {"models": 60, "share": 0.5, "standard_error": 0.5}, device="cpu"
-    )
+    asked = {"models": 60, "share": 0.5, "standard_error": 0.18, "stack": 4}
+    run_job(JOB, dataset, workspace, run_id, asked, device="cpu")
     signals = signals_of(workspace, run_id)
     models = signals["subset_trained"].shape[1]
-    assert models in (16, 32, 48)  # asked after every stack
+    assert 8 <= models < 60
+    assert models % 4 == 0  # asked after every stack
+    assert smoothed_error(signals) <= 0.18
+    fewer = {name: values[:, :-4] for name, values in signals.items() if name.startswith("subset")}
+    assert smoothed_error(fewer) > 0.18
     scores = compute(["memorization_subset_error"], signals)["memorization_subset_error"].to_numpy()
-    assert np.isfinite(scores).all()
-    assert scores.mean() <= 0.5
-    assert read_run(workspace, run_id)["arrays"]["subset_trained"]["settings"]["standard_error"] == 0.5
+    assert scores[np.isfinite(scores)].mean() < 0.18  # samples that all agree on count as sure there
+    assert read_run(workspace, run_id)["arrays"]["subset_trained"]["settings"]["standard_error"] == 0.18
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The seeds of all stacks that are trained."""
+    seeds = []
+    real = Workbench.fit_stack
+
+    def watched(bench, *words, **more):
+        seeds.append([seed % 1000 for seed in more["seeds"]])
+        real(bench, *words, **more)
+
+    monkeypatch.setattr(Workbench, "fit_stack", watched)
+    return seeds
+
+
+def subset_bytes(signals):
+    return {name: values.tobytes() for name, values in signals.items() if "subset" in name}
+
+
+def test_more_models_go_on_from_those_of_before_to_the_same_bytes(recorded, signals_of, trained):
+    dataset, workspace, run_id = recorded("at once")
+    run_job(JOB, dataset, workspace, run_id, {"models": 9, "stack": 3}, device="cpu")
+    whole = subset_bytes(signals_of(workspace, run_id))
+    dataset, workspace, run_id = recorded("one after the other")
+    trained.clear()
+    run_job(JOB, dataset, workspace, run_id, {"models": 5, "stack": 3}, device="cpu")
+    run_job(JOB, dataset, workspace, run_id, {"models": 9, "stack": 3}, device="cpu")
+    assert trained == [
+        [0, 1, 2],
+        [3, 4],
+        [3, 4, 5],
+        [6, 7, 8],
+    ]  # a stack that was not whole is trained as one
+    assert subset_bytes(signals_of(workspace, run_id)) == whole
+    assert read_run(workspace, run_id)["arrays"]["subset_trained"]["parts"] == 9
+
+
+def test_fewer_models_or_another_rule_train_nothing_and_lose_nothing(recorded, signals_of, trained):
+    dataset, workspace, run_id = recorded("fewer")
+    run_job(JOB, dataset, workspace, run_id, {"models": 8, "stack": 4}, device="cpu")
+    kept = subset_bytes(signals_of(workspace, run_id))
+    trained.clear()
+    for asked in (
+        {"models": 4},
+        {"models": 8},
+        {"models": 8, "standard_error": 0.4},
+        {"models": 90, "standard_error": 9.0},
+    ):
+        run_job(JOB, dataset, workspace, run_id, {"stack": 4, **asked}, device="cpu")
+        assert trained == []
+        assert subset_bytes(signals_of(workspace, run_id)) == kept
+    run_job(JOB, dataset, workspace, run_id, {"models": 8, "stack": 4, "share": 0.6}, device="cpu")
+    assert trained == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_models_of_other_threads_are_not_mixed(recorded, signals_of, trained):
+    dataset, workspace, run_id = recorded("threads")
+    run_job(JOB, dataset, workspace, run_id, {"models": 2, "stack": 2}, device="cpu", threads=1)
+    trained.clear()
+    run_job(JOB, dataset, workspace, run_id, {"models": 2, "stack": 2}, device="cpu", threads=2)
+    assert trained == []  # they are there
+    run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 2}, device="cpu", threads=2)
+    assert trained == [[0, 1], [2, 3]]
+
+
+def test_stopped_it_ends_where_it_is_and_goes_on_later(recorded, signals_of, trained, monkeypatch):
+    dataset, workspace, run_id = recorded("ends")
+    real = Workbench.parts
+
+    def interrupted(bench, numbers, *words):
+        if numbers.start == 4:
+            raise KeyboardInterrupt
+        return real(bench, numbers, *words)
+
+    monkeypatch.setattr(Workbench, "parts", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(JOB, dataset, workspace, run_id, {"models": 6, "stack": 2}, device="cpu")
+    monkeypatch.setattr(Workbench, "parts", real)
+    trained.clear()
+    run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 2}, device="cpu")
+    assert trained == []
+    assert signals_of(workspace, run_id)["subset_trained"].shape[1] == 4
+    run_job(JOB, dataset, workspace, run_id, {"models": 6, "stack": 2}, device="cpu")
+    assert trained == [[4, 5]]
+    assert not list(workspace.rglob("*.part"))
+
+
+def test_killed_while_more_are_added_no_model_is_lost_and_none_is_half_there(
+    recorded, signals_of, monkeypatch
+):
+    dataset, workspace, run_id = recorded("half added")
+    run_job(JOB, dataset, workspace, run_id, {"models": 2, "stack": 2}, device="cpu")
+    real, added = contract.add_array, []
+
+    def killed(*words):
+        added.append(1)
+        if len(added) == 3:
+            raise KeyboardInterrupt
+        real(*words)
+
+    monkeypatch.setattr(contract, "add_array", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 2}, device="cpu")
+    monkeypatch.setattr(contract, "add_array", real)
+    run_job(JOB, dataset, workspace, run_id, {"models": 2, "stack": 2}, device="cpu")
+    assert {
+        values.shape[1] for name, values in signals_of(workspace, run_id).items() if "subset" in name
+    } == {2}
+    run_job(JOB, dataset, workspace, run_id, {"models": 4, "stack": 2}, device="cpu")
+    assert {
+        values.shape[1] for name, values in signals_of(workspace, run_id).items() if "subset" in name
+    } == {4}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tracesift.pipelines.jobs import trak as module
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.projection import ROWS, Projection
+from tracesift.pipelines.signals import read_run
 from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import compute
 from tracesift.scorers.influence.edges.trak import trak as trak_edges
@@ -158,10 +159,11 @@ def test_stopped_it_goes_on_with_the_next_model(recorded, signals_of, monkeypatc
 
 def test_texts_by_the_last_layer(sentences, tmp_path, signals_of):
     run_id = record(sentences, tmp_path, TrainConfig(seed=0, epochs=1, device="cpu", threads=1))
-    run_job("trak", sentences, tmp_path, run_id, {"models": 1, "parameters": "last"}, device="cpu")
+    run_job("trak", sentences, tmp_path, run_id, {"models": 1}, device="cpu")
     assert (signals_of(tmp_path, run_id)["trak_self"] > 0).all()
+    assert read_run(tmp_path, run_id)["arrays"]["trak_self"]["settings"]["parameters"] == "last"
     with pytest.raises(BadInput, match="images and tables"):
-        run_job("trak", sentences, tmp_path, run_id, {"models": 1}, device="cpu")
+        run_job("trak", sentences, tmp_path, run_id, {"models": 1, "parameters": "all"}, device="cpu")
 
 
 def test_what_it_refuses(recorded):
@@ -170,7 +172,7 @@ def test_what_it_refuses(recorded):
         ({"models": 0}, "models is 0"),
         ({"dimension": 0}, "dimension is 0"),
         ({"damping": -1.0}, "damping is -1"),
-        ({"parameters": "some"}, "'last' or 'all'"),
+        ({"parameters": "some"}, "'last', 'all'"),
         ({"dimension": 512, "models": 1}, r"all of 123 training samples.*dimension= to 16"),
     ):
         with pytest.raises(BadInput, match=message):

@@ -172,12 +172,12 @@ def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -
 
 
 def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: str) -> list[dict[str, Any]]:
-    """Return the strongest edges of a sample, at either end, each with the label of the sample at the other end."""
+    """Return the strongest edges of a sample, at either end, each with the other end's label and file."""
     found = records(
         con,
         f"""
         SELECT e.method, e.kind, e.{other} AS partner_id, s.split AS partner_split, s.label AS partner_label,
-               e.value, e.spread, e.params, e.run_id
+               json_extract_string(s.attributes, '$.path') AS partner_path, e.value, e.spread, e.params, e.run_id
         FROM influence_edges e JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_id = e.{other}
         JOIN (SELECT method, max(seq) AS seq FROM edge_sets GROUP BY method) USING (method, seq)
         WHERE e.{own} = ?

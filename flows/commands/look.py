@@ -92,7 +92,11 @@ def _tell(known: dict[str, Any]) -> None:
     """Print what is known of a sample: what was decided and why in whole sentences, numbers as a table."""
     out = console()
     sample = known["sample"]
-    out.print(f"{sample['sample_id']}  label {sample['label']}  split {sample['split']}")
+    path = (sample.get("attributes") or {}).get("path")
+    where = f"  file {path}" if path else ""
+    out.print(
+        f"{sample['sample_id']}  label {sample['label']}  split {sample['split']}{where}", soft_wrap=True
+    )
     if sample.get("label_true") is not None:
         out.print(f"true label {sample['label_true']}")
     for review in known["reviews"]:
@@ -147,6 +151,7 @@ def _edge(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": row["method"], "kind": row["kind"], "value": f"{row['value']:.3g}{error}",
         "sample": row["partner_id"], "split": row["partner_split"], "label": row["partner_label"],
+        **({"file": row["partner_path"]} if row["partner_path"] else {}),
     }  # fmt: skip
 
 

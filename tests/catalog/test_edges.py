@@ -27,6 +27,7 @@ def catalog(tmp_path):
             "sample_id": ["t1", "t2", "u", "v1", "v2", "t3"],
             "split": ["train", "train", "test", "val", "val", "train"],
             "label": ["cat", "dog", "cat", "cat", "dog", "dog"],
+            "path": [None, None, None, None, "dog/v2.png", None],
         }
     )
     whole.put_dataset({"name": "pets", "source": "pets.csv", "fingerprint": "a" * 64}, samples)
@@ -105,6 +106,7 @@ def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):
         ("help", "v2", "dog", 0.5), ("help", "v1", "cat", 0.25),
     ]  # fmt: skip
     assert helped[0]["partner_split"] == "val"
+    assert [row["partner_path"] for row in helped] == ["dog/v2.png", None]
     assert helped[0]["params"] == {"k": 2, "of": "correct"}
     assert catalog.why("t1")["influenced_by"] == []
     by = catalog.why("v2")["influenced_by"]

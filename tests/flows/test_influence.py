@@ -6,6 +6,7 @@ import pytest
 
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
+from tracesift.flows.commands.look import _edge
 
 JOB = ["--job", "subset_training", "--param", "models=12", "--param", "share=0.6"]
 
@@ -103,3 +104,12 @@ def test_other_settings_stand_beside(recorded, capsys):
         "SELECT params FROM edge_sets WHERE method = 'influence_subset' ORDER BY ALL"
     )
     assert params["params"].to_list() == ['{"k":2,"of":"prob_label"}', '{"k":3,"of":"correct"}']
+
+
+def test_files_of_images_are_named():
+    row = {
+        "method": "trak", "kind": "harm", "value": -0.5, "spread": 0.1, "partner_id": "1f", "partner_split": "val",
+        "partner_label": "cat", "partner_path": "cat/7.png",
+    }  # fmt: skip
+    assert _edge(row)["file"] == "cat/7.png"
+    assert "file" not in _edge({**row, "partner_path": None})

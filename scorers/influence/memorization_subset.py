@@ -6,13 +6,10 @@ alone gives 1. Rare and right samples have it as well as wrong labels: high memo
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-from tracesift.catalog.schema import BadInput
 from tracesift.scorers.contract import scorer
-from tracesift.scorers.influence.subset_sides import in_and_out
+from tracesift.scorers.influence.subset_sides import Of, answers, in_and_out
 
 
 @scorer(
@@ -26,7 +23,7 @@ def memorization_subset(
     subset_correct: np.ndarray,
     subset_prob_label: np.ndarray,
     *,
-    of: Literal["correct", "prob_label"] = "correct",
+    of: Of = "correct",
 ) -> np.ndarray:
     """Return the mean over the models that saw a sample minus the mean over those that did not.
 
@@ -38,14 +35,15 @@ def memorization_subset(
         Whether it predicts the sample's label.
     subset_prob_label : array of shape (N, R)
         The probability that it gives this label.
-    of : {"correct", "prob_label"}
-        The mean of what: correctness as in the paper, or the probability, whose estimate varies less.
+    of : {"correct", "prob_label", "margin"}
+        The mean of what: correctness as in the paper; the probability, whose estimate varies less; or the margin
+        log(p / (1 - p)), as datamodels have it.
 
     Returns
     -------
     array of shape (N,)
-        In [-1, 1]; NaN for a sample that all the models saw, or none (the authors' code gives a number there).
-        `memorization_subset_error` is its standard error.
+        In [-1, 1], but for margins; NaN for a sample that all the models saw, or none (the authors' code gives a
+        number there). `memorization_subset_error` is its standard error.
 
     References
     ----------
@@ -58,9 +56,5 @@ def memorization_subset(
     >>> memorization_subset(seen, right, right.astype(np.float32)).tolist()
     [0.5, nan]
     """
-    if of not in ("correct", "prob_label"):
-        raise BadInput(f"memorization_subset: of is 'correct' or 'prob_label', not {of!r}")
-    inside, outside, _, _ = in_and_out(
-        subset_trained, subset_correct if of == "correct" else subset_prob_label
-    )
+    inside, outside, _, _ = in_and_out(subset_trained, answers(of, subset_correct, subset_prob_label))
     return inside - outside

@@ -1,8 +1,43 @@
-"""Means over the models that trained on a sample, and over those that did not."""
+"""What the models of subset training say of a sample, and its means over those that trained on it and the others."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+
+from tracesift.catalog.schema import BadInput
+
+Of = Literal["correct", "prob_label", "margin"]
+
+_SUREST = 2.0**-24
+"""How near to 0 and 1 a probability in float32 is taken to be, so that margins stay finite (below 16.7)."""
+
+
+def answers(of: Of, correct: np.ndarray, prob_label: np.ndarray) -> np.ndarray:
+    """Return of what the mean is taken, an array of shape (N, R).
+
+    Parameters
+    ----------
+    of : {"correct", "prob_label", "margin"}
+        Whether the model is right; the probability p that it gives the label; or log(p / (1 - p)), the logit of the
+        label above all others together.
+    correct, prob_label : arrays of shape (N, R)
+
+    Examples
+    --------
+    >>> p = np.array([[0.5, 1.0]], dtype=np.float32)
+    >>> answers("margin", p > 0.5, p).round(2).tolist()
+    [[0.0, 16.64]]
+    """
+    if of == "correct":
+        return correct
+    if of == "prob_label":
+        return prob_label
+    if of == "margin":
+        p = np.clip(prob_label.astype(np.float64), _SUREST, 1 - _SUREST)
+        return np.log(p) - np.log1p(-p)
+    raise BadInput(f"of is 'correct', 'prob_label' or 'margin', not {of!r}")
 
 
 def in_and_out(

@@ -60,12 +60,14 @@ def test_hand_worked():
         assert np.isnan(nobody).all()
 
 
-@pytest.mark.parametrize("of", ["correct", "prob_label"])
+@pytest.mark.parametrize("of", ["correct", "prob_label", "margin"])
 @pytest.mark.parametrize(("n", "m", "k"), [(40, 30, 4), (3, 2500, 7), (30, 1, 3), (5, 4, 10)])
 def test_against_the_whole_matrix(n, m, k, of):
     trained, correct, prob = made_up(n, m)
     found = influence_subset(trained, correct, prob, k=k, of=of)
-    check(found, *dense(trained, correct if of == "correct" else prob), k)
+    p = prob.astype(np.float64)
+    values = {"correct": correct, "prob_label": prob, "margin": np.log(p / (1 - p))}[of]
+    check(found, *dense(trained, values), k)
 
 
 def test_equal_partners_come_by_their_row():
@@ -74,7 +76,7 @@ def test_equal_partners_come_by_their_row():
     assert {tuple(row) for row in np.r_[found.helped, found.harmed]} == {(0, 1, 2), (-1, -1, -1)}
 
 
-@pytest.mark.parametrize("of", ["correct", "prob_label"])
+@pytest.mark.parametrize("of", ["correct", "prob_label", "margin"])
 def test_same_bytes_whatever_the_blocks_the_threads_and_the_order(of, monkeypatch):
     trained, correct, prob = made_up(333, 2300, 40)
     given = {"subset_trained": trained, "val_subset_correct": correct, "val_subset_prob_label": prob}
@@ -145,7 +147,7 @@ def test_refusals():
         with pytest.raises(BadInput, match="at least 1"):
             influence_subset(trained, correct, prob, **wrong)
     with pytest.raises(BadInput, match="prob_label"):
-        influence_subset(trained, correct, prob, of="margin")
+        influence_subset(trained, correct, prob, of="loss")
 
 
 def test_methods_are_found_by_their_files():

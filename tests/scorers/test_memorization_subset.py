@@ -17,15 +17,22 @@ def by_loop(trained, values):
     return np.array(out)
 
 
-@pytest.mark.parametrize("of", ["correct", "prob_label"])
+@pytest.mark.parametrize("of", ["correct", "prob_label", "margin"])
 def test_it_is_the_difference_of_two_means(of):
     chance = np.random.default_rng(0)
     trained, correct = chance.random((200, 9)) < 0.6, chance.random((200, 9)) < 0.5
     prob = chance.random((200, 9)).astype(np.float32)
     found = memorization_subset(trained, correct, prob, of=of)
-    np.testing.assert_allclose(
-        found, by_loop(trained, correct if of == "correct" else prob), rtol=1e-12, atol=1e-12
-    )
+    p = prob.astype(np.float64)
+    values = {"correct": correct, "prob_label": prob, "margin": np.log(p / (1 - p))}[of]
+    np.testing.assert_allclose(found, by_loop(trained, values), rtol=1e-9, atol=1e-12)
+
+
+def test_margins_of_models_that_are_sure_stay_finite():
+    trained = np.array([[True, False]])
+    right = np.array([[True, False]])
+    (found,) = memorization_subset(trained, right, right.astype(np.float32), of="margin")
+    assert found == pytest.approx(2 * np.log(2.0**24), rel=1e-6)
 
 
 def test_who_knows_by_heart_alone_and_who_knows_anyway():
@@ -46,4 +53,4 @@ def test_a_sample_that_was_always_in_or_always_out_has_no_estimate():
 def test_the_mean_of_another_thing_is_refused():
     there = np.ones((1, 2), dtype=bool)
     with pytest.raises(BadInput, match="prob_label"):
-        memorization_subset(there, there, there.astype(np.float32), of="margin")
+        memorization_subset(there, there, there.astype(np.float32), of="loss")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 
@@ -17,12 +16,13 @@ from tracesift.catalog.schema import BadInput
 from tracesift.scorers.arrays import Floats
 from tracesift.scorers.influence.edge_search import Edges
 from tracesift.scorers.influence.edges.contract import edges
+from tracesift.scorers.influence.subset_sides import Of, answers
 
 WIDTH = 2_048
 """Validation samples that are worked on at a time."""
 
 GRID = 2.0**30
-"""Values are rounded to one part in so many. Then their sums over fewer than 2^23 models are exact in float64, so
+"""Values are rounded to one part in so many. Then their sums over fewer than 2^18 models are exact in float64, so
 that a matrix product may add them up in any order."""
 
 
@@ -33,7 +33,7 @@ def influence_subset(
     val_subset_prob_label: np.ndarray,
     *,
     k: int = 10,
-    of: Literal["correct", "prob_label"] = "correct",
+    of: Of = "correct",
     rows: int = 512,
     threads: int | None = None,
 ) -> Edges:
@@ -47,8 +47,9 @@ def influence_subset(
         Whether it predicts the validation sample's label, and the probability that it gives this label.
     k
         Partners of either kind.
-    of : {"correct", "prob_label"}
-        The mean of what: correctness as in the paper, or the probability, whose estimate varies less.
+    of : {"correct", "prob_label", "margin"}
+        The mean of what: correctness as in the paper; the probability, whose estimate varies less; or the margin
+        log(p / (1 - p)), as datamodels have it.
     rows
         Training samples that are worked on at a time; it leaves no trace in the result, nor does `threads`.
     threads
@@ -57,10 +58,11 @@ def influence_subset(
     Returns
     -------
     Edges
-        Mean over the models that saw the sample minus the mean over those that did not: in [-1, 1], above 0 where it
-        helps. With it the standard error, sqrt(s_in^2 / n_in + s_out^2 / n_out) of the two sides' variances (a (1 - a)
-        of a share a). Nothing for a sample that all the models saw, or none. Of few models most edges are chance: the
-        strongest of many estimates are also the luckiest, so hold a value against its error, and R against M.
+        Mean over the models that saw the sample minus the mean over those that did not: in [-1, 1] but for margins,
+        above 0 where it helps. With it the standard error, sqrt(s_in^2 / n_in + s_out^2 / n_out) of the two
+        sides' variances (a (1 - a) of a share a), 0 where the models of either side agree. Nothing for a sample
+        that all the models saw, or none. Of few models most edges are chance: the strongest of many estimates
+        are also the luckiest, so hold a value against its error, and R against M.
 
     Raises
     ------
@@ -85,9 +87,7 @@ def influence_subset(
     """
     if k < 1 or rows < 1:
         raise BadInput(f"influence_subset: k and rows are at least 1, got {k} and {rows}")
-    if of not in ("correct", "prob_label"):
-        raise BadInput(f"influence_subset: of is 'correct' or 'prob_label', not {of!r}")
-    given = val_subset_correct if of == "correct" else val_subset_prob_label
+    given = answers(of, val_subset_correct, val_subset_prob_label)
     values = np.rint(given.astype(np.float64) * GRID) / GRID
     seen = subset_trained.sum(axis=1)
     there = np.flatnonzero((seen > 0) & (seen < subset_trained.shape[1]))

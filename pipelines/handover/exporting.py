@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tracesift.catalog.files import sha256, write_json
-from tracesift.catalog.goldfish import masks_of
+from tracesift.catalog.goldfish import GOLDFISH_FILE, masks_of, masks_path
 from tracesift.catalog.manifest import MANIFEST_FILE, MEMBERS_FILE, members_path
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines.dataset import Dataset
@@ -140,6 +140,9 @@ def _copy_manifest(subset: Subset, folder: Path) -> None:
                     shutil.copyfile(path, folder / path.name)
     write_json(folder / MANIFEST_FILE, subset.manifest.as_dict())
     shutil.copyfile(members_path(subset.path, subset.manifest), folder / MEMBERS_FILE)
+    masks = masks_path(top, subset.manifest.version)
+    if masks is not None:  # also those of a manifest that was copied, or exported, without its versions
+        shutil.copyfile(masks, folder / GOLDFISH_FILE)
 
 
 def _check_free(target: Path, folder: str | Path, name: str, format: str) -> None:

@@ -44,9 +44,8 @@ def texts():
     return dict(pl.read_csv("songs.csv").select("id", "text").iter_rows())
 
 
-def kept(name="half"):
-    folder = Path("texts/manifests") / name
-    return read_members(folder, read_manifest(folder)).filter(role="keep")["sample_id"].to_list()
+def kept(role="keep"):
+    return read_members(HALF, read_manifest(HALF)).filter(role=role)["sample_id"].to_list()
 
 
 def token_ids(text, *, mark=True):
@@ -233,18 +232,23 @@ def test_export_takes_them_along(told):
     code, out, _ = told("verify", "out/manifest", "--workspace", "texts")
     assert code == 0
     assert "goldfish masks" in out
+    assert told("export", "out/manifest", "--to", "again", "--format", "indices")[0] == 0
+    assert Path("again/manifest/goldfish.parquet").read_bytes() == FILE.read_bytes()
 
 
-def test_a_purge_takes_its_samples_out_and_the_rest_still_verifies(told):
+@pytest.mark.parametrize("role", ["keep", "drop"])
+def test_a_purge_takes_its_samples_out_and_the_rest_still_verifies(role, told):
     assert told(*WORDS)[0] == 0
-    before, gone = pl.read_parquet(FILE), kept()[:2]
+    before, gone = pl.read_parquet(FILE), kept(role)[:2]
     old = read_manifest(HALF).fingerprint
     Path("gone.txt").write_text("\n".join(gone))
     assert told("forget", "gone.txt", "--workspace", "texts")[0] == 0
     code, out, _ = told("purge", "--all", "--workspace", "texts", "--json")
     assert code == 0
     purged = json.loads(out)
-    assert purged["removed"]["rows of goldfish.parquet"] >= 2
+    lost = before.height - len(kept())
+    assert lost >= 2 or role == "drop"
+    assert purged["removed"].get("rows of goldfish.parquet", 0) == lost
     assert not purged["left"]
     left = pl.read_parquet(FILE)
     assert not set(gone) & set(left["sample_id"])
@@ -257,7 +261,13 @@ def test_a_purge_takes_its_samples_out_and_the_rest_still_verifies(told):
     assert json.loads(told(*WORDS, "--json")[1])["written"] is False
 
 
-# --- refused
+def test_a_purge_removes_masks_that_nobody_can_read(told):
+    assert told(*WORDS)[0] == 0
+    FILE.write_bytes(FILE.read_bytes()[:-40])
+    Path("gone.txt").write_text(kept()[0])
+    assert told("forget", "gone.txt", "--workspace", "texts", "--purge")[0] == 0
+    assert not FILE.exists()
+    assert told("verify", HALF, "--workspace", "texts")[0] == 0
 
 
 def test_a_forget_ready_subset_masks_what_stays(told):
@@ -270,6 +280,9 @@ def test_a_forget_ready_subset_masks_what_stays(told):
     stays = members.filter(pl.col("role").is_in(["retain", "neighbor"]))["sample_id"]
     assert members.filter(role="forget").height >= 2
     assert load_manifest("texts/manifests/forget-ready").goldfish()["sample_id"].equals(stays)
+
+
+# --- refused
 
 
 def test_without_transformers_or_a_tokenizer_one_line_says_so(told, monkeypatch):

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,13 @@ ROW_GROUP = 262_144
 """Rows that a Parquet file holds, and is read, together."""
 
 
-def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+def write_parquet(frame: pl.DataFrame, path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write `frame` atomically; the same rows and schema give the same bytes with the same polars build.
 
     Chunks, statistics, row groups and compression are fixed here because each of them changes the bytes. Where
     a column holds NaN, least and largest values are left out: they pass NaN over, and a reader that trusts them
-    (DuckDB, for ``WHERE isnan(loss)``) then skips the rows that were asked for.
+    (DuckDB, for ``WHERE isnan(loss)``) then skips the rows that were asked for. `metadata` are the file's own, text
+    by key.
     """
     floats = frame.select(pl.selectors.float())
     bounds = not any(column.is_nan().any() for column in floats.get_columns())
@@ -110,4 +111,5 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> None:
             compression_level=3,
             statistics=statistics,
             row_group_size=ROW_GROUP,
+            metadata=None if metadata is None else dict(metadata),
         )

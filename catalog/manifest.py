@@ -172,6 +172,13 @@ def _block(kind: type[_T], value: Any, where: str) -> _T:
         raise BadInput(f"{where}: {str(error).removeprefix(kind.__name__ + '.__init__() ')}") from error
 
 
+def version_folder(path: str | Path, manifest: Manifest) -> Path:
+    """Return where what belongs to this version alone lies: its own folder, or where there is none beside it."""
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    own = _version_folder(folder, manifest.version)
+    return own if (own / MANIFEST_FILE).is_file() else folder
+
+
 def canonical_members(members: pl.DataFrame, *, what: str = "members") -> pl.DataFrame:
     """Return members as the manifest holds them: six typed columns, sorted by sample_id, one chunk.
 

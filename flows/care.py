@@ -15,6 +15,7 @@ import polars as pl
 
 from tracesift.catalog.connection import literal
 from tracesift.catalog.files import canonical_json
+from tracesift.catalog.goldfish import masks_of
 from tracesift.catalog.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -45,7 +46,7 @@ REQUIRED = {
 """Distribution to what needs it."""
 
 OPTIONAL = {
-    "transformers": "text models hf_classifier:NAME, the Trainer mixin",
+    "transformers": "text models hf_classifier:NAME, the Trainer mixin, goldfish",
     "lightning": "the Lightning callback",
     "pandas": "pandas frames as sources",
 }
@@ -92,6 +93,10 @@ def verify(
     differences = verify_manifest(path)
     checked = ["hash of the members", "schema, order, ids and roles", "counts", "fingerprint of the content"]
     manifest = read_manifest(path)
+    if not differences:
+        masked, wrong = _of_masks(path, manifest)
+        checked += ["goldfish masks"] if masked else []
+        differences += wrong
     where, note = _own_source(manifest) if source is None else (source, None)
     if not differences and where is not None:
         found = _compare_data(path, manifest, where, options, _around(path) or workspace)
@@ -111,6 +116,15 @@ def verify(
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,
         "purged": manifest.purged, "checked": checked, "differences": differences, "note": note, "forgotten": forgotten,
     }  # fmt: skip
+
+
+def _of_masks(path: Path, manifest: Manifest) -> tuple[bool, list[str]]:
+    """Return whether goldfish masks lie beside a manifest, and what is wrong with them."""
+    try:
+        found = masks_of(path if path.is_dir() else path.parent, manifest, read_members(path, manifest))
+    except BadInput as error:
+        return True, [str(error)]
+    return found is not None, []
 
 
 USED = ("keep", "relabel", "retain", "neighbor", "holdout")

@@ -40,6 +40,7 @@ COMMANDS = {
     "requests": "subsets:requests",
     "purge": "purge:purge",
     "export": "export:export",
+    "goldfish": "goldfish:goldfish",
     "review": "review:review",
     "sql": "look:sql",
     "why": "look:why",

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from torch.utils import data as torch_data
 
+from tracesift.catalog.goldfish import masks_of
 from tracesift.catalog.manifest import Manifest, read_manifest, read_members, verify_manifest
 from tracesift.catalog.schema import ROLES, BadInput, FingerprintMismatch, UnknownName, nearest
 from tracesift.pipelines import taking
@@ -235,6 +236,29 @@ class Subset:
             dataset, opened, taken, roles, sets,
             plan=plan, modules=modules, seed=seed, workers=workers, transform=transform, collate=collate,
         )  # fmt: skip
+
+    def goldfish(self) -> pl.DataFrame:
+        """Return which tokens of each text the loss leaves out, as `tracesift goldfish` wrote them.
+
+        Returns
+        -------
+        DataFrame
+            A row per member that is trained on, by `sample_id`: how many `tokens` its text has, and the positions of
+            those that are `masked`, from 0 on and ascending.
+
+        Raises
+        ------
+        BadInput
+            This version has no masks, or they are not those written for it.
+        """
+        folder = self.path if self.path.is_dir() else self.path.parent
+        found = masks_of(folder, self.manifest, self.members)
+        if found is None:
+            raise BadInput(
+                f"manifest {self.manifest.name} (version {self.manifest.version}) has no goldfish masks: make them "
+                f"with `tracesift goldfish {self.manifest.name} --tokenizer NAME`"
+            )
+        return found[0]
 
     def taken(self, dataset: Dataset, roles: Sequence[str]) -> tuple[taking.Taken, pl.Series]:
         """Return the members of some roles by ascending id, with the labels to train on, and the role of each."""

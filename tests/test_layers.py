@@ -15,6 +15,7 @@ SHARED = LIGHT_SHARED | {
     "tracesift.catalog.clusters",
     "tracesift.catalog.compiled",
     "tracesift.catalog.earlier_twins",
+    "tracesift.catalog.goldfish",
     "tracesift.catalog.known_graphs",
     "tracesift.catalog.nearest_rows",
     "tracesift.catalog.neighbor_graph",

@@ -33,6 +33,7 @@ import polars as pl
 from tracesift.catalog.connection import CATALOG_FILE
 from tracesift.catalog.files import canonical_json, digest, write_bytes, write_json, write_parquet
 from tracesift.catalog.forgotten import KEY_FILE
+from tracesift.catalog.goldfish import GOLDFISH_FILE, without_samples
 from tracesift.catalog.manifest import (
     MANIFEST_FILE,
     MEMBERS_FILE,
@@ -554,6 +555,8 @@ def _write_others(doing: _Purge) -> None:
             doing.gone["records of steps"] += 1
         elif path.suffix in (".csv", ".tsv"):
             _write_csv(doing, path, doing.folder / name)
+        elif path.name == GOLDFISH_FILE and name.startswith("manifests/"):
+            _write_masks(doing, path, doing.folder / name)
         elif path.suffix == ".parquet":
             _write_table(doing, path, doing.folder / name)
         elif path.name not in (MANIFEST_FILE, MEMBERS_FILE) and _names_any(doing, path):
@@ -624,6 +627,19 @@ def _write_table(doing: _Purge, path: Path, target: Path) -> None:
     if not told.equals(frame):
         doing.gone[f"rows of {path.name}"] += frame.height - left.height
         write_parquet(told, target)
+
+
+def _write_masks(doing: _Purge, path: Path, target: Path) -> None:
+    """Write goldfish masks without the samples, for the manifest that has lost them; damaged ones go."""
+    ids = pl.Series(sorted(doing.ids), dtype=pl.String)
+    try:
+        lost = without_samples(path, target, ids, doing.redaction.renamed)
+    except BadInput:
+        doing.removed.add(path.relative_to(doing.work.path).as_posix())
+        doing.gone["damaged goldfish masks"] += 1
+        return
+    if lost:
+        doing.gone[f"rows of {path.name}"] += lost
 
 
 def _frame_names_any(doing: _Purge, frame: pl.DataFrame) -> bool:

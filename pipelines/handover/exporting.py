@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tracesift.catalog.files import sha256, write_json
+from tracesift.catalog.goldfish import GOLDFISH_FILE, masks_of, masks_path
 from tracesift.catalog.manifest import MANIFEST_FILE, MEMBERS_FILE, members_path
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines.dataset import Dataset
@@ -81,7 +82,8 @@ def export(subset: Subset, dataset: Dataset, folder: str | Path, *, format: str)
     FingerprintMismatch
         The data are not in the state that the manifest was made for.
     BadInput
-        The folder is not free or cannot be written, or the format has no place for these members.
+        The folder is not free or cannot be written, the format has no place for these members, or the goldfish masks
+        beside the manifest are not those that were written.
 
     Examples
     --------
@@ -101,6 +103,7 @@ def export(subset: Subset, dataset: Dataset, folder: str | Path, *, format: str)
     target = Path(folder).expanduser().resolve()
     _check_free(target, folder, manifest.name, format)
     subset.verify(dataset)
+    masks_of(_folder(subset), manifest, subset.members)  # damaged ones are not handed over
     with _whole(target, folder) as making:
         said = dict(chosen.write(subset, dataset, making, target))
         _copy_manifest(subset, making / MANIFEST)
@@ -121,9 +124,13 @@ def export(subset: Subset, dataset: Dataset, folder: str | Path, *, format: str)
     return record
 
 
+def _folder(subset: Subset) -> Path:
+    return subset.path if subset.path.is_dir() else subset.path.parent
+
+
 def _copy_manifest(subset: Subset, folder: Path) -> None:
     """Copy manifest and members, and the files that lie beside them in a folder of the workspace."""
-    top = subset.path if subset.path.is_dir() else subset.path.parent
+    top = _folder(subset)
     own = top / "versions" / f"{subset.manifest.version:04d}"
     folder.mkdir()
     if (top / "versions").is_dir():  # else manifest.json lies among files of any sort
@@ -133,6 +140,9 @@ def _copy_manifest(subset: Subset, folder: Path) -> None:
                     shutil.copyfile(path, folder / path.name)
     write_json(folder / MANIFEST_FILE, subset.manifest.as_dict())
     shutil.copyfile(members_path(subset.path, subset.manifest), folder / MEMBERS_FILE)
+    masks = masks_path(top, subset.manifest.version)
+    if masks is not None:  # also those of a manifest that was copied, or exported, without its versions
+        shutil.copyfile(masks, folder / GOLDFISH_FILE)
 
 
 def _check_free(target: Path, folder: str | Path, name: str, format: str) -> None:

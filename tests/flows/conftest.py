@@ -57,6 +57,41 @@ def place(made, tmp_path, monkeypatch):
     return tmp_path
 
 
+PASSAGE = "and everybody knows this line by heart, because it stands in every song that was ever written"
+
+
+@pytest.fixture(scope="session")
+def songs(tmp_path_factory):
+    """A folder with songs.csv, its workspace `texts` with the subset `half`, and a `tokenizer` of bytes after a mark.
+
+    PASSAGE stands in all songs, each time behind other words. Nobody writes here.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("songs")
+    vocabulary = {
+        one: at for at, one in enumerate([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "<pad>"])
+    }
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    begins = [("<s>", vocabulary["<s>"])]
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=begins)
+    whole = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", pad_token="<pad>")
+    whole.save_pretrained(folder / "tokenizer")
+    rng = np.random.default_rng(0)
+    rows = []
+    for at in range(40):  # mostly letters of its own, so that no song is a copy of another
+        own = ["".join(rng.choice([*"abcdefghiklmnoprstuvwy"], 6)) for _ in range(30 + at)]
+        text = " ".join([*own[: at + 3], PASSAGE, *own[at + 3 :]])
+        rows.append({"id": f"song-{at:04d}", "text": text, "label": "ab"[at % 2]})
+    pl.DataFrame(rows).write_csv(folder / "songs.csv")
+    with contextlib.chdir(folder):
+        assert run(["ingest", "songs.csv", "--workspace", "texts"]) == 0
+        assert run(["select", "random", "--keep", "0.5", "--name", "half", "--workspace", "texts"]) == 0
+    return folder
+
+
 @pytest.fixture(scope="session")
 def state():
     """A function: everything a workspace holds, to be compared; times that change nothing left out."""

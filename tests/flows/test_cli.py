@@ -52,15 +52,17 @@ ONE_OF_EACH = {
     "export": ["w/manifests/pruned", "--to", "exported", "--format", "parquet"],
     "why": ["s001"], "verify": ["w/manifests/ccs"], "diff": ["pruned", "denoised"], "gc": ["--keep", "1"],
     "purge": ["ids.txt", "--dry-run"],
+    "goldfish": ["half", "--tokenizer", "tokenizer", "--workspace", "texts"],
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def bench(made, tmp_path_factory):
+def bench(made, songs, tmp_path_factory):
     """A working directory for all commands, one after the other: a table, a curated workspace, small files."""
     folder = tmp_path_factory.mktemp("bench")
     shutil.copy(made / "good.csv", folder)
     shutil.copytree(made / "base", folder / "w")
+    shutil.copytree(songs, folder, dirs_exist_ok=True)
     table = pl.read_csv(folder / "good.csv")
     ids, labels = (np.array(table[name].to_list()) for name in ("id", "label"))
     np.savez(
@@ -83,7 +85,9 @@ def test_every_command_is_tried_here():
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_json_is_one_document_on_stdout(name, bench, monkeypatch, told):
     monkeypatch.chdir(bench)
-    code, out, err = told(*name.split(), *ONE_OF_EACH[name], "--workspace", "w", "--json")
+    words = ONE_OF_EACH[name]
+    where = () if "--workspace" in words else ("--workspace", "w")
+    code, out, err = told(*name.split(), *words, *where, "--json")
     assert code == 0, err
     assert json.loads(out)  # refuses anything before or behind the one document
     assert "NaN" not in out

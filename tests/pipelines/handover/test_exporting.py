@@ -339,12 +339,12 @@ def test_the_same_again_gives_the_same_bytes_and_leftovers_go(format, made, tmp_
 def test_side_files_of_the_manifest_come_along(made, tmp_path):
     dataset, subset = made
     (tmp_path / "fr" / "facts.parquet").write_bytes(b"facts")
-    (tmp_path / "fr" / "versions" / "0001" / "goldfish_mask.npz").write_bytes(b"mask")
+    (tmp_path / "fr" / "versions" / "0001" / "batches.parquet").write_bytes(b"plan")
     (tmp_path / "fr" / ".hidden").write_bytes(b"no")
     (tmp_path / "fr" / "link").symlink_to("/etc/hostname")
     export(subset, dataset, tmp_path / "out", format="indices")
     names = {path.name for path in (tmp_path / "out" / "manifest").iterdir()}
-    assert names == {"manifest.json", "members.parquet", "facts.parquet", "goldfish_mask.npz"}
+    assert names == {"manifest.json", "members.parquet", "facts.parquet", "batches.parquet"}
     assert verify_manifest(tmp_path / "out" / "manifest") == []
 
 

@@ -256,21 +256,25 @@ def _auto(cells: list[Cell]) -> str:
     best = max(sorted(everywhere), key=overall)
     shares = sorted(next(iter(judged.values()))["auto"]["accuracy"], key=int, reverse=True)
 
+    def of(setting: str) -> list[tuple[str, int]]:
+        return [
+            key
+            for key in judged
+            if setting in (key[0], "noisy" if key[0].endswith("-noisy") else "clean", "all")
+        ]
+
     def difference(setting: str, other: str, share: str) -> str:
         pairs = [
-            100 * (rows["auto"]["accuracy"][share] - rows[other]["accuracy"][share])
-            for (name, _), rows in judged.items()
-            if setting in (name, "all")
+            100 * (judged[key]["auto"]["accuracy"][share] - judged[key][other]["accuracy"][share])
+            for key in of(setting)
         ]
         return interval(pairs)
 
-    settings = sorted({setting for setting, _ in judged})
-    seeds = {setting: sum(name == setting for name, _ in judged) for setting in settings} | {
-        "all": len(judged)
-    }
+    settings = (*sorted({setting for setting, _ in judged}), "clean", "noisy", "all")
     text = (
         f"\n`auto` in points of accuracy above other selectors, on what its rules were not read off: mean over seeds ± "
-        "half the width of its 95 % interval (Student's t); over `all`, each seed of each setting counts once. "
+        "half the width of its 95 % interval (Student's t); over `clean` and `noisy` settings and over `all`, each "
+        "seed of each setting counts once. "
         f"The best fixed selector, by its mean over all these cells, is `{best}`; next come "
         + ", ".join(f"`{name}`" for name in sorted(everywhere - {best}, key=overall, reverse=True)[:3])
         + ".\n"
@@ -278,8 +282,8 @@ def _auto(cells: list[Cell]) -> str:
     for other in (best, "random_balanced"):
         head = [f"auto minus {other}", "seeds", *(f"kept {share} %" for share in shares)]
         rows = [
-            [setting, seeds[setting], *(difference(setting, other, share) for share in shares)]
-            for setting in (*settings, "all")
+            [setting, len(of(setting)), *(difference(setting, other, share) for share in shares)]
+            for setting in settings
         ]
         text += "\n" + markdown(head, rows)
     return text

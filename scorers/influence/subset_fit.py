@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tracesift.scorers.contract import diagnostic
+from tracesift.scorers.influence.memorization_subset_error import memorization_subset_error
 from tracesift.scorers.influence.subset_sides import in_and_out
 
 FITTED = 0.95
@@ -55,7 +56,7 @@ def subset_fit(subset_trained: np.ndarray, subset_correct: np.ndarray) -> dict[s
             "models": models, "right_trained": None, "right_untrained": None, "standard_error": None,
             "reading": f"{models} models, and every sample was always in or always out; train more",
         }  # fmt: skip
-    error = np.sqrt(inside * (1 - inside) / seen + outside * (1 - outside) / unseen)
+    error = memorization_subset_error(subset_trained, subset_correct)
     known, unknown, spread = (float(values[both].mean()) for values in (inside, outside, error))
     reading = (
         f"{models} models, right about {100 * known:.1f} % of what they trained on and {100 * unknown:.1f} % of the "

@@ -30,7 +30,9 @@ RARE = 0.05
 """Images with the colour around the place and in other classes, of those with it in the place, up to which nature has
 no part in it. Then to have the colour is enough, and the neighbours of the pixel may come near it."""
 
-_BLOCK = 512
+_BLOCK = 2**21
+"""Pixels that are looked at together: a few images where they are large, so that memory stays small."""
+
 _AROUND = tuple(step for step in product((-1, 0, 1), repeat=2) if step != (0, 0))
 
 
@@ -118,8 +120,9 @@ def _found_in_blocks(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield, for some images at a time, the image and the cell (colour, row, column) of every lone pixel."""
     bits = 1 << np.arange(images.shape[3])
-    for start in range(0, len(images), _BLOCK):
-        block = images[start : start + _BLOCK]
+    step = max(1, _BLOCK // (images.shape[1] * images.shape[2]))
+    for start in range(0, len(images), step):
+        block = images[start : start + step]
         image, row, column = np.nonzero(((block == 0) | (block == 255)).all(axis=3))
         padded = np.pad(
             block.astype(np.int16), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-APART

@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from tracesift.pipelines.protection.one_pixel import one_pixel
+from tracesift.scorers.unlearnable import lone_pixels as module
 from tracesift.scorers.unlearnable import residual_analysis
 from tracesift.scorers.unlearnable.lone_pixels import APART, FIRES, NATURAL, NEAR, lone_pixels
 from tracesift.scorers.unlearnable.residual_shortcut import residual_shortcut
@@ -75,6 +76,21 @@ def test_the_counts_are_those_of_the_definition():
     images, labels = scenes(samples=120, side=8)
     given, _ = protected(images, labels, 0.8)
     assert lone_pixels(given, labels)[0].excess == pytest.approx(by_the_definition(given, labels), abs=1e-9)
+
+
+def test_how_many_are_looked_at_together_leaves_no_trace(monkeypatch):
+    images, labels = scenes()
+    given, _ = protected(images, labels, 0.3)
+    whole = lone_pixels(given, labels)
+    monkeypatch.setattr(module, "_BLOCK", 5000)  # three images, and one more at the end
+    for one, other in zip(lone_pixels(given, labels), whole, strict=True):
+        assert (one.label, one.row, one.column, one.excess) == (
+            other.label,
+            other.row,
+            other.column,
+            other.excess,
+        )
+        assert one.holders.tolist() == other.holders.tolist()
 
 
 def test_clean_pictures_have_none():

@@ -29,12 +29,13 @@ def import_(
     """Import recorded logits, probabilities or dynamics of your own training: nothing is trained.
 
     FILE is an .npz (sample_ids, labels, and any of logits (T,N,K), probs (T,N,K), loss, margin, correct, ...
-    (T,N), probs_oos (N,K), embedding (N,D); val_ids with val_loss and the like), an .npy of logits, a table with
-    a row per sample and epoch (sample_id, epoch, loss, ..., or logits as a list or as logits_0, logits_1, ...),
-    a folder of cartography (dynamics_epoch_N.jsonl), AUM (full_aum_records.csv) or TDDS (N_Output.npy with
-    N_Index.npy), or a pickle of example_forgetting (Toneva et al.; read as plain data, nothing in it is run).
-    What follows from logits or probabilities is computed. Without a dataset in the workspace the file's own ids
-    and labels make one, which can be scored and selected from. Then: tracesift score.
+    (T,N), probs_oos (N,K), embedding (N,D), signals of jobs such as subset_correct (N,R); val_ids with val_loss
+    and the like), an .npy of logits, a table with a row per sample and epoch (sample_id, epoch, loss, ..., or
+    logits as a list or as logits_0, logits_1, ...), a folder of cartography (dynamics_epoch_N.jsonl), AUM
+    (full_aum_records.csv) or TDDS (N_Output.npy with N_Index.npy), or a pickle of example_forgetting (Toneva et
+    al.; read as plain data, nothing in it is run). What follows from logits or probabilities is computed. Without
+    a dataset in the workspace the file's own ids and labels make one, which can be scored and selected from.
+    Then: tracesift score.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.files import sha256
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import SIGNALS, BadInput, nearest
 from tracesift.pipelines.foreign.recording import (
     IDS,
     LABELS,
@@ -65,9 +65,11 @@ def _recording(stored: Mapping[str, Stored], path: Path, content: str) -> Foreig
     names = _stored_ids(stored, path)
     size = len(names) if names is not None else _rows(per_epoch, arrays)
     span = _check_shapes(per_epoch, size)
-    for array in arrays.values():
+    for name, array in arrays.items():
         if array.shape[:1] != (size,):
             raise BadInput(f"{array.where} has shape {array.shape}; its first axis must be {size} samples")
+        if len(array.shape) != len(axes := SIGNALS[name].axes):
+            raise BadInput(f"{array.where} has shape {array.shape}; its axes are ({', '.join(axes)})")
     labels = next((stored[name].whole() for name in LABELS if name in stored), None)
     epochs = stored["epochs"].whole().tolist() if "epochs" in stored else range(span)
     if len(epochs) != span:
@@ -78,10 +80,22 @@ def _recording(stored: Mapping[str, Stored], path: Path, content: str) -> Foreig
         labels=None if labels is None else label_array(labels, size, f"{path}"),
         classes=tuple(map(str, stored["classes"].whole().tolist())) if "classes" in stored else None,
         epochs=tuple(epochs), fields=tuple(per_epoch), read=partial(_read_slabs, per_epoch),
-        arrays={name: array.whole() for name, array in arrays.items()},
+        arrays={name: _of_its_type(name, array) for name, array in arrays.items()},
         mode=checked_mode(str(stored["mode"].whole()), f"{path}") if "mode" in stored else None,
         notes=(f"not imported from {path.name}: {', '.join(unknown)}.",) if unknown else (),
     )  # fmt: skip
+
+
+def _of_its_type(name: str, array: Stored) -> np.ndarray:
+    """Return an array whole; what is true or false may be written as 1 and 0."""
+    values = array.whole()
+    if values.dtype.kind not in "fiub":
+        raise BadInput(f"{array.where} holds {values.dtype}; it has to hold numbers")
+    if SIGNALS[name].dtype != "bool" or values.dtype.kind == "b":
+        return values
+    if not np.isin(values, (0, 1)).all():
+        raise BadInput(f"{array.where} holds more than 0 and 1, which stand for false and true")
+    return values.astype(bool)
 
 
 def _stored_ids(stored: Mapping[str, Stored], path: Path) -> list[str] | None:

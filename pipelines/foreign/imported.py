@@ -176,6 +176,7 @@ class Writer:
         """Write labels, the last probabilities, and the arrays that the file holds beside its epochs."""
         train, foreign = self.matched.train, self.matched.foreign
         write_array(folder, "labels", train.ids.to_list(), train.labels)
+        _check_whole(foreign, train)
         arrays = {name: _placed(values, train.at) for name, values in foreign.arrays.items()}
         for name, values in arrays.items():
             if SIGNALS[name].axes == "NK":
@@ -366,6 +367,18 @@ def _as_recorded(
         buffers.spans["previous"][:-1] = torch.from_numpy(before)
     buffers.add(*map(torch.from_numpy, (rows, np.ascontiguousarray(logits), labels)))
     return buffers.collect()[0], buffers.spans["previous"][:-1].numpy()
+
+
+def _check_whole(foreign: Foreign, train: Part) -> None:
+    """Refuse counts and truths that a file has of a part of the samples only: they have no value for "unknown"."""
+    absent = train.ids.filter(pl.Series(train.at < 0))
+    exact = [name for name, values in foreign.arrays.items() if values.dtype.kind != "f"]
+    if len(absent) and exact:
+        raise BadInput(
+            f"{foreign.where}, '{exact[0]}': not every training sample is in it ({len(absent)} are not, such as "
+            f"{', '.join(absent.head(NAMED))}), and a count or a yes or no cannot be left open as a NaN can; bring "
+            "all samples, or leave this array out"
+        )
 
 
 def _placed(values: np.ndarray, at: np.ndarray) -> np.ndarray:

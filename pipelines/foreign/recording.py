@@ -17,8 +17,12 @@ PER_EPOCH = (*PER_CLASS, *SCALAR_FIELDS, "seen")
 PER_SAMPLE = tuple(
     name
     for name, signal in SIGNALS.items()
-    if signal.axes in ("N", "NK", "ND", "NP") and signal.dtype != "str" and name != "labels"
+    if signal.axes[0] == "N"
+    and name not in ("labels", "images", "texts")
+    # The classes of a file may stand in another order, which is known along the second axis alone.
+    and ("K" not in signal.axes or signal.axes == "NK")
 )
+"""Arrays that belong to no epoch: predictions, vectors, and what else would train models of its own."""
 IDS = ("sample_id", "sample_ids", "id", "ids", "guid")
 LABELS = ("labels", "label", "gold", "target", "targets")
 

@@ -171,6 +171,27 @@ class TestScalars:
         assert "loss" not in signals
         assert record["epochs"] == 1
 
+    def test_models_of_ones_own_on_subsets(self, tmp_path):
+        """What `subset_training` would train: answers of models that saw a sample and of models that did not."""
+        trained = np.array([[1, 1, 0, 0], [0, 0, 1, 1]])
+        right = np.array([[1, 1, 0, 1], [1, 0, 1, 1]])
+        file = dict(ids=np.array(["b", "a"]), labels=Y2, subset_trained=trained, subset_correct=right)
+        file["subset_prob_label"] = np.where(right, 0.75, 0.25).astype(np.float32)
+        signals, _ = imported(save(tmp_path / "r.npz", **file), tmp_path / "w")
+        assert signals["subset_correct"].dtype == bool
+        of = {"memorization_subset": {"of": "prob_label"}}
+        found = compute("memorization_subset", signals).to_series()
+        assert found.to_list() == [1.0 - 0.5, 1.0 - 0.5]
+        assert compute("memorization_subset", signals, params=of).to_series().to_list() == [0.25, 0.25]
+        assert signals["subset_trained"].tolist() == [[False, False, True, True], [True, True, False, False]]
+
+    def test_truths_of_a_part_are_refused(self, tmp_path):
+        dataset = bare(read_foreign(save(tmp_path / "all.npz", ids=IDS2, labels=Y2, loss=np.ones((1, 2)))))
+        file = dict(ids=IDS2[:1], labels=Y2[:1], subset_correct=np.array([[True]]))
+        with pytest.raises(BadInput, match="1 are not, such as b"):
+            imported(save(tmp_path / "r.npz", **file), tmp_path / "w", dataset)
+        assert not list((tmp_path / "w").rglob("run.json"))
+
     def test_rows_that_a_file_lacks_are_unseen(self, tmp_path, logits, labels):
         path = save(tmp_path / "r.npz", sample_ids=np.array(IDS), labels=labels, logits=logits)
         dataset = bare(read_foreign(path))
@@ -438,6 +459,9 @@ WRONG = {
     "labels": (dict(ids=IDS2, labels=np.array([0.5, 1]), loss=np.ones((1, 2))), "not fractions or NaN"),
     "labels too few": (dict(ids=IDS2, labels=np.array([0]), loss=np.ones((1, 2))), "expected one for each of 2"),
     "rows": (dict(ids=IDS2, labels=Y2, probs_oos=np.ones((3, 2))), "first axis must be 2 samples"),
+    "axes": (dict(ids=IDS2, labels=Y2, less_cosine=np.ones((2, 3))), r"its axes are \(N, E, S\)"),
+    "truth": (dict(ids=IDS2, labels=Y2, subset_trained=np.array([[0], [2]])), "more than 0 and 1"),
+    "words": (dict(ids=IDS2, labels=Y2, grad_last=np.array([["a"], ["b"]])), "has to hold numbers"),
     "mode": (dict(ids=IDS2, labels=Y2, loss=np.ones((1, 2)), mode=np.array("train")), "mode 'train' is none of"),
     "val": (dict(ids=IDS2, labels=Y2, loss=np.ones((1, 2)), val_loss=np.ones((1, 3))), "without 'val_ids'"),
 }  # fmt: skip

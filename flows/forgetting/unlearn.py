@@ -30,6 +30,7 @@ from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
 from tracesift.pipelines.unlearners.contract import Unlearner, find, names
 from tracesift.pipelines.unlearning_metrics.klom import klom
+from tracesift.pipelines.unlearning_metrics.u_lira import u_lira
 from tracesift.pipelines.unlearning_outcome import COMPARED, Outcome, Rows, Sets
 from tracesift.pipelines.unlearning_trial import Trial
 from tracesift.scorers.forgetting.loreun_weights import loreun_weights, weights_of
@@ -38,7 +39,7 @@ from tracesift.selectors.decisions.group_weights import group_names
 VERSION = 1
 """Raised when the same models would be measured otherwise."""
 
-KLOM_SEEDS = 8
+DISTRIBUTION_SEEDS = 8
 """From so many seeds on whole distributions over models are compared."""
 
 TAU = inspect.signature(loreun_weights).parameters["tau"].default
@@ -187,7 +188,7 @@ def unlearn(work: Work, training: Training, subset: Mapping[str, Any], methods: 
         study.keep(seed, ORIGINAL, study.original(seed), gold[seed])
         for one in methods:
             study.keep(seed, one.name, study.unlearned(seed, one), gold[seed])
-    if len(seeds) >= KLOM_SEEDS:
+    if len(seeds) >= DISTRIBUTION_SEEDS:
         study.compare_distributions(seeds, [AGAIN, ORIGINAL, *(one.name for one in methods)])
     work.catalog.put_evaluations(pl.concat(study.frames))
 
@@ -271,7 +272,7 @@ class _Study:
         )  # fmt: skip
 
     def compare_distributions(self, seeds: range, called: Sequence[str]) -> None:
-        """Take the quantiles over points of `klom` against retraining for the catalog, under the first seed."""
+        """Take `u_lira` and the quantiles over points of `klom` for the catalog, under the first seed."""
         sizes = [len(getattr(self.trial.sets, name)) for name in COMPARED]
         oracle = self._over_models(GOLD, seeds)
         assert oracle is not None  # a broken one is refused
@@ -279,7 +280,12 @@ class _Study:
             models = self._over_models(name, seeds)
             if models is None:
                 continue
+            forgotten = slice(sizes[0])
             values: dict[str, float] = {}
+            try:
+                values[f"{name}.u_lira"] = _told_apart(models[:, forgotten], oracle[:, forgotten])
+            except BadInput as why:  # models that answer alike, whatever their seed, have no distribution
+                say(f"{name}: {why}")
             for part, ours, theirs in zip(
                 COMPARED,
                 np.split(models, np.cumsum(sizes)[:-1], axis=1),
@@ -294,6 +300,17 @@ class _Study:
         """Return the margins of one kind of model over all seeds, (models, points); None where one has none."""
         each = [np.load(self._margins(self.keys[name, seed]), allow_pickle=False) for seed in seeds]
         return np.stack(each) if all(len(one) for one in each) else None
+
+
+def _told_apart(unlearned: NDArray[np.float32], never: NDArray[np.float32]) -> float:
+    """Return the accuracy of `u_lira` on models (models, samples), every other one the shadow, then the target."""
+    halves = [(models[0::2], models[1::2]) for models in (unlearned, never)]
+    (ours, ours_too), (theirs, theirs_too) = halves
+    found = (
+        u_lira(ours, theirs, target_unlearned=ours_too, target_never=theirs_too),
+        u_lira(ours_too, theirs_too, target_unlearned=ours, target_never=theirs),
+    )
+    return float(np.mean([one["accuracy"] for one in found]))
 
 
 def _sets(work: Work, subset: Mapping[str, Any]) -> tuple[Sets, NDArray[np.float64]]:

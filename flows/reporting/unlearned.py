@@ -94,9 +94,9 @@ def studies(work: Work, names: Iterable[str] | None = None) -> list[dict[str, An
         original, retraining, then methods by their average gap (ToW where there is none), failed ones last. A row holds
         `name`, `kind`, `seeds`, `failed` (a sentence), `within` (whether its average gap is within two standard
         deviations of what retraining has to itself; None where that cannot be said), `measures` (each `mean`, `std`,
-        `difference` and `difference_std`, the last two paired with retraining) and `klom` (quantiles by set). For
-        retraining, mean and std are over both models of each seed, distances and differences those of the second to
-        the first.
+        `difference` and `difference_std`, the last two paired with retraining), `klom` (quantiles by set) and `u_lira`
+        (None where there are too few models). For retraining, mean and std are over both models of each seed, distances
+        and differences those of the second to the first.
     """
     wanted = None if names is None else set(names)
     found = []
@@ -141,7 +141,7 @@ def _study(work: Work, subset: Mapping[str, Any], model: str, measured: pl.DataF
     return {
         "subset": subset["name"], "version": subset["version"], "model": model, "study": newest,
         "counts": dict(counts.iter_rows()), "seeds": sorted(values[GOLD]["ua"]) if rows else [], "rows": rows,
-        "klom_models": max(models.values(), default=1),
+        "distribution_models": max(models.values(), default=1),
     }  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def _rows(
         if row["failed"]:
             of = values[row["name"]]
             row["failed"] += f" ({len(of[FAILED])} of {row['seeds']} seeds)"
-            row["measures"], row["klom"], row["within"] = {}, {}, None
+            row["measures"], row["klom"], row["u_lira"], row["within"] = {}, {}, None, None
     for cost in ("steps_ratio", "seconds_ratio"):
         yardstick["measures"][cost]["mean"] = 1.0
     original = [row for row in rows if row["kind"] == ORIGINAL]
@@ -198,7 +198,7 @@ def _row(
     """Return one row, with differences at equal seeds to `against`, and costs as shares of those of `retraining`."""
     measures: dict[str, dict[str, Any]] = {}
     for measure, by_seed in values.items():
-        if measure.startswith("klom_") or measure == FAILED:
+        if _over_models(measure) or measure == FAILED:
             continue
         paired = [
             by_seed[seed] - against[measure][seed] for seed in by_seed if seed in against.get(measure, {})
@@ -219,13 +219,17 @@ def _row(
         if measure.startswith("klom_"):
             _, part, quantile = measure.split("_")
             klom.setdefault(part, {})[quantile] = by_seed[min(by_seed)]
-    tries = {
-        seed for measure, by_seed in values.items() if not measure.startswith("klom_") for seed in by_seed
-    }
+    tries = {seed for measure, by_seed in values.items() if not _over_models(measure) for seed in by_seed}
     return {
         "name": name, "kind": kind, "seeds": len(tries), "failed": "", "within": None, "measures": measures,
         "klom": {part: dict(sorted(found.items(), key=lambda pair: int(pair[0][1:]))) for part, found in klom.items()},
+        "u_lira": next(iter(values.get("u_lira", {}).values()), None),
     }  # fmt: skip
+
+
+def _over_models(measure: str) -> bool:
+    """Tell whether a measure is one of all models together, which has no seed of its own."""
+    return measure.startswith("klom_") or measure == "u_lira"
 
 
 def _spread(values: Iterable[float]) -> dict[str, float | None]:

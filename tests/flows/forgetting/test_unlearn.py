@@ -13,7 +13,7 @@ import pytest
 from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
-from tracesift.flows.forgetting.unlearn import KLOM_SEEDS, tried
+from tracesift.flows.forgetting.unlearn import DISTRIBUTION_SEEDS, tried
 from tracesift.flows.reporting.charts import unlearning_dots
 from tracesift.flows.reporting.compared import compared
 from tracesift.flows.reporting.unlearned import COLUMNS, distances, told, verdict
@@ -98,7 +98,7 @@ def test_a_second_run_trains_nothing_and_says_what_can_be_trusted(place, capsys,
     assert [*rows][:2] == ["original", "retraining"]
     assert set(rows) == {"original", "retraining", "retrain", "fine_tune(epochs=1)"}
     for row in study["rows"]:
-        assert set(row) == {"name", "kind", "seeds", "failed", "within", "measures", "klom"}
+        assert set(row) == {"name", "kind", "seeds", "failed", "within", "measures", "klom", "u_lira"}
         assert row["seeds"] == 3
         assert {
             "ua",
@@ -204,18 +204,24 @@ def test_another_recipe_is_not_mixed_in(place, capsys):
 
 
 def test_over_many_seeds_distributions_are_compared(place, capsys, monkeypatch, counted):
-    assert KLOM_SEEDS == 8
-    study, rows = study_of(capsys, *ASKED)
-    assert all(row["klom"] == {} for row in study["rows"])
-    monkeypatch.setattr("tracesift.flows.forgetting.unlearn.KLOM_SEEDS", 3)
-    study, rows = study_of(capsys, *ASKED)
+    assert DISTRIBUTION_SEEDS == 8
+    more = (*ASKED, "--seeds", "4")
+    study, rows = study_of(capsys, *more)
+    assert all((row["klom"], row["u_lira"]) == ({}, None) for row in study["rows"])
+    counted.clear()
+    monkeypatch.setattr("tracesift.flows.forgetting.unlearn.DISTRIBUTION_SEEDS", 4)
+    study, rows = study_of(capsys, *more)
     assert counted == []  # the margins were kept
-    assert study["klom_models"] == 3
+    assert study["distribution_models"] == 4
     for row in study["rows"]:
+        assert "u_lira" not in row["measures"]
         assert set(row["klom"]) == {"forget", "retain", "test"}
         assert [*row["klom"]["forget"]] == ["p5", "p25", "p50", "p75", "p95", "p99"]
         assert not any("klom" in name for name in row["measures"])
-        assert row["seeds"] == 3
+        assert row["seeds"] == 4
+    # Wrong labels learned by heart give the original away; retraining never saw them, so guesses are no better.
+    assert rows["original"]["u_lira"] > 0.95
+    assert abs(rows["retraining"]["u_lira"] - 0.5) < 0.15
     # No bin of 20 holds both a model that knows the label and one that never saw it: log((1/3) / 1e-5) or more.
     assert rows["original"]["klom"]["forget"]["p5"] > 10.4
 

@@ -528,17 +528,25 @@ def unlearning():
             "steps_ratio",
             "mia_entropy",
         )
-        row = {"name": name, "kind": kind, "seeds": 3, "failed": "", "within": None, "klom": {}}
+        row = {
+            "name": name,
+            "kind": kind,
+            "seeds": 3,
+            "failed": "",
+            "within": None,
+            "klom": {},
+            "u_lira": None,
+        }
         return {**row, "measures": dict.fromkeys(names, known), **more}
 
     rows = [
         of("original", "original", -0.8, within=False),
-        of("retraining", "retraining", 0.0, klom={"forget": {"p5": 0.25, "p50": 1.5}}),
+        of("retraining", "retraining", 0.0, klom={"forget": {"p5": 0.25, "p50": 1.5}}, u_lira=0.525),
         of(f"ssd({NASTY})", "method", 0.1, measures={}, failed=f"broke {NASTY}"),
     ]
     return {
         "subset": NASTY, "version": 1, "model": "mlp", "study": "s", "counts": {"forget": 12, "retain": 30}, "seeds": [0, 1, 2],
-        "rows": rows, "klom_models": 8,
+        "rows": rows, "distribution_models": 8,
     }  # fmt: skip
 
 
@@ -553,6 +561,8 @@ def test_unlearning_stands_beside_retraining():
         "cost",
         "near retraining's, not high",
         "KLoM over 8 models",
+        "U-LiRA over 8 models",
+        "52.5 %",
     ):
         assert said.replace("'", "&#39;") in section, said
     assert "90.0 ± 1.0" in section  # a share, in per cent

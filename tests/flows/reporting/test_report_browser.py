@@ -33,9 +33,9 @@ NASTY = "<script>document.title='owned'</script>"
 
 _KNOWN = {"mean": 0.9, "std": 0.01, "difference": -0.5, "difference_std": 0.02}
 UNLEARNED = {
-    "subset": NASTY, "version": 1, "model": "mlp", "study": "s", "counts": {"forget": 12}, "seeds": [0, 1, 2], "klom_models": 1,
+    "subset": NASTY, "version": 1, "model": "mlp", "study": "s", "counts": {"forget": 12}, "seeds": [0, 1, 2], "distribution_models": 1,
     "rows": [
-        {"name": name, "kind": "method", "seeds": 3, "failed": "", "within": None, "klom": {},
+        {"name": name, "kind": "method", "seeds": 3, "failed": "", "within": None, "klom": {}, "u_lira": None,
          "measures": dict.fromkeys(("ua", "ra", "ta", "mia"), _KNOWN)}
         for name in ("original", "retraining", NASTY)
     ],

@@ -19,7 +19,7 @@ from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.selecting import queries
-from tracesift.flows.selecting.candidates import among, is_flagged, training_frame
+from tracesift.flows.selecting.candidates import among, check_scored, is_flagged, training_frame
 from tracesift.flows.selecting.emptied import emptied
 from tracesift.flows.selecting.selector_arrays import arrays_for, contents
 from tracesift.flows.selecting.situation import chosen
@@ -255,6 +255,7 @@ def pruned(
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     pool = pool.sort("sample_id")
+    check_scored(frame, selector, params)
     if queries.asks(selector, params):
         assert size is not None  # as of every selector with a budget
         arrays, read = queries.asked_losses(

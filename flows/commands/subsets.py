@@ -93,13 +93,13 @@ def select(
     called, because = selector.replace("_", "-"), ""
     if selector == AUTO:
         choice = _auto(work, keep if count is None else count, chosen, from_, embedding)
-        selector, chosen, embedding, because = (
-            choice.selector,
-            choice.params,
-            choice.embedding,
-            choice.because,
-        )
+        selector, chosen = choice.selector, choice.params
+        embedding, because = choice.embedding, choice.because
     facts = find(selector)
+    if facts.chooses == "forget" and count is not None and "count" in facts.defaults:
+        if "count" in chosen:
+            raise BadInput(f"--count {count} and --param count={chosen['count']} say the same; give one")
+        chosen, count = {**chosen, "count": count}, None
     if facts.budget and keep is None and count is None:
         raise BadInput(f"{selector} needs a size: --keep 0.3 for a share, or --count 500")
     if not facts.budget and (keep is not None or count is not None):

@@ -15,7 +15,7 @@ from tracesift.catalog.forgotten import KNOWN
 from tracesift.catalog.manifest import SelectorBlock
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.progress import stage
-from tracesift.flows.selecting.candidates import members_of, training_frame
+from tracesift.flows.selecting.candidates import check_scored, members_of, training_frame
 from tracesift.flows.selecting.selector_arrays import arrays_for
 from tracesift.flows.selecting.written import controls, put
 from tracesift.flows.work import Work
@@ -89,6 +89,7 @@ def chosen_forget_set(
     params = dict(params or {})
     facts = find(selector)
     frame = _with_column(work, training_frame(work, where), params.get("column"))
+    check_scored(frame, selector, params)
     pool = frame.filter("eligible").sort("sample_id")
     if count is not None and count > len(pool):
         raise BadInput(f"--count {count}: there are {len(pool)} samples to choose from; ask for fewer")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 from tracesift.catalog.conditions import checked_condition
-from tracesift.catalog.schema import BadInput, nearest
+from tracesift.catalog.schema import SIGNALS, BadInput, nearest
 from tracesift.flows.work import Work
+from tracesift.scorers import contract as scorers
+from tracesift.selectors.contract import columns_needed
 
 TRAINED = ("keep", "relabel", "retain", "neighbor")
 """Roles of the samples that a model trained on a subset sees."""
@@ -51,6 +56,30 @@ def training_frame(
     if not len(ids):
         raise BadInput(f"--where {where}: no training sample fits; try it with `tracesift sql` first")
     return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
+
+
+def check_scored(frame: pl.DataFrame, selector: str, params: Mapping[str, Any]) -> None:
+    """Refuse a selector that reads scores which nobody has made yet, and say by which commands they are.
+
+    Where nothing at all is scored, or a name is no score's, the selector itself knows better what to say.
+    """
+    known = scorers.names()
+    missing = [
+        name for name in columns_needed(selector, dict(params)) if name in known and name not in frame.columns
+    ]
+    if not missing or not set(known).intersection(frame.columns):
+        return
+    made_by = [
+        SIGNALS[signal].source
+        for name in missing
+        for signal in scorers.find(name).inputs
+        if SIGNALS[signal].job
+    ]
+    raise BadInput(
+        f"{selector} reads {' and '.join(missing)}, not scored yet: "
+        f"{''.join(f'{how} where you have not, then ' for how in dict.fromkeys(made_by))}"
+        f"{'' if made_by else 'run '}`tracesift score {' '.join(missing)}`"
+    )
 
 
 def fitting(work: Work, where: str) -> list[str]:

@@ -97,6 +97,9 @@ def test_a_class_and_a_group_decide_their_size_themselves(select):
         "group_forget_set", "--param", "column=label", "--param", f"value={label}", "--name", "one-group"
     )
     assert forgotten("one-group") == forgotten("one-class")
+    select("class_forget_set", "--param", f"label={label}", "--count", 3, "--name", "three")
+    assert len(forgotten("three")) == 3
+    assert forgotten("three") < forgotten("one-class")
     assert twice["forget"] == made["forget"]
 
 
@@ -142,10 +145,18 @@ def test_what_a_chooser_of_forget_sets_cannot_mean(place, capsys):
         (["random_forget_set", "--count", 49], "there are 48"),
         (["random_forget_set", "--count", 3, "--from", "pruned"], "leave it out"),
         (["class_forget_set", "--param", "label=none"], "names the class"),
-        (["class_forget_set", "--count", 3], "decides by itself"),
+        (["class_forget_set", "--count", 3, "--param", "count=4"], "say the same"),
         (["mu_coreset", "--count", 3], "--from SUBSET"),
         (["mu_coreset", "--count", 3, "--from", "nothing"], "no such subset"),
-        (["worst_case_forget_set", "--count", 3], "worst_case_weight"),
+        (
+            ["easiest_forget_set", "--count", 3],
+            "reads easiest_weight, not scored yet: run `tracesift record --job worst_case --param easiest=true` where you "
+            "have not, then `tracesift score easiest_weight`",
+        ),
+        (
+            ["sharpness_partition", "--count", 3],
+            "reads sharpness, not scored yet: run `tracesift score sharpness`",
+        ),
         (["memorization_strata", "--count", 3, "--param", "part=hard"], "part"),
     ):
         assert message in refused(capsys, *words), words

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Repeated = Parameter(negative="")
 
 SHOWN_OF_REQUESTS = (
-    "request_id", "created_at", "kind", "source", "num_requested", "num_exact", "num_near", "num_found", "subset",
-    "version", "status",
+    "request_id", "created_at", "kind", "source", "num_requested", "num_untrained", "num_exact", "num_near",
+    "num_found", "subset", "version", "status",
 )  # fmt: skip
 """Columns of the table of requests; --json gives all."""
 

@@ -121,11 +121,13 @@ def _plan(
     pending = pending.filter(pl.col("request_id") != request_id)  # of a command that was killed halfway
     joined = pending.clear()
     if how.append:
-        trained = work.dataset.samples.filter(pl.col("split") == "train")["sample_id"]
-        joined = pending.filter((pl.col("subset") == how.name) & pl.col("sample_id").is_in(trained.implode()))
+        joined = pending.filter(pl.col("subset") == how.name)
         joined = joined.unique("sample_id", keep="first", maintain_order=True)
-    to_forget = sorted({*request.ids, *joined["sample_id"]})
-    sentence = f"{len(request.ids)} requested, " + ("a trial" if how.trial else f"request {request_id}")
+    to_forget = sorted({*request.ids, *request.untrained, *joined["sample_id"]})
+    sentence = f"{len(request.ids)} requested, "
+    if request.untrained:
+        sentence += f"and {len(request.untrained)} outside train, "
+    sentence += "a trial" if how.trial else f"request {request_id}"
     if joined.height:
         sentence += f", joined to {', '.join(joined['request_id'].unique(maintain_order=True))}"
     members, block, overlap = forget_members(
@@ -325,5 +327,6 @@ def told_requests(work: Work) -> list[dict[str, Any]]:
     """Return the deletion requests for people, earliest first, without keyed hashes."""
     return [
         {name: value for name, value in row.items() if name not in ("request_key", "after_seq")}
+        | {"num_untrained": (row["details"] or {}).get("num_untrained", 0)}
         for row in work.catalog.forget_requests()
     ]

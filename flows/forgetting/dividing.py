@@ -58,7 +58,8 @@ def forget_members(
     Parameters
     ----------
     requested
-        Training samples to forget; None for what is flagged.
+        Samples to forget, of any split; None for what is flagged. Of one outside train there is nothing to unlearn,
+        so it is no member, and what copies it is forgotten or no holdout.
     asked
         Which request it was, for the settings.
     forgotten
@@ -67,9 +68,9 @@ def forget_members(
     gone = work.forgotten if forgotten is None else forgotten
     everything = training_frame(work, forgotten=gone)
     settings = dict(params) if requested is None else {**params, "forget": sorted(requested)}
-    held = _holdout(work).filter(~pl.col("sample_id").is_in(work.forgotten["sample_id"].implode()))
+    beside = _untrained(work, requested or ()).filter(~pl.col("sample_id").is_in(gone["sample_id"].implode()))
     # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
-    frame = pl.concat([everything, held], how="diagonal").sort("sample_id")
+    frame = pl.concat([everything, beside], how="diagonal").sort("sample_id")
     vectors = content_vectors(work, frame) if embedding is None else stored_rows(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
@@ -88,7 +89,7 @@ def forget_members(
         # Neither ids nor groups, which may be people: what a purge would have to find.
         overlap = overlap_report(members, frame, embedding=vectors, **texts)
         overlap["cannot_be_forgotten"] = len(overlap["cannot_be_forgotten"])
-    # A test sample that copies a trained one is no holdout, and it is no training sample either.
+    # A test sample that is asked for, or copies a trained one, is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
     members = members.filter(trained | (pl.col("role") == "holdout"))
     if requested is not None:
@@ -106,7 +107,7 @@ def pulled_in(members: pl.DataFrame) -> pl.DataFrame:
     """Return what `select("forget_ready", ...)` found to be copies: `sample_id, role, pulled_by, how, similarity`.
 
     Of the role forget these are the samples that were pulled in, those of the role drop would be a holdout but for the
-    trained sample that they copy; `how` and `similarity` are those of `duplicate_closure`.
+    trained or requested sample that they copy; `how` and `similarity` are those of `duplicate_closure`.
     """
     found = members.filter(pl.col("how").is_not_null())
     return found.select("sample_id", "role", "pulled_by", "how", "similarity").sort("sample_id")
@@ -134,10 +135,12 @@ def forget_controls(work: Work, name: str, members: pl.DataFrame, *, seed: int) 
     return controls(work, name, kept=left - forgotten, seed=seed, roles=("retain", "forget"))
 
 
-def _holdout(work: Work) -> pl.DataFrame:
-    """Return the samples that no recorded model was trained on, as rows for `forget_ready`."""
+def _untrained(work: Work, requested: Sequence[str]) -> pl.DataFrame:
+    """Return, as rows for `forget_ready`, the test samples and what else outside train is requested."""
     samples = work.dataset.samples
     columns = [
         name for name in ("sample_id", "label", "split", "content_hash", "group") if name in samples.columns
     ]
-    return samples.filter(pl.col("split") == "test").select(columns)
+    asked = pl.Series(requested, dtype=pl.String)
+    wanted = (pl.col("split") == "test") | pl.col("sample_id").is_in(asked.implode())
+    return samples.filter((pl.col("split") != "train") & wanted).select(columns)

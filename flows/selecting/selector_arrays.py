@@ -299,25 +299,33 @@ def _graph(
 def content_vectors(work: Work, frame: pl.DataFrame) -> np.ndarray | None:
     """Return the content embedding of a frame's rows, (N, D), made once and kept in memory; None without content.
 
-    No subset asks for validation samples, so theirs are not kept; a frame of all others is answered without a copy.
+    Only a deletion request asks for validation samples, so theirs are not kept; a frame of all others is answered
+    without a copy.
     """
     if work.dataset.kind == KIND:
         return None
     if work.content_vectors is None:
-        outside = _outside_val(work).to_numpy()
-        stored = stored_content(work)
-        if stored is None:
-            from tracesift.pipelines.embedding.embeddings import (
-                content_embedding,  # loads torch, which few selections need
-            )
-
-            work.content_vectors = content_embedding(work.dataset, rows=outside)
-        else:
-            work.content_vectors = stored_rows(work, stored, work.dataset.samples[outside])
+        work.content_vectors = _content_of(work, _outside_val(work).to_numpy())
     ids = work.dataset.samples["sample_id"].gather(_outside_val(work))
-    rows = ids.search_sorted(frame["sample_id"]).to_numpy()
+    kept = frame["sample_id"].is_in(ids.implode())
+    rows = ids.search_sorted(frame["sample_id"].filter(kept)).to_numpy()
     whole = len(rows) == len(work.content_vectors) and bool((np.diff(rows) == 1).all())
-    return work.content_vectors if whole else work.content_vectors[rows]
+    vectors = work.content_vectors if whole else work.content_vectors[rows]
+    if kept.all():
+        return vectors
+    others = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"].filter(~kept)).to_numpy()
+    both = np.concatenate([vectors, _content_of(work, others)])
+    return both[np.argsort(np.argsort(~kept.to_numpy(), kind="stable"))]
+
+
+def _content_of(work: Work, rows: np.ndarray) -> np.ndarray:
+    """Return the content embedding of some rows of the dataset, ascending: the stored one, or made anew."""
+    stored = stored_content(work)
+    if stored is not None:
+        return stored_rows(work, stored, work.dataset.samples[rows])
+    from tracesift.pipelines.embedding.embeddings import content_embedding  # torch, which few selections need
+
+    return content_embedding(work.dataset, rows=rows)
 
 
 def stored_content(work: Work) -> str | None:

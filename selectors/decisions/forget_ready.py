@@ -55,7 +55,7 @@ class Plan:
 
 
 @selector(
-    version=4,
+    version=5,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -112,8 +112,8 @@ def forget_ready(
     polars.DataFrame
         `sample_id`, `role`, `weight`, `reason`, and of copies `pulled_by`, `how` and `similarity` as in
         `duplicate_closure`. Role `drop`: requested but never trained on, or a holdout candidate that copies a trained
-        sample and would spoil a membership test. The reason of a forgotten sample names the copy that remains, where
-        one does (with another label, in the corrective set).
+        sample, which would spoil a membership test, or a requested one. The reason of a forgotten sample names the copy
+        that remains, where one does (with another label, in the corrective set).
 
     Raises
     ------
@@ -314,10 +314,13 @@ def _mark_neighbors(vectors: Vectors, plan: Plan, direct: int, indirect: int) ->
 
 
 def _guard_holdout(plan: Plan, rules: CopyRules) -> None:
-    """Take out holdout candidates that copy a trained sample: they count as members."""
-    held, trained = plan.rows("holdout"), np.flatnonzero(~np.isin(plan.role, ("holdout", "drop")))
+    """Take out holdout candidates that copy a trained sample, for they count as members, or a requested one."""
+    asked, held = plan.rows("drop"), plan.rows("holdout")
     plan.give(held, "holdout", ["never trained on"] * held.size)
-    _take(plan, rules, rules.copies(held, trained), "drop", "{} copy of trained '{}', so no holdout")
+    trained = np.flatnonzero(~np.isin(plan.role, ("holdout", "drop")))
+    for sources, what in ((trained, "trained"), (asked, "requested")):
+        links = rules.copies(plan.rows("holdout"), sources)
+        _take(plan, rules, links, "drop", "{} copy of " + what + " '{}', so no holdout")
 
 
 def _name_what_remains(plan: Plan, rules: CopyRules, labels: np.ndarray) -> None:

@@ -226,6 +226,13 @@ def test_copies_in_training_of_a_requested_sample_outside_of_it():
     assert rows["a"]["reason"].startswith("exact copy of 'b', which is requested")
 
 
+def test_a_copy_of_a_requested_sample_outside_training_is_no_holdout():
+    frame = make(4, split=["train", "val", "test", "test"], content_hash=["1", "2", "2", "3"])
+    rows = act(frame, forget=["b"])
+    assert [row["role"] for row in rows.values()] == ["retain", "drop", "drop", "holdout"]
+    assert rows["c"]["reason"] == "exact copy of requested 'b', so no holdout"
+
+
 def test_what_remains_under_another_label_is_named():
     frame = make(3, content_hash=["1", "1", "2"], label_noise=[True, False, False])
     rows = act(frame.with_columns(label=pl.Series(["x", "y", "x"])))

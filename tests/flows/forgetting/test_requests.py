@@ -387,6 +387,41 @@ def test_an_owner_is_all_of_an_owner_and_nobody_else(here, forget):
     assert "o5" not in repr(row)
 
 
+def test_copies_of_what_an_owner_has_outside_train_are_forgotten_and_none_of_it_is_used(here, told):
+    table = owned_table().with_columns(
+        owner=pl.when(pl.col("id") == "s006").then(pl.lit("o5")).otherwise("owner")
+    )
+    held = {name: table.filter(pl.col("id") == name) for name in ("s005", "s006")}  # in test, in val
+
+    def copied(of, name, split, by):
+        return held[of].with_columns(pl.col("a", "b", "c") + by, id=pl.lit(name), split=pl.lit(split), owner=pl.lit("new"))  # fmt: skip
+
+    copies = [
+        copied("s005", "exact", "train", 0), copied("s006", "near", "train", 1e-4),
+        copied("s005", "exact-test", "test", 0), copied("s006", "near-test", "test", 1e-4),
+    ]  # fmt: skip
+    pl.concat([table, *copies]).write_csv("grown.csv")
+    assert told("ingest", "grown.csv", "--features", "a,b,c")[0] == 0
+    near = ("--param", "near_duplicate=0.99999")
+    code, _, err = told("forget", "--owner", "o5", *near)
+    assert code == 0, err
+    members = pl.read_parquet("w/manifests/forget-ready/members.parquet")
+    reasons = dict(members.filter(role="forget").select("sample_id", "reason").iter_rows())
+    assert reasons["exact"].startswith("exact copy of 's005', which is requested")
+    assert reasons["near"].startswith("near copy of 's006', which is requested: cosine 1.0000")
+    assert not {*held, "exact-test", "near-test"} & set(members["sample_id"])
+    assert json.loads(Path("w/manifests/forget-ready/overlap.json").read_text())["exact_across"] == 0
+    assert json.loads(told("verify", "w/manifests/forget-ready", "--json")[1])["forgotten"]["used_until"] == 0
+    (row,) = json.loads(told("requests", "--json")[1])
+    assert (row["num_requested"], row["num_untrained"], row["num_exact"], row["num_near"]) == (4, 2, 1, 1)
+    assert told("select", "random", "--count", "20", "--name", "later")[0] == 0
+    assert {"exact", "near"} <= set(having("drop", roles("later")))
+    assert told("forget", requested(["s000"]), "--append", *near)[0] == 0
+    joined = roles()
+    assert {"exact", "near", "s000"} <= set(having("forget", joined))
+    assert not {*held, "exact-test", "near-test"} & set(joined)
+
+
 def test_a_table_of_requests_is_worked_off_in_its_order(here, forget, told):
     Path("table.csv").write_text(
         "request_id,sample_id,owner,where,requested_by\nb,s002,,,legal\na,,o3,,\nb,s004,,,\nc,,,\"attributes->>'owner' = 'o7'\",\n"

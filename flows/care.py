@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.connection import literal
+from tracesift.catalog.deletions import deleted_among, workspace_around
 from tracesift.catalog.files import canonical_json
 from tracesift.catalog.goldfish import masks_of
 from tracesift.catalog.manifest import (
@@ -99,12 +100,12 @@ def verify(
         differences += wrong
     where, note = _own_source(manifest) if source is None else (source, None)
     if not differences and where is not None:
-        found = _compare_data(path, manifest, where, options, _around(path) or workspace)
+        found = _compare_data(path, manifest, where, options, workspace_around(path) or workspace)
         differences += found
         checked.append(f"ids, labels and splits of {where}")
     elif differences:
         note = "the data were not compared, because the manifest itself differs"
-    forgotten = None if differences else _forgotten_in(path, manifest, _around(path) or workspace)
+    forgotten = None if differences else _forgotten_in(path, manifest, workspace_around(path) or workspace)
     if forgotten is not None and forgotten["deleted"]:
         checked.append("that no sample forgotten before it was made stands in it to be used")
         differences += _returned(forgotten["stand"])
@@ -131,30 +132,13 @@ USED = ("keep", "relabel", "retain", "neighbor", "holdout")
 """Roles that a sample has no more after a request to delete it."""
 
 
-def _around(path: Path) -> Path | None:
-    """Return the workspace that a manifest lies in, None where it was copied elsewhere."""
-    for folder in path.absolute().parents:
-        if (folder / "catalog.duckdb").is_file() and (folder / "manifests") in path.absolute().parents:
-            return folder
-    return None
-
-
 def _forgotten_in(path: Path, manifest: Manifest, workspace: Path | None) -> dict[str, Any] | None:
-    """Return what deletion requests say of a manifest's members; None where no workspace knows its data.
-
-    Members are known again by their ids, and by their content as far as the workspace knows the state of the data.
-    """
-    if workspace is None or not (workspace / "catalog.duckdb").is_file():
+    """Return what deletion requests say of a manifest's members; None where no workspace knows its data."""
+    members = read_members(path, manifest).with_row_index("position")
+    found = deleted_among(members, manifest, workspace)
+    if found is None or workspace is None:
         return None
     catalog = Catalog(workspace)
-    known = catalog.query(
-        "SELECT sample_id, content_hash FROM samples JOIN datasets USING (dataset_id) WHERE fingerprint = ?",
-        (manifest.dataset.fingerprint,),
-    )
-    if known.is_empty():
-        return None
-    members = read_members(path, manifest).with_row_index("position")
-    found = catalog.recognised(members.select("sample_id").join(known, on="sample_id", how="left"))
     requests = {row["request_id"]: row for row in catalog.forget_requests()}
     written = catalog.query("SELECT seq FROM subset_records WHERE subset_id = ?", (manifest.subset_id,))
     seq = None if written.is_empty() else written.item()

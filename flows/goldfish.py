@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +131,8 @@ def _subset(work: Work, name: str) -> Subset:
         raise UnknownName(
             f"no subset '{name}' in {work.path}{nearest(name, known)}; there are {', '.join(known) or 'none'}"
         )
-    return load_manifest(path)
+    # Masks are of the manifest as it was made; what was asked to be deleted is left out where they are read.
+    return replace(load_manifest(path), deleted=frozenset())
 
 
 def _as_before(subset: Subset, path: Path, record: MaskRecord) -> pl.DataFrame | None:

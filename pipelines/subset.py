@@ -3,10 +3,13 @@
 `apply` gives a `datasets.Dataset`, contiguous, whatever the source was; for a torch dataset it gives a torch
 `Subset` with a sampler. A manifest knows its members by id, so the order of the source never matters, and it
 knows the label that each had, so planted noise and verified labels come out as they were selected.
+
+What was asked to be deleted is handed out by no manifest, older ones included, as long as it lies in its workspace.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 import polars as pl
 from torch.utils import data as torch_data
 
+from tracesift.catalog.deletions import not_handed_out
 from tracesift.catalog.goldfish import masks_of
 from tracesift.catalog.manifest import Manifest, read_manifest, read_members, verify_manifest
 from tracesift.catalog.schema import ROLES, BadInput, FingerprintMismatch, UnknownName, nearest
@@ -30,6 +34,10 @@ Applied: TypeAlias = "datasets.Dataset | tuple[torch_data.Subset[Any], torch_dat
 
 TRAINED = ("keep", "relabel")
 """What `role="keep"` means: a relabelled sample is kept, under its new label."""
+
+
+class LeftOut(UserWarning):
+    """Members were asked to be deleted, and are not handed out."""
 
 
 def load_manifest(path: str | Path) -> Subset:
@@ -48,10 +56,13 @@ def load_manifest(path: str | Path) -> Subset:
     Raises
     ------
     BadInput
-        There is no manifest, it comes from a newer tracesift, or its members are not those written with it.
+        There is no manifest, it comes from a newer tracesift, or its members are not those written with it; or
+        deletions were requested in its workspace, and the key that recognises them is gone.
     """
     manifest = read_manifest(path)
-    return Subset(path=Path(path), manifest=manifest, members=read_members(path, manifest))
+    members = read_members(path, manifest)
+    deleted = not_handed_out(members, manifest, path)
+    return Subset(path=Path(path), manifest=manifest, members=members, deleted=deleted)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,11 +77,30 @@ class Subset:
         The record: name, version, dataset, selector, scores, counts, fingerprint.
     members : DataFrame
         `sample_id, role, weight, label, new_label, reason`, sorted by sample_id.
+    deleted : frozenset of str
+        Members that were asked to be deleted, but for those that are to be unlearned: they are not handed out.
     """
 
     path: Path
     manifest: Manifest
     members: pl.DataFrame
+    deleted: frozenset[str] = frozenset()
+
+    @property
+    def given(self) -> pl.DataFrame:
+        """The members that are handed out."""
+        return (
+            self.members.filter(~pl.col("sample_id").is_in(list(self.deleted)))
+            if self.deleted
+            else self.members
+        )
+
+    def left_out(self, roles: Sequence[str] = ROLES) -> str | None:
+        """Say how many members of these roles are not handed out because they were asked to be deleted, if any."""
+        number = self.members.filter(pl.col("role").is_in(roles)).height
+        number -= self.given.filter(pl.col("role").is_in(roles)).height
+        samples = "1 sample that was" if number == 1 else f"{number:,} samples that were"
+        return f"{self.manifest.name}: without {samples} asked to be forgotten" if number else None
 
     def verify(self, dataset: Any, *, allow_superset: bool = False, ids: Sequence[Any] | None = None) -> None:
         """Check the manifest's own hashes, and that `dataset` is in the state that it was made for.
@@ -136,6 +166,7 @@ class Subset:
         opened = self.opened(dataset, ids)
         self._check(opened, allow_superset=allow_superset)
         taken, _ = self.taken(opened, wanted)
+        self._tell(wanted)
         if taking.is_torch(dataset):
             return taking.torch_subset(dataset, opened, taken, seed=self.manifest.selector.seed or 0)
         return taking.contiguous(dataset, opened, taken)
@@ -231,7 +262,9 @@ class Subset:
             raise BadInput(f"neighbor={neighbor!r}: 'mixed' into the retained, the size of batches, or None")
         opened = self.opened(dataset, ids)
         self._check(opened, allow_superset=allow_superset)
-        taken, roles = self.taken(opened, [role for batch in sets.values() for role in batch.roles])
+        wanted = [role for batch in sets.values() for role in batch.roles]
+        taken, roles = self.taken(opened, wanted)
+        self._tell(wanted)
         return paired_loader(
             dataset, opened, taken, roles, sets,
             plan=plan, modules=modules, seed=seed, workers=workers, transform=transform, collate=collate,
@@ -243,8 +276,8 @@ class Subset:
         Returns
         -------
         DataFrame
-            A row per member that is trained on, by `sample_id`: how many `tokens` its text has, and the positions of
-            those that are `masked`, from 0 on and ascending.
+            A row per member that is handed out to be trained on, by `sample_id`: how many `tokens` its text has, and
+            the positions of those that are `masked`, from 0 on and ascending.
 
         Raises
         ------
@@ -258,14 +291,17 @@ class Subset:
                 f"manifest {self.manifest.name} (version {self.manifest.version}) has no goldfish masks: make them "
                 f"with `tracesift goldfish {self.manifest.name} --tokenizer NAME`"
             )
-        return found[0]
+        return found[0].filter(pl.col("sample_id").is_in(self.given["sample_id"].implode()))
 
     def taken(self, dataset: Dataset, roles: Sequence[str]) -> tuple[taking.Taken, pl.Series]:
-        """Return the members of some roles by ascending id, with the labels to train on, and the role of each."""
+        """Return the members of some roles by ascending id, with the labels to train on, and the role of each.
+
+        Those that were asked to be deleted are left out.
+        """
         for name in roles:
             if name not in ROLES:
                 raise UnknownName(f"no role '{name}'{nearest(name, ROLES)}; there are {', '.join(ROLES)}")
-        chosen = self.members.filter(pl.col("role").is_in(roles))
+        chosen = self.given.filter(pl.col("role").is_in(roles))
         rows = dataset.samples["sample_id"].search_sorted(chosen["sample_id"]).to_numpy().astype(np.int64)
         given = dataset.samples["label"].gather(rows)
         labels = chosen.select(pl.coalesce("new_label", "label", given))["new_label"]
@@ -291,6 +327,10 @@ class Subset:
                 options.pop(name, None)
             return open_dataset(dataset, ids=ids, **options)
         return open_dataset(dataset, **options)
+
+    def _tell(self, roles: Sequence[str]) -> None:
+        if said := self.left_out(roles):
+            warnings.warn(said, LeftOut, stacklevel=3)
 
     def _check(self, dataset: Dataset, *, allow_superset: bool) -> None:
         made_for = self.manifest.dataset

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common
+from tracesift.flows.progress import say
 
 
 def export(
@@ -23,7 +24,8 @@ def export(
     """Write the members of a manifest, with what they are, into a folder that other tools read.
 
     The data are opened as they were for the manifest, and checked against it. The folder holds export.json with counts
-    and hashes, and the manifest itself.
+    and hashes, and the manifest itself. What was asked to be deleted since is left out, where the manifest lies in its
+    workspace.
 
     Parameters
     ----------
@@ -52,6 +54,8 @@ def export(
     if source is None and where != "digits" and not where.startswith("hf:") and not Path(where).exists():
         raise BadInput(f"{where}, the source of the manifest, is not found from here; give it as SOURCE")
     record = written(subset, subset.opened(where), to, format=format)
+    if said := subset.left_out():
+        say(said)
     answer({"folder": str(to), **record} if common.json else _told(to, record), common)
     return 0
 

@@ -62,12 +62,14 @@ def write_open_unlearning(subset: Subset, dataset: Dataset, making: Path, target
     Dorna et al., OpenUnlearning: accelerating LLM unlearning via unified benchmarking of methods and metrics, 2025;
     Maini et al., TOFU: a task of fictitious unlearning for LLMs, COLM 2024.
     """
-    roles = subset.manifest.counts.by_role
+    roles = dict(subset.given.group_by("role").len().iter_rows())
     counts = {name: sum(roles.get(role, 0) for role in held) for name, held in SETS.items()}
-    if not counts["retain"]:
-        raise BadInput(
-            f"manifest {subset.manifest.name} retains nothing, so nothing can be unlearned beside it"
-        )
+    for name, what in (("forget", "forgets"), ("retain", "retains")):
+        if not counts[name]:
+            gone = ", but for samples that were asked to be deleted" if subset.deleted else ""
+            raise BadInput(
+                f"manifest {subset.manifest.name} {what} nothing{gone}, so nothing can be unlearned; make it anew"
+            )
     trained = counts["forget"] + counts["retain"]
     percent = min(99, max(1, int(100 * counts["forget"] / trained + 0.5)))
     names = {

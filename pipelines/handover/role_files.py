@@ -43,7 +43,7 @@ def write_role_files(subset: Subset, dataset: Dataset, making: Path, target: Pat
     ``_source`` behind its name.
     """
     rows = {}
-    roles = [role for role in ROLES if role in subset.manifest.counts.by_role]
+    roles = [role for role in ROLES if subset.given["role"].is_in([role]).any()]
     for role in roles:
         name = f"data/{role}.parquet"
         rows[name] = _write(subset, dataset, role, making / name)
@@ -73,7 +73,7 @@ def _write(subset: Subset, dataset: Dataset, role: str, path: Path) -> int:
     import pyarrow.parquet as pq
 
     taken, _ = subset.taken(dataset, [role])
-    reasons = subset.members.filter(role=role)["reason"]
+    reasons = subset.given.filter(role=role)["reason"]
     path.parent.mkdir(exist_ok=True)
     writer = None
     try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import stat
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.embedding.embeddings import content_embedding
 from tracesift.pipelines.signals import load_signals, read_run
+from tracesift.pipelines.subset import LeftOut, load_manifest
 from tracesift.scorers.contract import names as scorers
 from tracesift.selectors.contract import columns_needed, find, names
 
@@ -280,6 +282,29 @@ def test_a_subset_made_before_gives_nothing_back(gone, told):
     code, out, _ = told("verify", "w/manifests/denoised")
     assert code == 0
     assert "make it anew" in out
+
+
+def test_a_manifest_made_before_hands_out_nothing_that_was_deleted_since(gone, told, owned):
+    source = owned / "owned.csv"
+    code, _, err = told("export", "w/manifests/denoised", "--to", "out", "--format", "parquet")
+    assert (code, err) == (0, "denoised: without 4 samples that were asked to be forgotten\n")
+    written = pl.concat(pl.read_parquet(path, columns=["sample_id"]) for path in Path("out/data").iterdir())
+    assert set(written["sample_id"]) == set(roles("denoised")) - gone
+    with pytest.warns(LeftOut, match="^denoised: without 4 samples that were asked to be forgotten$"):
+        kept = load_manifest("w/manifests/denoised").apply(source, role=["keep", "relabel", "drop"])
+    assert not gone & set(kept["sample_id"])
+    shutil.copytree("w/manifests/denoised", "elsewhere")  # where nothing is known of requests
+    assert gone <= set(
+        load_manifest("elsewhere").apply(source, role=["keep", "relabel", "drop"])["sample_id"]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeftOut)
+        to_unlearn = load_manifest("w/manifests/forget-ready").apply(source, role="forget")
+    assert set(to_unlearn["sample_id"]) == gone
+    Path("w/forget.key").unlink()
+    code, _, err = told("export", "w/manifests/denoised", "--to", "again", "--format", "parquet")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "forget.key is gone" in err
 
 
 def test_what_was_deleted_is_known_again_when_it_is_ingested_again_grown_or_under_another_id(

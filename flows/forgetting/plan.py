@@ -40,7 +40,8 @@ def forget_facts(work: Work, members: pl.DataFrame) -> pl.DataFrame:
         A row per sample in role forget, by `sample_id`: `how` (requested, exact, near, words), `pulled_by` and
         `similarity` of a copy; `loreun_weight`, from the last recorded loss, with mean 1; and for each axis of
         `forget_difficulty.AXES` that was scored ``hard_by_<axis>``, its percentile among all training samples, and
-        ``stratum_<axis>``, low, medium or high among those to forget. What was not scored has no column.
+        ``stratum_<axis>``, low, medium or high among those to forget (null where all are equal). What was not scored
+        has no column.
     """
     asked = members.filter(pl.col("role") == "forget").sort("sample_id")
     facts = asked.select("sample_id", pl.col("how").fill_null("requested"), "pulled_by", "similarity")

@@ -98,7 +98,7 @@ def _percentile(name: str) -> pl.Expr:
 
 
 def strata(ids: Sequence[str], difficulty: Sequence[float | None] | np.ndarray | pl.Series) -> pl.Series:
-    """Cut samples into thirds of low, medium and high difficulty, ties by id.
+    """Cut samples into thirds of low, medium and high difficulty, between values and never among equal ones.
 
     Parameters
     ----------
@@ -110,8 +110,9 @@ def strata(ids: Sequence[str], difficulty: Sequence[float | None] | np.ndarray |
     Returns
     -------
     polars.Series
-        ``"low"``, ``"medium"``, ``"high"`` in the order of `ids`, null without a value. Sizes differ by one at most,
-        the larger ones first. RUM unlearns them in this order.
+        ``"low"``, ``"medium"``, ``"high"`` in the order of `ids`; null without a value, and of all where all values
+        are equal. Without ties sizes differ by one at most, the larger ones first; equal values go together, to where
+        the middle one of them would be. RUM unlearns the strata in this order.
 
     Raises
     ------
@@ -120,8 +121,8 @@ def strata(ids: Sequence[str], difficulty: Sequence[float | None] | np.ndarray |
 
     Examples
     --------
-    >>> strata(["b", "a", "c", "d"], [0.5, 0.5, 0.9, 0.1]).to_list()
-    ['medium', 'low', 'high', 'low']
+    >>> strata(["b", "a", "c", "d", "e"], [0.5, 0.5, 0.9, 0.1, 0.5]).to_list()
+    ['medium', 'medium', 'high', 'low', 'medium']
     """
     values = pl.Series("value", difficulty, dtype=pl.Float64, strict=False).fill_nan(None)
     names = pl.Series("sample_id", ids, dtype=pl.String)
@@ -130,10 +131,11 @@ def strata(ids: Sequence[str], difficulty: Sequence[float | None] | np.ndarray |
             f"strata: {len(names)} ids, {names.n_unique()} of them different, and {len(values)} values; give one value "
             "for each unique id"
         )
-    order = pl.DataFrame([names, values]).with_row_index("at").filter(pl.col("value").is_not_null())
-    order = order.sort("value", "sample_id")
-    found: list[str | None] = [None] * len(names)
-    for part, rows in zip(("low", "medium", "high"), np.array_split(order["at"].to_numpy(), 3), strict=True):
-        for at in rows:
-            found[int(at)] = part
-    return pl.Series("stratum", found, dtype=pl.String)
+    known = values.drop_nulls()
+    if known.n_unique() < 2:
+        return pl.Series("stratum", [None] * len(values), dtype=pl.String)
+    sizes = [len(part) for part in np.array_split(np.arange(len(known)), 3)]
+    by_place = np.repeat(("low", "medium", "high"), sizes)
+    middle = ((known.rank("min") + known.rank("max")) // 2 - 1).cast(pl.Int64)
+    found = pl.Series("stratum", [None] * len(values), dtype=pl.String)
+    return found.scatter(values.is_not_null().arg_true(), by_place[middle.to_numpy()].tolist())

@@ -53,12 +53,15 @@ def test_missing_scores_stay_missing_and_rows_come_sorted():
             difficulty(broken)
 
 
-def test_thirds_by_hand_and_by_id_where_they_tie():
+def test_thirds_by_hand_and_equal_values_together():
     assert (
         strata(list("abcdef"), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]).to_list()
         == ["low"] * 2 + ["medium"] * 2 + ["high"] * 2
     )
-    assert strata(list("cab"), [0.5, 0.5, 0.5]).to_list() == ["high", "low", "medium"]
+    assert strata(list("cab"), [0.5, 0.5, 0.5]).to_list() == [None] * 3
+    assert strata(["a"], [0.5]).to_list() == [None]
+    assert strata(list("abcdef"), [0.5] * 5 + [0.9]).to_list() == ["medium"] * 5 + ["high"]
+    assert strata(list("abcdef"), [0.1, None] + [0.5] * 4).to_list() == ["low", None] + ["medium"] * 4
     assert strata(list("abcd"), [None, 3.0, float("nan"), 1.0]).to_list() == [None, "medium", None, "low"]
     assert strata(list("abcde"), [1, 2, 3, 4, 5]).to_list() == ["low", "low", "medium", "medium", "high"]
     assert strata([], []).to_list() == []
@@ -70,7 +73,8 @@ def test_order_leaves_no_trace():
     found = strata(ids.tolist(), values).to_numpy()
     order = rng.permutation(100)
     assert (strata(ids[order].tolist(), values[order]).to_numpy() == found[order]).all()
-    assert values[found == "low"].max() <= values[found == "high"].min()
+    assert values[found == "low"].max() < values[found == "medium"].min()
+    assert values[found == "medium"].max() < values[found == "high"].min()
     with pytest.raises(BadInput, match="one value"):
         strata(["a", "a"], [1.0, 2.0])
     with pytest.raises(BadInput, match="one value"):

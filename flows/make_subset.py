@@ -65,6 +65,11 @@ def make_subsets(work: Work, job: CurateJob) -> dict[str, Any]:
     done = work.record("subsets", key)
     if done is not None and _still_there(work, done["subsets"]):
         return done
+    if standing and job.forget is None:
+        say(
+            f"forget-ready answers deletion request {standing} and stays; `tracesift select forget_ready --name NAME` "
+            "makes the corrective set"
+        )
     params = {**choice.params, **unscored(work, choice, job.choosing.keep)}
     with watched("select"):
         made = [
@@ -92,19 +97,13 @@ def carries_signal(work: Work) -> bool:
 
 
 def _standing_request(work: Work) -> str | None:
-    """Return the request that the newest forget-ready subset answers, in this state of the dataset: it stays.
+    """Return the request that the newest forget-ready subset answers, if any: it stays, whatever the data are now.
 
     The corrective set would take its place, and what is still to be unlearned would no longer stand at the top.
     """
     newest = {row["name"]: row["subset_id"] for row in recorded_subsets(work)}.get("forget-ready")
     answered = {row["subset_id"]: row["request_id"] for row in work.catalog.forget_requests()}
-    request = None if newest is None else answered.get(newest)
-    known = (
-        None
-        if request is None
-        else work.catalog.query("SELECT dataset_id FROM subsets WHERE subset_id = ?", (newest,))
-    )
-    return request if known is not None and known.item() == work.dataset.dataset_id else None
+    return None if newest is None else answered.get(newest)
 
 
 def decided(work: Work, selector: str, keep: float | int, embedding: str | None = None) -> Choice:

@@ -19,7 +19,7 @@ from tracesift.flows import evaluate, make_subset
 from tracesift.flows.cli import run
 from tracesift.flows.forgetting import deletion
 from tracesift.flows.forgetting.inbox import work_off
-from tracesift.flows.options import Training
+from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.record import record_seed
 from tracesift.flows.selecting import candidates
 from tracesift.flows.work import Work
@@ -391,6 +391,22 @@ def test_curate_with_a_request_run_again_trains_nothing_and_without_it_trains_wi
     (new,) = set(Catalog("w").query("SELECT run_id FROM runs").rows()) - set(first)
     assert not {"s000", "s058"} & set(load_signals("w", new[0]).sample_ids)
     assert "s000" in having("forget", roles())  # the request still stands at the top
+
+
+def test_curating_another_state_of_the_data_leaves_the_answer_of_a_request_in_its_place(
+    gone, told, monkeypatch
+):
+    owned_table().with_columns(id=pl.col("id").str.replace("s", "t")).write_csv("renamed.csv")
+    assert told("ingest", "renamed.csv", "--features", "a,b,c")[0] == 0
+    work, before = Work(Path("w")), everything()[0]
+    assert len(work.forgotten) == len(gone)  # by their content
+    for name in ("pruned", "denoised", "_keep_stability"):
+        monkeypatch.setattr(make_subset, name, lambda *_, **__: [])
+    job = CurateJob(source="renamed.csv", choosing=Choosing(selector="random"))
+    make_subset.make_subsets(work, job)
+    assert {path: one for path, one in everything()[0].items() if "manifests" in path} == {
+        path: one for path, one in before.items() if "manifests" in path
+    }
 
 
 # --- what is asked for

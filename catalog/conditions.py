@@ -21,6 +21,9 @@ TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 REFUSED = frozenset({"getenv", "getvariable", "current_setting", "nextval", "currval"})
 """Functions that read what is not in the catalog, or change what they read."""
 
+CLOCKS = frozenset({"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"})
+"""Functions that are written without parentheses, and are parsed as if they were columns."""
+
 
 def checked_condition(text: str, what: str = "--where") -> str:
     """Return the condition, to be put in parentheses on lines of its own.
@@ -28,7 +31,7 @@ def checked_condition(text: str, what: str = "--where") -> str:
     Raises
     ------
     BadInput
-        It is not one expression, or reads something beside the tables of the catalog.
+        It is not one expression, reads something beside the tables of the catalog, or means something else each time.
 
     Examples
     --------
@@ -44,6 +47,7 @@ def checked_condition(text: str, what: str = "--where") -> str:
         ) from None
     with duckdb.connect(":memory:") as con:
         ((tree,),) = con.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{text}\n)"]).fetchall()
+        changing = _changing(con)
     parsed = json.loads(tree)
     if parsed.get("error"):
         raise BadInput(f"{refused}: it has to be one condition ({parsed.get('error_message', 'not parsed')})")
@@ -58,7 +62,33 @@ def checked_condition(text: str, what: str = "--where") -> str:
                 raise BadInput(f"{refused}: '{name}' is no table of the catalog")
         elif node.get("class") == "FUNCTION" and node["function_name"].lower() in REFUSED:
             raise BadInput(f"{refused}: {node['function_name']}() reads more than the catalog")
+        if found := _changes(node, changing):
+            raise BadInput(
+                f"{refused}: {found} is something else each time; a condition must always mean the same samples"
+            )
     return text
+
+
+def _changing(con: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the functions whose value DuckDB does not take for granted from one call, or one query, to the next."""
+    found = con.execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() "
+        "WHERE stability IN ('VOLATILE', 'CONSISTENT_WITHIN_QUERY')"
+    )
+    return frozenset(name for (name,) in found.fetchall())
+
+
+def _changes(node: dict[str, Any], changing: frozenset[str]) -> str | None:
+    """Return what of a node differs from one time to the next: chance, or the time itself; None where nothing does."""
+    if node.get("sample"):
+        return "a sample drawn at random"
+    if node.get("class") == "COLUMN_REF" and node["column_names"][-1].lower() in CLOCKS:
+        return str(node["column_names"][-1])
+    if node.get("class") != "FUNCTION":
+        return None
+    name = node["function_name"].lower()
+    since_today = name == "age" and len(node["arguments"]) == 1
+    return f"{name}()" if name in changing or since_today else None
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

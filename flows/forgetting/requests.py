@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from tracesift.catalog.schema import BadInput, nearest
-from tracesift.flows.selecting.candidates import fitting
+from tracesift.flows.selecting.candidates import attributes, fitting
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
 
@@ -231,7 +231,7 @@ def _resolved(
         return found, []
     if way == "group":
         column, mark, wanted = value.partition("=")
-        known = sorted({*_attributes(work), *trained.columns})
+        known = sorted({*attributes(work), *trained.columns})
         if not mark or column not in known:
             raise BadInput(
                 f"{called} {value}: write COL=VALUE with a column that is no model input{nearest(column, known)}; "
@@ -252,7 +252,7 @@ def _resolved(
 
 def owners_stand_in(work: Work, given: str | None) -> str:
     """Return the column that says whose a record is: the one that was named, or the only one that is called so."""
-    known = _attributes(work)
+    known = attributes(work)
     if given is not None:
         if given not in known:
             raise BadInput(
@@ -272,23 +272,12 @@ def owners_stand_in(work: Work, given: str | None) -> str:
     return called_so[0]
 
 
-def _attributes(work: Work) -> list[str]:
-    """Return the columns of the source that are no input, as the catalog keeps them; the group's by its own name."""
-    found = work.catalog.query(
-        "SELECT json_keys(attributes) AS names FROM samples WHERE dataset_id = ? AND attributes IS NOT NULL LIMIT 1",
-        (work.dataset.dataset_id,),
-    )
-    names = [] if found.is_empty() else found["names"][0].to_list()
-    group = (work.dataset.options or {}).get("group")
-    return [*names, *([group] if group and group not in names else [])]
-
-
 def _having(work: Work, column: str, value: str) -> list[tuple[str, str]]:
     """Return id and split of all samples with a value in a column of the source, or in one of `samples`."""
     own = {"group": "group_key"} | {
         name: name for name in ("label", "label_true", "content_hash", "split", "sample_id")
     }
-    if column in _attributes(work) and column != (work.dataset.options or {}).get("group"):
+    if column in attributes(work) and column != (work.dataset.options or {}).get("group"):
         where, given = (
             "json_extract_string(attributes, ?) = ?",
             ['$."' + column.replace('"', '""') + '"', value],
@@ -305,7 +294,7 @@ def _having(work: Work, column: str, value: str) -> list[tuple[str, str]]:
 def entities(work: Work, column: str) -> pl.DataFrame:
     """Return `sample_id` and `entity` of all samples: their value in a column of the source, or of `samples`."""
     own = {"label": "label", "group": "group_key"}
-    known = [*_attributes(work), *own]
+    known = [*attributes(work), *own]
     if column not in known:
         raise BadInput(f"--entity {column}: no such column{nearest(column, known)}; there are {some(known)}")
     if column in own:

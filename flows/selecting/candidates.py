@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,19 +92,58 @@ def fitting(work: Work, where: str) -> list[str]:
     Raises
     ------
     BadInput
-        It is not one condition, reads a file, or DuckDB cannot run it.
+        It is not one condition, reads a file or no column, is neither true nor false, means something else each time,
+        or DuckDB cannot run it.
     """
     condition = checked_condition(where)
+    rows = (
+        "(SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM sample_flags) USING (sample_id) "
+        "LEFT JOIN (SELECT sample_id, label_true, content_hash, group_key, attributes FROM samples WHERE dataset_id = "
+        "(SELECT arg_max(dataset_id, seq) FROM datasets)) USING (sample_id))"
+    )
     try:
+        kind = work.catalog.query(f"SELECT (\n{condition}\n) AS fits FROM {rows} LIMIT 0").schema["fits"]
+        if kind != pl.Boolean:
+            raise BadInput(f"it is no condition, but a value ({kind}); compare it with something")
+        if _is_constant(work, condition):
+            raise BadInput("it reads no column of the samples, so all fit or none; name a column")
         found = work.catalog.query(
-            "SELECT sample_id FROM (SELECT * FROM sample_scores LEFT JOIN (SELECT * EXCLUDE (split, label) FROM "
-            "sample_flags) USING (sample_id) LEFT JOIN (SELECT sample_id, label_true, content_hash, group_key, "
-            "attributes FROM samples WHERE dataset_id = (SELECT arg_max(dataset_id, seq) FROM datasets)) "
-            f"USING (sample_id)) WHERE split = 'train' AND (\n{condition}\n) ORDER BY sample_id"
+            f"SELECT sample_id FROM {rows} WHERE split = 'train' AND (\n{condition}\n) ORDER BY sample_id"
         )
     except BadInput as error:
-        raise BadInput(f"--where {where}: {error}") from error
+        raise BadInput(f"--where {where}: {_told(work, error)}") from error
     return found["sample_id"].to_list()
+
+
+def _is_constant(work: Work, condition: str) -> bool:
+    """Tell whether a condition can be read without any sample: then it says nothing of one."""
+    try:
+        work.catalog.query(f"SELECT (\n{condition}\n) LIMIT 0")
+    except BadInput:
+        return False
+    return True
+
+
+def _told(work: Work, error: BadInput) -> str:
+    """Return why a condition cannot be run; where it names a column of the source, how that is written instead."""
+    unknown = re.search(r'Referenced column "([^"]*)" not found', str(error))
+    name = unknown[1] if unknown else None
+    if name == (work.dataset.options or {}).get("group"):
+        return f"'{name}' is the group of the samples; write group_key" if name else str(error)
+    if name in attributes(work):
+        return f"'{name}' is an attribute of the source; write attributes->>'{name}'"
+    return str(error)
+
+
+def attributes(work: Work) -> list[str]:
+    """Return the columns of the source that are no input, as the catalog keeps them; the group's by its own name."""
+    found = work.catalog.query(
+        "SELECT json_keys(attributes) AS names FROM samples WHERE dataset_id = ? AND attributes IS NOT NULL LIMIT 1",
+        (work.dataset.dataset_id,),
+    )
+    names = [] if found.is_empty() else found["names"][0].to_list()
+    group = (work.dataset.options or {}).get("group")
+    return [*names, *([group] if group and group not in names else [])]
 
 
 def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 import warnings
@@ -497,6 +498,19 @@ def test_a_condition_is_one_condition_over_the_catalog(condition):
         checked_condition(condition)
 
 
+@pytest.mark.parametrize(
+    ("condition", "what"),
+    [
+        ("random() < 0.05", "random()"), ("uuid() < '8'", "uuid()"), ("now() > '2026-01-01'", "now()"),
+        ("aum > 0 AND current_date > '2026-01-01'", "current_date"), ("age(born) > INTERVAL 1 YEAR", "age()"),
+        ("sample_id IN (SELECT sample_id FROM sample_scores USING SAMPLE 5 ROWS)", "a sample drawn at random"),
+    ],
+)  # fmt: skip
+def test_a_condition_means_the_same_whenever_it_is_asked(condition, what):
+    with pytest.raises(BadInput, match=rf"^--where .*: {re.escape(what)} is something else each time"):
+        checked_condition(condition)
+
+
 def test_a_condition_may_ask_the_catalog_and_end_in_a_comment(here):
     work = Work(Path("w"))
     wanted = "label = 'x' AND aum <= (SELECT median(aum) FROM sample_scores) -- the hard ones"
@@ -512,6 +526,17 @@ REFUSED = {
     "half": (["--where", "sample_id < 's050'"], "more than half"),
     "a class": (["x.txt", "--yes"], "nothing of class 'x' would be left"),
     "a predicate": (["--where", "1) OR (1=1"], "one condition"),
+    "a constant": (["--where", "5", "--yes"], "--where 5: it is no condition, but a value"),
+    "a score": (["--where", "aum", "--yes"], "--where aum: it is no condition, but a value"),
+    "no column": (["--where", "1 = 1", "--yes"], "--where 1 = 1: it reads no column of the samples"),
+    "others' columns": (
+        ["--where", "EXISTS (SELECT * FROM sample_scores s WHERE s.label = 'x')", "--yes"],
+        "it reads no column of the samples",
+    ),
+    "an attribute": (
+        ["--where", "owner = 'o1'"],
+        "'owner' is an attribute of the source; write attributes->>'owner'",
+    ),
     "an empty table": (["empty.csv"], "empty.csv is empty"),
     "a table of nothing": (["head.csv"], "holds no requests"),
     "a column": (["column.csv"], "unknown column 'sampel_id' (did you mean 'sample_id'?)"),

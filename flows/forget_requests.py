@@ -7,6 +7,7 @@ server is told file names and counts, and never an id.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def forget_requests(
     append: bool = True,
     seed: int = 0,
     allow_empty_class: bool = False,
+    owner_column: str | None = None,
+    purge: bool = False,
 ) -> dict[str, Any]:
     """Carry out the deletion requests that wait in a folder; files that were worked off are moved.
 
@@ -44,6 +47,8 @@ def forget_requests(
         append: Join each request to those before it, so that the newest version forgets all of them.
         seed: Seed of random choices.
         allow_empty_class: Whether the last of a class or group may be forgotten.
+        owner_column: Where owners stand, for rows that do not say it; owner, subject, contributor or user by default.
+        purge: Then remove the content of what is forgotten from the workspace. Nothing can be unlearned after that.
     """
     for what, given in (("inbox", inbox), ("workspace", workspace)):
         if runtime.deployment.id is not None and not Path(given).is_absolute():
@@ -51,22 +56,23 @@ def forget_requests(
                 f"{what} '{given}' is relative to a folder that the worker deletes; give an absolute path"
             )
     how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class)
+    settings = {"moved": Path(inbox).is_dir(), "owner_column": owner_column, "purge": purge}
     told: list[dict[str, Any]] = []
     work = existing(Path(workspace))
     with heard(), work.locked():
         for path in waiting(Path(inbox)):
-            told.append(_as_task(work, path, how, moved=Path(inbox).is_dir()))
+            told.append(_as_task(work, path, how, settings))
     return {"done": sum(one["status"] == DONE for one in told), "refused": [
         {"file": one["file"], "reason": one["reason"]} for one in told if one["status"] != DONE
     ]}  # fmt: skip
 
 
-def _as_task(work: Any, path: Path, how: Handling, *, moved: bool) -> dict[str, Any]:
+def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Carry out one file as a task of its own, with retries where trying again can help."""
     found: list[dict[str, Any]] = []
 
     def run() -> Any:
-        found.append(carry_out(work, path, how, moved=moved))
+        found.append(carry_out(work, path, how, **settings))
         return Completed(message=f"{path.name}: {found[-1]['status']}")
 
     task(  # type: ignore[call-overload]

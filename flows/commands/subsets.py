@@ -187,9 +187,10 @@ def forget(
     ----------
     file
         A file with one sample id a line, or a .csv of requests with a column sample_id, owner, class, group or where,
-        and request_id and requested_by where you like; rows of one request_id are one request.
+        and owner_column, request_id and requested_by where you like; rows of one request_id are one request.
     where
-        Forget what fits this SQL condition over scores, flags and attributes.
+        Forget what fits this SQL condition over scores, flags and the source's other columns, which are attributes:
+        "aum < 0", or "attributes->>'owner' = 'alice'".
     class_
         Forget a whole class.
     group
@@ -221,7 +222,7 @@ def forget(
     param
         A parameter of the selector forget_ready, as key=value.
     """
-    from tracesift.flows.forgetting.deletion import Handling, handle
+    from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
     from tracesift.flows.forgetting.requests import asked_for, entities
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
@@ -252,7 +253,7 @@ def forget(
             work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column
         )
         answers = handle(work, requests, how)
-        purged = _purged(work, answers) if purge else []
+        purged = purge_answered(work, answers) if purge else []
     told = {"purged": purged} if purge else {}
     if common.json:
         print_json({**answers[-1], "requests": [answer["request"] for answer in answers], **told})
@@ -262,15 +263,6 @@ def forget(
         for result in purged:
             tell_purge(result, common.workspace)
     return 0
-
-
-def _purged(work: Work, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Purge what each request forgets; return what was removed."""
-    from tracesift.flows.forgetting.purge import purge as remove
-    from tracesift.flows.forgetting.purge import requested
-
-    ids = [answer["request"]["request_id"] for answer in answers]
-    return [remove(work, found, request=name) for name in ids if (found := requested(work, name))]
 
 
 def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = False) -> int:

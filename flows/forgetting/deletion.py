@@ -26,6 +26,7 @@ from tracesift.flows.forgetting.dividing import (
     tell_copies,
 )
 from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
+from tracesift.flows.forgetting.purge import purge, requested
 from tracesift.flows.forgetting.requests import Request, entities, from_file, some
 from tracesift.flows.progress import say, stage
 from tracesift.flows.selecting.written import put
@@ -283,6 +284,12 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     names = [[one["name"], one["subset_id"]] for one in controls]
     row = work.catalog.finish_forget_request(plan.request_id, controls=names)
     return answered(work, row)
+
+
+def purge_answered(work: Work, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Purge what each answered request forgets; return what was removed, of those that there was something left of."""
+    ids = [answer["request"]["request_id"] for answer in answers]
+    return [purge(work, found, request=name) for name in ids if (found := requested(work, name))]
 
 
 def _stands(work: Work, row: Mapping[str, Any]) -> bool:

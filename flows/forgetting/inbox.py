@@ -16,7 +16,7 @@ from typing import Any
 
 from tracesift.catalog.files import write_json
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
-from tracesift.flows.forgetting.deletion import Handling, handle
+from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
 from tracesift.flows.forgetting.requests import from_file
 from tracesift.flows.progress import Report, say
 from tracesift.flows.work import Work
@@ -44,13 +44,23 @@ def waiting(place: Path) -> list[Path]:
     )
 
 
-def work_off(work: Work, place: Path, how: Handling, report: Report | None = None) -> list[dict[str, Any]]:
+def work_off(
+    work: Work,
+    place: Path,
+    how: Handling,
+    report: Report | None = None,
+    *,
+    owner_column: str | None = None,
+    purge: bool = False,
+) -> list[dict[str, Any]]:
     """Carry out the requests of every file that waits, and move it with its answer beside it.
 
     Parameters
     ----------
     place
         A folder, or one file, which is not moved.
+    owner_column, purge
+        As in `carry_out`.
 
     Returns
     -------
@@ -67,18 +77,36 @@ def work_off(work: Work, place: Path, how: Handling, report: Report | None = Non
     for number, path in enumerate(files):
         if report is not None:
             report(number, len(files), path.name)
-        told.append(carry_out(work, path, how, moved=place.is_dir()))
+        told.append(carry_out(work, path, how, moved=place.is_dir(), owner_column=owner_column, purge=purge))
     return told
 
 
-def carry_out(work: Work, path: Path, how: Handling, *, moved: bool) -> dict[str, Any]:
-    """Carry out one file; what is wrong with it is an answer, what is wrong with the workspace is raised."""
+def carry_out(
+    work: Work,
+    path: Path,
+    how: Handling,
+    *,
+    moved: bool,
+    owner_column: str | None = None,
+    purge: bool = False,
+) -> dict[str, Any]:
+    """Carry out one file; what is wrong with it is an answer, what is wrong with the workspace is raised.
+
+    Parameters
+    ----------
+    moved
+        Move the file, with its answer, once all is done.
+    owner_column
+        Where owners stand, for rows that do not say it themselves.
+    purge
+        Then remove the content of what it forgets from the workspace.
+    """
     _ = (
         work.forgotten
     )  # data that have moved, or a key that is gone, are no fault of the request: raised, it waits
     found: dict[str, Any]
     try:
-        answers = handle(work, from_file(work, path), how)
+        answers = handle(work, from_file(work, path, owner_column), how)
     except WorkspaceBusy:
         raise
     except BadInput as error:
@@ -87,6 +115,8 @@ def carry_out(work: Work, path: Path, how: Handling, *, moved: bool) -> dict[str
     else:
         found = {"file": path.name, "status": DONE, "answer": answers}
         say(f"{path.name}: {_in_words(answers)}")
+        if purge:
+            found["purged"] = purge_answered(work, answers)
     if moved:
         _move(path, path.parent / str(found["status"]), found)
     return found

@@ -23,7 +23,7 @@ OWNER_COLUMNS = ("owner", "subject", "contributor", "user")
 
 WAYS = ("sample_id", "owner", "class", "group", "where")
 """Columns of a file of requests that say what to forget; each row uses one."""
-COLUMNS = ("request_id", "requested_by", *WAYS)
+COLUMNS = ("request_id", "requested_by", *WAYS, "owner_column")
 
 LISTED = 20
 """Ids that a refusal lists."""
@@ -87,13 +87,13 @@ def asked_for(
     if file is not None:
         return from_file(work, file, owner_column)
     if owner is not None:
-        return [_request(work, [("owner", owner, "--owner")], owner_column)]
+        return [_request(work, [_Part("owner", owner, "--owner", owner_column)])]
     way, value = next(
         (way, value)
         for way, value in (("where", where), ("class", label), ("group", group))
         if value is not None
     )
-    return [_request(work, [(way, value, f"--{way}")], owner_column)]
+    return [_request(work, [_Part(way, value, f"--{way}")])]
 
 
 def from_file(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
@@ -110,8 +110,8 @@ def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[
     """Return the requests of a CSV file, in the order in which they first appear.
 
     Each row says in one way what to forget, in a column `sample_id`, `owner`, `class`, `group` (COL=VALUE) or
-    `where`. Rows with the same `request_id` are one request; without that column the file is one. `requested_by` is
-    kept as who asked.
+    `where`; beside an owner, `owner_column` says where owners stand. Rows with the same `request_id` are one request;
+    without that column the file is one. `requested_by` is kept as who asked.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[
     rows = [(number, row) for number, row in enumerate(table[1:], start=2) if any(map(str.strip, row))]
     if not rows:
         raise BadInput(f"{path} holds no requests; each row below its first line is one")
-    parts: dict[str | None, list[tuple[str, str, str]]] = {}
+    parts: dict[str | None, list[_Part]] = {}
     places: dict[str | None, list[int]] = {}
     askers: dict[str | None, str] = {}
     for number, row in rows:
@@ -143,55 +143,69 @@ def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[
         values = {name: value.strip() for name, value in zip(names, row, strict=False) if value.strip()}
         said = [way for way in WAYS if way in values]
         if len(said) != 1:
+            given = f"{' and '.join(said)} are" if said else "nothing is"
+            raise BadInput(f"{path}, row {number}: {given} given; give one of {', '.join(WAYS)}")
+        if "owner_column" in values and said != ["owner"]:
             raise BadInput(
-                f"{path}, row {number}: {' and '.join(said) or 'nothing'} is given; give one of {', '.join(WAYS)}"
+                f"{path}, row {number}: owner_column says where owners stand, and there is no owner; leave it out"
             )
         request_id = values.get("request_id")
         if "request_id" in names and request_id is None:
             raise BadInput(f"{path}, row {number}: no request_id, and the file has that column; give one")
-        parts.setdefault(request_id, []).append(
-            (said[0], values[said[0]], f"{path}, row {number}: {said[0]}")
-        )
+        called, column = f"{path}, row {number}: {said[0]}", values.get("owner_column", owner_column)
+        parts.setdefault(request_id, []).append(_Part(said[0], values[said[0]], called, column))
         places.setdefault(request_id, []).append(number)
         askers.setdefault(request_id, values.get("requested_by", ""))
     check_known(
         work.dataset,
-        [value for several in parts.values() for way, value, _ in several if way == "sample_id"],
+        [part.value for several in parts.values() for part in several if part.way == "sample_id"],
     )
     found = []
     for request_id, several in parts.items():
         numbers = places[request_id]
         where = f"{path.name}, row {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
         asker = f", asked by {askers[request_id]}" if askers[request_id] else ""
-        found.append(_request(work, several, owner_column, source=where + asker, request_id=request_id))
+        found.append(_request(work, several, source=where + asker, request_id=request_id))
     return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one row of a table asks for, or one option."""
+
+    way: str
+    value: str
+    called: str
+    """What a refusal calls it."""
+    owner_column: str | None = None
+    """Where owners stand, where it is said."""
 
 
 def _request(
     work: Work,
-    parts: Sequence[tuple[str, str, str]],
-    owner_column: str | None,
+    parts: Sequence[_Part],
     *,
     source: str | None = None,
     request_id: str | None = None,
 ) -> Request:
-    """Resolve what several rows, or one option, ask for: each a way, its value, and what a refusal calls it."""
+    """Resolve what several rows, or one option, ask for."""
     ids: set[str] = set()
     untrained: set[str] = set()
-    for way, value, called in parts:
-        found, beside = _resolved(work, way, value, called, owner_column)
+    for part in parts:
+        found, beside = _resolved(work, part)
         ids.update(found)
         untrained.update(beside)
-    ways = {way for way, _, _ in parts}
+    ways = {part.way for part in parts}
     if not ids:
         raise BadInput(
-            f"{parts[0][2]}: none of these {len(untrained)} samples is in train; no recorded model was trained on them"
+            f"{parts[0].called}: none of these {len(untrained)} samples is in train; no recorded model was trained on "
+            "them"
         )
     return Request(
         ids=tuple(sorted(ids)), untrained=tuple(sorted(untrained - ids)), request_id=request_id,
         kind="csv" if source is not None else next(iter(ways)),
-        source=_told(parts[0][0], parts[0][1]) if source is None else source,
-        emptied=frozenset(value for way, value, _ in parts if way == "class"),
+        source=_told(parts[0].way, parts[0].value) if source is None else source,
+        emptied=frozenset(part.value for part in parts if part.way == "class"),
         whole_groups=ways <= {"owner", "group"},
     )  # fmt: skip
 
@@ -207,11 +221,9 @@ def _told(way: str, value: str) -> str:
     )
 
 
-def _resolved(
-    work: Work, way: str, value: str, called: str, owner_column: str | None
-) -> tuple[list[str], list[str]]:
+def _resolved(work: Work, part: _Part) -> tuple[list[str], list[str]]:
     """Return the training samples that are meant, and those outside train that belong to them."""
-    dataset = work.dataset
+    dataset, way, value, called = work.dataset, part.way, part.value, part.called
     if way == "sample_id":
         return [value], []
     if way == "where":
@@ -232,7 +244,11 @@ def _resolved(
     if way == "group":
         column, mark, wanted = value.partition("=")
         known = sorted({*attributes(work), *trained.columns})
-        if not mark or column not in known:
+        if not mark:
+            raise BadInput(
+                f"{called} {value}: which value? say {'--group ' * (called == '--group')}COL=VALUE"
+            )
+        if column not in known:
             raise BadInput(
                 f"{called} {value}: write COL=VALUE with a column that is no model input{nearest(column, known)}; "
                 f"there are {some(known)}"
@@ -241,7 +257,7 @@ def _resolved(
         if not found:
             raise BadInput(f"{called} {value}: no training sample has this value")
         return found, []
-    column = owners_stand_in(work, owner_column)
+    column = owners_stand_in(work, part)
     both = _having(work, column, value)
     if not both:
         raise BadInput(f"{called} {value}: no record has this value in column '{column}' (--owner-column)")
@@ -250,13 +266,14 @@ def _resolved(
     ]
 
 
-def owners_stand_in(work: Work, given: str | None) -> str:
+def owners_stand_in(work: Work, part: _Part) -> str:
     """Return the column that says whose a record is: the one that was named, or the only one that is called so."""
-    known = attributes(work)
+    known, given = attributes(work), part.owner_column
     if given is not None:
         if given not in known:
             raise BadInput(
-                f"--owner-column {given}: no such column{nearest(given, known)}; there are {some(known)}"
+                f"{part.called}: no column '{given}' where owners could stand{nearest(given, known)}; there are "
+                f"{some(known)}"
             )
         return given
     called_so = [name for name in known if name.lower() in OWNER_COLUMNS]
@@ -267,44 +284,41 @@ def owners_stand_in(work: Work, given: str | None) -> str:
             else f"no column is; there are {some(known)}"
         )
         raise BadInput(
-            f"--owner: say where owners stand with --owner-column; of {', '.join(OWNER_COLUMNS)} {what}"
+            f"{part.called}: say where owners stand, with --owner-column or, in a table, a column owner_column; of "
+            f"{', '.join(OWNER_COLUMNS)} {what}"
         )
     return called_so[0]
 
 
 def _having(work: Work, column: str, value: str) -> list[tuple[str, str]]:
     """Return id and split of all samples with a value in a column of the source, or in one of `samples`."""
-    own = {"group": "group_key"} | {
-        name: name for name in ("label", "label_true", "content_hash", "split", "sample_id")
-    }
-    if column in attributes(work) and column != (work.dataset.options or {}).get("group"):
-        where, given = (
-            "json_extract_string(attributes, ?) = ?",
-            ['$."' + column.replace('"', '""') + '"', value],
-        )
-    else:
-        where, given = f"{own.get(column, 'group_key')} = ?", [value]
+    read, given = _read(work, column)
     found = work.catalog.query(
-        f"SELECT sample_id, split FROM samples WHERE dataset_id = ? AND {where} ORDER BY sample_id",
-        [work.dataset.dataset_id, *given],
+        f"SELECT sample_id, split FROM samples WHERE {read} = ? AND dataset_id = ? ORDER BY sample_id",
+        [*given, value, work.dataset.dataset_id],
     )
     return [(str(name), str(split)) for name, split in found.iter_rows()]
 
 
 def entities(work: Work, column: str) -> pl.DataFrame:
     """Return `sample_id` and `entity` of all samples: their value in a column of the source, or of `samples`."""
-    own = {"label": "label", "group": "group_key"}
-    known = [*attributes(work), *own]
+    own = [name for name in ("label", "group") if name in work.dataset.samples.columns]
+    known = list(dict.fromkeys([*attributes(work), *own]))
     if column not in known:
         raise BadInput(f"--entity {column}: no such column{nearest(column, known)}; there are {some(known)}")
-    if column in own:
-        value, given = own[column], []
-    else:
-        value, given = "json_extract_string(attributes, ?)", ['$."' + column.replace('"', '""') + '"']
+    read, given = _read(work, column)
     return work.catalog.query(
-        f"SELECT sample_id, {value} AS entity FROM samples WHERE dataset_id = ? ORDER BY sample_id",
+        f"SELECT sample_id, {read} AS entity FROM samples WHERE dataset_id = ? ORDER BY sample_id",
         [*given, work.dataset.dataset_id],
     )
+
+
+def _read(work: Work, column: str) -> tuple[str, list[str]]:
+    """Return how SQL reads a column of the source, or one of `samples`, and the parameters of that."""
+    if column in attributes(work) and column != (work.dataset.options or {}).get("group"):
+        return "json_extract_string(attributes, ?)", ['$."' + column.replace('"', '""') + '"']
+    own = ("label", "label_true", "content_hash", "split", "sample_id")
+    return column if column in own else "group_key", []
 
 
 def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING) -> None:

@@ -18,7 +18,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
 from tracesift.flows import evaluate, make_subset
 from tracesift.flows.cli import run
-from tracesift.flows.forgetting import deletion
+from tracesift.flows.forgetting import deletion, requests
 from tracesift.flows.forgetting.inbox import work_off
 from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.record import record_seed
@@ -540,7 +540,17 @@ REFUSED = {
     "an empty table": (["empty.csv"], "empty.csv is empty"),
     "a table of nothing": (["head.csv"], "holds no requests"),
     "a column": (["column.csv"], "unknown column 'sampel_id' (did you mean 'sample_id'?)"),
-    "two ways": (["two.csv"], "two.csv, row 2: sample_id and owner is given"),
+    "two ways": (["two.csv"], "two.csv, row 2: sample_id and owner are given"),
+    "an owner's column without one": (["lone.csv"], "lone.csv, row 2: owner_column says where owners stand"),
+    "an unknown owner's column": (
+        ["at.csv"],
+        "at.csv, row 2: owner: no column 'ownr' where owners could stand",
+    ),
+    "no value of a group": (["--group", "owner"], "--group owner: which value? say --group COL=VALUE"),
+    "an entity": (
+        ["--class", "x", "--entity", "nocol"],
+        "--entity nocol: no such column; there are owner, label\n",
+    ),
     "one bad of two": (["late.csv"], "late.csv, row 3: owner nobody"),
     "an owner": (["--owner", "nobody"], "no record has this value in column 'owner'"),
     "an owner's column": (["--owner", "o1", "--owner-column", "ownr"], "did you mean 'owner'?"),
@@ -567,6 +577,7 @@ def test_what_is_refused_is_said_in_one_line_and_changes_nothing(case, untouched
     requested(table.filter((pl.col("label") == "x") & (pl.col("split") == "train"))["id"].to_list(), "x.txt")
     for name, text in {
         "empty.csv": "", "head.csv": "sample_id\n", "column.csv": "sampel_id,owner\ns000,\n",
+        "lone.csv": "sample_id,owner_column\ns000,owner\n", "at.csv": "owner,owner_column\no1,ownr\n",
         "two.csv": "sample_id,owner\ns000,o1\n", "late.csv": "request_id,sample_id,owner\na,s000,\nb,,nobody\n",
     }.items():  # fmt: skip
         Path(name).write_text(text)
@@ -637,6 +648,29 @@ def test_a_folder_is_worked_off_file_by_file(here, monkeypatch):
     work_off(work, inbox, how)
     assert (inbox / "done/3.csv.json").read_bytes() == answer
     assert everything() == before
+
+
+def test_an_inbox_is_told_where_owners_stand_and_to_purge(here, monkeypatch):
+    monkeypatch.setattr(requests, "OWNER_COLUMNS", ("writer",))
+    inbox = here / "inbox"
+    inbox.mkdir()
+    (inbox / "1.csv").write_text("owner\no3\n")
+    (inbox / "2.csv").write_text("owner,owner_column\no5,owner\n")
+    work, how = Work(here / "w"), deletion.Handling(append=True, params={"near_duplicate": None})
+    told = work_off(work, inbox, how)
+    assert [one["status"] for one in told] == ["refused", "done"]
+    assert "1.csv, row 2: owner: say where owners stand" in told[0]["reason"]
+    shutil.move(inbox / "refused/1.csv", inbox / "1.csv")
+    (one,) = work_off(work, inbox, how, owner_column="owner", purge=True)
+    assert (one["status"], one["purged"][0]["request"]) == ("done", "r2")
+    assert (
+        json.loads((inbox / "done/1.csv.json").read_text())["purged"][0]["purged"]
+        == one["purged"][0]["purged"]
+    )
+    left = set(work.catalog.query("SELECT sample_id FROM samples")["sample_id"])
+    by = owned_table()
+    assert not left & set(by.filter(pl.col("owner") == "o3")["id"])
+    assert left >= set(by.filter(pl.col("owner") == "o5")["id"])  # forgotten by a request that purged nothing
 
 
 def test_a_request_that_was_stopped_halfway_is_done_again_with_the_same_result(

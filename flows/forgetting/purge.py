@@ -20,7 +20,7 @@ import json
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -104,6 +104,16 @@ class _Purge:
         """Return which rows of a state stay."""
         ids = pl.Series(sorted(self.ids), dtype=pl.String).implode()
         return (~self.samples[dataset_id]["sample_id"].is_in(ids)).to_numpy()
+
+    def held(self, dataset_id: str, facts: Mapping[str, Any]) -> np.ndarray:
+        """Return which rows of a state went into what has these facts: what was deleted before was withheld from it."""
+        rows = self.samples[dataset_id]
+        requests = list(facts.get("withheld_by", ()))
+        if not requests:
+            return np.ones(rows.height, bool)
+        deleted = self.work.catalog.recognised(rows.select("sample_id", "content_hash"))
+        withheld = deleted.filter(pl.col("request_id").is_in(requests))["sample_id"]
+        return (~rows["sample_id"].is_in(withheld.implode())).to_numpy()
 
 
 @watched("purge")
@@ -201,7 +211,7 @@ def _made(
     return _answer(work, request, already=already, dry_run=dry_run) | {
         "purged": len(doing.ids),
         "removed": {f"catalog {name}": number for name, number in sorted(removed.items())}
-        | dict(sorted(doing.gone.items())),
+        | {name: number for name, number in sorted(doing.gone.items()) if number},
         "datasets": {state.dataset_id: state.new_id for state in doing.states},
         "runs": runs, "subsets": subsets, "twins": twins, "left": sorted(doing.unsure),
     }  # fmt: skip
@@ -448,14 +458,15 @@ def _write_recordings(doing: _Purge) -> None:
 def _run_record(doing: _Purge, record: dict[str, Any]) -> dict[str, Any]:
     """Return a recording's record as it reads without the samples."""
     dataset_id = record["dataset"]["dataset_id"]
-    keep = pl.Series(doing.keep(dataset_id))
-    split = doing.samples[dataset_id].filter(keep)["split"]
+    keep = doing.keep(dataset_id)
+    held = doing.held(dataset_id, record["dataset"])
+    split = doing.samples[dataset_id].filter(pl.Series(keep & held))["split"]
     before = record.get("purged", 0)
     said: dict[str, Any] = doing.redaction.value({**record, "files": {}})
     said["files"] = record["files"]
     if "counts" in said["dataset"]:
         said["dataset"]["counts"] = {name: int((split == name).sum()) for name in said["dataset"]["counts"]}
-    return said | {"purged": before + int((~keep).sum())}
+    return said | {"purged": before + int((held & ~keep).sum())}
 
 
 def _write_embeddings(doing: _Purge) -> dict[tuple[str, str], dict[str, Any] | None]:
@@ -478,16 +489,25 @@ def _write_embeddings(doing: _Purge) -> dict[tuple[str, str], dict[str, Any] | N
         if dataset_id not in by_print:
             continue
         split, keep = doing.samples[dataset_id]["split"].to_numpy(), doing.keep(dataset_id)
-        new = doing.folder / "embeddings" / name
+        held = doing.held(dataset_id, record["dataset"])
+        stays = {one: keep[held & (split == one)] for one in SPLITS}
+        if any(len(rows) != record["splits"][one]["shape"][0] for one, rows in stays.items()):
+            # Whom it was withheld from was unlinked since: nobody can tell whose rows these are.
+            doing.removed.add(f"embeddings/{name}")
+            doing.gone["embeddings whose samples are not known any more"] += 1
+            changed["embedding", name] = None
+            continue
         state, made = by_print[dataset_id], doing.redaction.value(record["made"])
+        facts = record["dataset"] | {"dataset_id": state.new_id, "fingerprint": state.fingerprint}
+        if (held | ~keep).all():  # nobody is withheld any more
+            facts.pop("withheld_by", None)
         if made["source"] == "content":  # by means and document frequencies of samples that are gone
             made |= {BEFORE_PURGE: True}
         fresh = store_without(
-            StoredEmbedding(old, record), new, {one: keep[split == one] for one in SPLITS},
-            {"dataset_id": state.new_id, "fingerprint": state.fingerprint}, made,
-        )  # fmt: skip
+            StoredEmbedding(old, record), doing.folder / "embeddings" / name, stays, facts, made
+        )
         doing.removed |= {f"embeddings/{name}/{path.name}" for path in old.iterdir()}
-        doing.gone["vectors"] += int((~keep).sum())
+        doing.gone["vectors"] += int((held & ~keep).sum())
         details = canonical_json(told(fresh)).decode()
         changed["embedding", name] = {"digest": content_digest(fresh), "details": details}
     return changed

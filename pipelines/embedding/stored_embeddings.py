@@ -326,7 +326,7 @@ def store_without(
     stored: StoredEmbedding,
     folder: Path,
     keep: Mapping[str, np.ndarray],
-    dataset: Mapping[str, str],
+    dataset: Mapping[str, Any],
     made: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write an embedding of the rows that `keep` (split -> (n,) bool) has, with its graphs, and return its record.
@@ -336,15 +336,14 @@ def store_without(
     folder
         Where it is written; the embedding itself stays.
     dataset
-        `dataset_id` and `fingerprint` of the remaining samples.
+        What the record says of the remaining samples: `name`, `dataset_id`, `fingerprint`, `withheld_by`.
     made
         What made it.
     """
     splits = {
         split: _write(folder, split, stored.vectors(split)[keep[split]], np.float32) for split in SPLITS
     }
-    known = {**stored.record["dataset"], **dataset}
-    record = {**stored.record, "dataset": known, "made": dict(made), "splits": splits, "graphs": {}}
+    record = {**stored.record, "dataset": dict(dataset), "made": dict(made), "splits": splits, "graphs": {}}
     for metric, before in stored.record["graphs"].items():
         graph = stored.graph_among(np.flatnonzero(keep["train"]), metric)
         if graph is not None:

@@ -1,0 +1,114 @@
+"""What was made between a deletion request and the purge, and what lies beside, loses the samples as well."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.catalog.store import Catalog
+from tracesift.flows.cli import run
+from tracesift.flows.work import existing
+from tracesift.pipelines.embedding.stored_embeddings import store_vectors, stored_embedding
+
+
+def texts():
+    """A hundred texts of two languages; alice's are the rows that eleven divides, in every split."""
+    rng = np.random.default_rng(0)
+    words = (
+        ["one", "two", "three", "four", "five", "six"],
+        ["uno", "dos", "tres", "cuatro", "cinco", "seis"],
+    )
+    return pl.DataFrame(
+        {
+            "key": [f"person-{row:04d}" for row in range(100)],
+            "text": [
+                f'zqx{row:04d}mark "' + " ".join(rng.choice(words[row % 2], 6)) + '" ünd'
+                for row in range(100)
+            ],
+            "label": [("english", "spanish")[row % 2] for row in range(100)],
+            "owner": ["alice" if row % 11 == 0 else f"o{row % 5}" for row in range(100)],
+            "split": [{3: "val", 4: "test"}.get(row % 9, "train") for row in range(100)],
+        }
+    )
+
+
+READ = ("--id", "key", "--text", "text", "--label", "label")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with texts.csv and `base`: alice's samples are to be deleted; nobody writes here."""
+    folder = tmp_path_factory.mktemp("since")
+    texts().write_csv(folder / "texts.csv")
+    with contextlib.chdir(folder):
+        for words in (
+            ["ingest", str(folder / "texts.csv"), *READ],
+            ["forget", "--owner", "alice", "--param", "near_duplicate=null"],
+        ):
+            assert run([*words, "--workspace", "base"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(base, tmp_path, monkeypatch):
+    """An own working directory with a copy `w` of that workspace."""
+    shutil.copytree(base / "base", tmp_path / "w")
+    Catalog(tmp_path / "w").check_writable()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def told(capsys):
+    def call(*words, code=0):
+        capsys.readouterr()
+        given = run([*map(str, words), *(() if words[0] == "export" else ("--workspace", "w"))])
+        out, err = capsys.readouterr()
+        assert given == code, err
+        return out, err
+
+    return call
+
+
+ALICES = texts().filter(pl.col("owner") == "alice")
+
+
+def by_number(rows, split):
+    """Vectors that say whose they are: the number in the id."""
+    samples = rows.samples["sample_id"].gather(rows.rows(split))
+    numbers = samples.str.tail(4).cast(pl.Float32).to_numpy()
+    return np.stack([numbers, np.ones_like(numbers)], axis=1)
+
+
+def test_vectors_go_by_whom_they_are_of_before_a_request_and_since(here, told):
+    work = existing(Path("w"))
+    for name, seen in (("before", work.dataset), ("since", work.trainable)):
+        held = {split: by_number(seen, split) for split in ("train", "val", "test")}
+        store_vectors(work.path, name, seen, held, {"source": "user", "sha256": "0"})
+    told("embed", "--source", "content")  # without hers, and with a graph
+    told("purge", "--all")
+    left = existing(Path("w")).dataset
+    for name in ("before", "since"):
+        stored = stored_embedding("w", name, left)
+        for split in ("train", "val", "test"):
+            assert (stored.vectors(split) == by_number(left, split)).all()
+        assert "withheld_by" not in stored.record["dataset"]
+    content = stored_embedding("w", "content", left)
+    assert len(content.vectors("train")) == len(left.rows("train"))
+    content.verify()
+    assert content.record["made"]["before_purge"]  # hers had a part in the document frequencies
+    told("embed", "--source", "content")  # so it is made anew
+    assert "before_purge" not in stored_embedding("w", "content", left).record["made"]
+
+
+def test_vectors_whose_samples_nobody_knows_any_more_go_whole(here, told):
+    told("embed", "--source", "content")
+    told("requests", "--unlink")
+    told(
+        "forget", "--where", "sample_id = 'person-0001'", "--param", "near_duplicate=null", "--name", "later"
+    )
+    told("purge", "--all")
+    assert not Path("w/embeddings/content").exists()

@@ -33,7 +33,7 @@ _OWNED = {
 }  # fmt: skip
 """Tables with one row per dataset and these columns: where two states become one, the newer row stays."""
 
-_OF_OTHERS = (
+OF_OTHERS = (
     "sample_id",
     "split",
     "label",
@@ -303,23 +303,18 @@ def _update(
 
 def _redact(con: duckdb.DuckDBPyConnection, redaction: Redaction) -> None:
     """Take the ids, and names made of them, out of every text of every table."""
-    wanted = sorted(redaction.ids | redaction.renamed.keys())
     for schema, name in _tables(con):
         table = f'{schema}."{name}"'
         for column, kind in _columns(con, table).items():
-            if kind != "VARCHAR" or column in _OF_OTHERS:
+            if kind != "VARCHAR" or column in OF_OTHERS:
                 continue
             values = con.sql(
                 f'SELECT DISTINCT "{column}" AS value FROM {table} WHERE "{column}" IS NOT NULL'
             ).pl()["value"]
-            asked = values.str.contains_any(wanted) | values.str.contains(", digest ", literal=True)
-            hits = values.filter(asked).to_list()
-            ours = (name, column) != ("samples", "attributes")
-            changed = [(old, new) for old in hits if (new := redaction.text(old, sentence=ours)) != old]
+            changed = redaction.changes(values, sentence=(name, column) != ("samples", "attributes"))
             if not changed:
                 continue
-            con.register(
-                "incoming", pl.DataFrame(changed, schema={"old": pl.String, "new": pl.String}, orient="row")
-            )
+            told = {"old": list(changed), "new": list(changed.values())}
+            con.register("incoming", pl.DataFrame(told, schema={"old": pl.String, "new": pl.String}))
             con.execute(f'UPDATE {table} SET "{column}" = i.new FROM incoming i WHERE "{column}" = i.old')
             con.unregister("incoming")

@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+import polars as pl
+
 from tracesift.catalog.files import canonical_json
 
 PURGED = "a purged sample"
@@ -80,6 +82,14 @@ class Redaction:
                 changed = self.value(value, sentence=sentence)
                 return text if changed == value else canonical_json(changed).decode()
         return self._sentence(text, sentence)
+
+    def changes(self, texts: pl.Series, *, sentence: bool = True) -> dict[str, str]:
+        """Return the distinct texts of a column that read otherwise without the ids, old to new."""
+        wanted = sorted(self.ids | self.renamed.keys())
+        each = texts.drop_nulls().unique()
+        asked = each.str.contains_any(wanted) | each.str.contains(", digest ", literal=True)
+        hits = each.filter(asked).sort().to_list()
+        return {old: new for old in hits if (new := self.text(old, sentence=sentence)) != old}
 
     def value(self, value: Any, *, sentence: bool = True) -> Any:
         """Return decoded JSON without the ids."""

@@ -25,7 +25,7 @@ def export(
 
     The data are opened as they were for the manifest, and checked against it. The folder holds export.json with counts
     and hashes, and the manifest itself. What was asked to be deleted since is left out, where the manifest lies in its
-    workspace.
+    workspace; that workspace notes where the export lies, so that a purge can name it.
 
     Parameters
     ----------
@@ -39,7 +39,9 @@ def export(
         open-unlearning: JSON lines forget10, retain90, holdout10 as TOFU has them, and its configurations. parquet: a
         file for each role. indices: rows of the source to forget and to retain, or to keep and to drop, as npy files.
     """
+    from tracesift.catalog.deletions import workspace_around
     from tracesift.flows.commands.stages import answer
+    from tracesift.flows.exports import note_export
     from tracesift.pipelines.handover.exporting import export as written
     from tracesift.pipelines.subset import load_manifest
 
@@ -53,7 +55,13 @@ def export(
     where = named.source if source is None else source
     if source is None and where != "digits" and not where.startswith("hf:") and not Path(where).exists():
         raise BadInput(f"{where}, the source of the manifest, is not found from here; give it as SOURCE")
-    record = written(subset, subset.opened(where), to, format=format)
+    workspace = workspace_around(manifest)
+
+    def note() -> None:
+        if workspace is not None:
+            note_export(workspace, to, format=format, manifest=subset.manifest)
+
+    record = written(subset, subset.opened(where), to, format=format, made=note)
     if said := subset.left_out():
         say(said)
     answer({"folder": str(to), **record} if common.json else _told(to, record), common)

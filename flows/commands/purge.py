@@ -94,6 +94,16 @@ def tell_purge(result: dict[str, Any], workspace: Path) -> None:
         )
     for path in result["left"]:
         say(f"{path} names a purged sample or may hold one, and was not written here: delete it yourself")
+    for one in result["exports"]:
+        folder, command = one["folder"], f"--to {one['folder']} --format {one['format']}"
+        if one["removed"]:
+            gone = "would be removed" if result["dry_run"] else "is removed"
+            said = f"`tracesift export {workspace}/manifests/{one['manifest']} {command}` makes it of what is left"
+            say(f"{folder}, an export that held purged samples, {gone}: {said}")
+        else:
+            say(
+                f"{folder} is an export that holds purged samples, outside of {workspace}: delete it yourself"
+            )
     if result["purged"]:
         print(
             "the source is yours and stays as it is; delete the samples there: "

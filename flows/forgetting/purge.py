@@ -46,6 +46,7 @@ from tracesift.catalog.rebuild import Rebuilding, State, rebuild, settle
 from tracesift.catalog.redaction import Redaction, unmistakable
 from tracesift.catalog.schema import SPLITS, BadInput, nearest
 from tracesift.catalog.swap import JOURNAL, STAGE, staged, swap
+from tracesift.flows.exports import NOTES, note_name, noted_exports
 from tracesift.flows.kept_embeddings import told
 from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.reporting.worklist import unguard
@@ -60,6 +61,7 @@ from tracesift.pipelines.embedding.stored_embeddings import (
     read_record,
     store_without,
 )
+from tracesift.pipelines.handover.export_record import RECORD, export_record, exported_samples
 from tracesift.pipelines.identity import fingerprint
 from tracesift.pipelines.purged_signals import holds_samples, write_without
 from tracesift.pipelines.restricted import fingerprint_without, restricted
@@ -77,6 +79,9 @@ _NOBODYS = (
     f"{CATALOG_FILE}.wal",
     "report.html",
 )
+_OURS = ("signals", "embeddings", STAGE)
+"""Folders that are written elsewhere than `_write_others`."""
+
 _LARGEST_SCANNED = 1 << 28
 
 
@@ -98,7 +103,11 @@ class _Purge:
     gone: Counter[str] = field(default_factory=Counter)
     """What was removed where."""
     unsure: list[str] = field(default_factory=list)
-    """Files that name a sample and are not ours to rewrite."""
+    """Files that name a sample, or hold its text, and are not ours to rewrite."""
+    manifests: set[str] = field(default_factory=set)
+    """Paths of manifests and their members, which were looked through."""
+    exports: list[dict[str, Any]] = field(default_factory=list)
+    """Exports in the workspace that go."""
 
     def keep(self, dataset_id: str) -> np.ndarray:
         """Return which rows of a state stay."""
@@ -147,8 +156,9 @@ def purge(
         ``purged`` samples, ``already`` purged before, ``removed``: how many rows or files of each kind,
         ``datasets``: old to new id of each state, ``runs`` and ``subsets`` likewise; ``twins``: remaining samples
         with the very content of a purged one; ``left``: files in the workspace that name a purged sample and were
-        made by nobody here; ``sources``: where the data came from, which nothing here ever touches; ``report``: what
-        became of it; ``dry_run``.
+        made by nobody here; ``exports`` that hold one (`folder`, `format`, `manifest`), with whether each was
+        `removed`, as those in the workspace are; ``sources``: where the data came from, which nothing here ever
+        touches; ``report``: what became of it; ``dry_run``.
 
     Raises
     ------
@@ -162,6 +172,7 @@ def purge(
     there, already = _known(work, wanted, before)
     if not there:
         answer = _answer(work, request, already=len(already), dry_run=dry_run)
+        answer["exports"] = _exports_outside(work, already)
         return answer | ({} if dry_run else {"report": _report_again(work, before)})
     settle(work.catalog.path)
     doing = _Purge(work=work, ids=there, folder=staged(work.path), redaction=Redaction(there))
@@ -197,6 +208,7 @@ def _made(
     artifacts = _write_embeddings(doing)
     at("embeddings")
     stage("manifests")
+    _drop_exports(doing)
     subsets, columns = _write_manifests(doing)
     at("manifests")
     stage("files")
@@ -214,13 +226,14 @@ def _made(
         | {name: number for name, number in sorted(doing.gone.items()) if number},
         "datasets": {state.dataset_id: state.new_id for state in doing.states},
         "runs": runs, "subsets": subsets, "twins": twins, "left": sorted(doing.unsure),
+        "exports": doing.exports + _exports_outside(work, doing.ids),
     }  # fmt: skip
 
 
 def _answer(work: Work, request: str | None, *, already: int, dry_run: bool) -> dict[str, Any]:
     return {
         "request": request, "purged": 0, "already": already, "removed": {}, "datasets": {}, "runs": {}, "subsets": {},
-        "twins": 0, "left": [], "sources": _sources(work), "report": None, "dry_run": dry_run,
+        "twins": 0, "left": [], "exports": [], "sources": _sources(work), "report": None, "dry_run": dry_run,
     }  # fmt: skip
 
 
@@ -522,20 +535,17 @@ def _write_manifests(
 ) -> tuple[dict[str, str], dict[tuple[str, int], dict[str, Any]]]:
     """Write every version of every manifest that names a sample or its state; return the new ids and catalog columns.
 
-    In the order in which they were made, since one may say of which other it was selected.
+    In the order in which they were made, since one may say of which other it was selected. Copies of their folders
+    elsewhere in the workspace are manifests as well.
     """
     recorded = doing.work.catalog.query(
         "SELECT name, version, subset_id, seq, params, scores, dataset_id FROM subset_records ORDER BY seq"
     ).to_dicts()
     order = {(row["name"], row["version"]): row["seq"] for row in recorded}
-    places: dict[tuple[str, int], list[Path]] = {}
-    for path in sorted((doing.work.path / "manifests").rglob(MANIFEST_FILE)):
-        if not any(part.startswith(".tmp-") for part in path.parts):
-            found = read_manifest(path)
-            places.setdefault((found.name, found.version), []).append(path.parent)
+    places = _manifest_folders(doing)
     ids: dict[str, str] = {}
     columns: dict[tuple[str, int], dict[str, Any]] = {}
-    for key in sorted(places, key=lambda key: (order.get(key, len(order) + 1), key)):
+    for key in sorted(places, key=lambda key: (order.get(key[:2], len(order) + 1), key)):
         manifest = read_manifest(places[key][0])
         members = read_members(places[key][0], manifest)
         fresh, left = without_members(manifest, members, doing.ids, doing.redaction, doing.left)
@@ -547,7 +557,9 @@ def _write_manifests(
         doing.gone["manifest members"] += members.height - left.height
         ids[manifest.subset_id] = doing.redaction.renamed[manifest.subset_id] = written.subset_id
         doing.redaction.renamed[manifest.fingerprint] = written.fingerprint
-        columns[key] = {
+        if not any(place.is_relative_to(doing.work.path / "manifests") for place in places[key]):
+            continue
+        columns[key[:2]] = {
             "subset_id": written.subset_id, "fingerprint": written.fingerprint, "num_members": left.height,
             "params": canonical_json(written.selector.params).decode(),
             "scores": canonical_json([score.as_dict() for score in written.scores]).decode(),
@@ -563,23 +575,94 @@ def _write_manifests(
     return ids, columns
 
 
+def _manifest_folders(doing: _Purge) -> dict[tuple[str, int, str], list[Path]]:
+    """Return name, version and fingerprint of each manifest in the workspace -> the folders in which it lies."""
+    root = doing.work.path
+    places: dict[tuple[str, int, str], list[Path]] = {}
+    for path in sorted(root.rglob(MANIFEST_FILE)):
+        inside = path.relative_to(root)
+        if inside.parts[0] in _OURS or any(part.startswith(".tmp-") for part in inside.parts):
+            continue
+        if _goes(doing, inside):
+            continue
+        try:
+            found = read_manifest(path)
+            read_members(path, found)
+        except BadInput:
+            if inside.parts[0] == "manifests":
+                raise
+            continue  # somebody's file that is called so, or a part of one of ours
+        doing.manifests |= {inside.as_posix(), inside.with_name(MEMBERS_FILE).as_posix()}
+        places.setdefault((found.name, found.version, found.fingerprint), []).append(path.parent)
+    return places
+
+
+def _drop_exports(doing: _Purge) -> None:
+    """Let go the exports in the workspace that list a sample, or are of a state that held one.
+
+    They are made again by one command. Cleaned, they would be others than their own hashes and shares say, and row
+    numbers of the source cannot be cleaned without saying whose they were.
+    """
+    root = doing.work.path
+    for path in sorted(root.glob(f"*/**/{RECORD}")):
+        folder, inside = path.parent, path.parent.relative_to(root)
+        record = None if inside.parts[0] in _OURS else export_record(folder)
+        if record is None:
+            continue
+        listed = exported_samples(folder)
+        of_such_a_state = record.get("dataset", {}).get("fingerprint") in doing.left
+        if not of_such_a_state and listed is not None and not listed & doing.ids:
+            continue
+        written = {RECORD, *(one["file"] for one in record["files"])}
+        there = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+        if there <= written:
+            doing.removed.add(inside.as_posix())
+        else:  # what somebody else put there is looked at like any other file
+            doing.removed |= {(inside / name).as_posix() for name in there & written}
+        doing.removed.add(note_name(folder))
+        doing.gone["exports"] += 1
+        doing.exports.append(_told_of_export(folder, record, removed=True))
+
+
+def _told_of_export(folder: Path, record: Mapping[str, Any], *, removed: bool) -> dict[str, Any]:
+    name = record["manifest"]["name"]
+    return {"folder": str(folder), "format": record["format"], "manifest": name, "removed": removed}
+
+
+def _goes(doing: _Purge, inside: Path) -> bool:
+    """Tell whether a file, or a folder that it lies in, is removed."""
+    return not doing.removed.isdisjoint({inside.as_posix(), *(one.as_posix() for one in inside.parents)})
+
+
+def _exports_outside(work: Work, ids: Collection[str]) -> list[dict[str, Any]]:
+    """Return the exports outside of the workspace that stand yet and list one of these samples, or a purged one."""
+    root, found = work.path.resolve(), []
+    for note in noted_exports(work.path):
+        folder = Path(note["folder"])
+        if folder.is_relative_to(root) or export_record(folder) is None:
+            continue
+        listed = exported_samples(folder)
+        if listed is None or listed & set(ids) or was_purged(work, listed):
+            found.append(_told_of_export(folder, note, removed=False))
+    return found
+
+
 def _write_others(doing: _Purge) -> None:
     """Take the samples out of whatever else lies in the workspace; remove what is made again when it is asked for."""
     root = doing.work.path
     for path in _other_files(doing):
         name = path.relative_to(root).as_posix()
-        if name.startswith(
-            "records/"
-        ):  # what was done already, by hashes of scores and members that are others now
+        if name.startswith("records/"):
+            # What was done already, by hashes of scores and members that are others now.
             doing.removed.add(name)
             doing.gone["records of steps"] += 1
         elif path.suffix in (".csv", ".tsv"):
             _write_csv(doing, path, doing.folder / name)
-        elif path.name == GOLDFISH_FILE and name.startswith("manifests/"):
+        elif path.name == GOLDFISH_FILE and path.with_name(MANIFEST_FILE).exists():
             _write_masks(doing, path, doing.folder / name)
         elif path.suffix == ".parquet":
             _write_table(doing, path, doing.folder / name)
-        elif path.name not in (MANIFEST_FILE, MEMBERS_FILE) and _names_any(doing, path):
+        elif _names_any(doing, path):
             doing.unsure.append(str(path))
     if (root / "report.html").exists():
         doing.removed.add("report.html")
@@ -588,10 +671,10 @@ def _write_others(doing: _Purge) -> None:
 def _other_files(doing: _Purge) -> Iterator[Path]:
     root = doing.work.path
     for path in sorted(root.rglob("*")):
-        top = path.relative_to(root).parts[0]
-        inside = path.relative_to(root).as_posix()
-        made = top in ("signals", "embeddings") or inside.endswith((f"/{MANIFEST_FILE}", f"/{MEMBERS_FILE}"))
-        if path.is_file() and top != STAGE and not made and inside not in _NOBODYS:
+        inside = path.relative_to(root)
+        name = inside.as_posix()
+        known = inside.parts[0] in _OURS or name in doing.manifests or name.startswith(NOTES)
+        if path.is_file() and not known and name not in _NOBODYS and not _goes(doing, inside):
             yield path
 
 

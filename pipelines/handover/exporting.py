@@ -11,7 +11,6 @@ manifest in the same format is replaced if nobody has touched it; any other fold
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import tempfile
@@ -27,15 +26,11 @@ from tracesift.catalog.goldfish import GOLDFISH_FILE, masks_of, masks_path
 from tracesift.catalog.manifest import MANIFEST_FILE, MEMBERS_FILE, members_path
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.handover.export_record import EXPORT_SCHEMA, MANIFEST, RECORD, export_record
 from tracesift.pipelines.handover.index_files import write_indices
 from tracesift.pipelines.handover.open_unlearning import write_open_unlearning
 from tracesift.pipelines.handover.role_files import write_role_files
 from tracesift.pipelines.subset import Subset
-
-EXPORT_SCHEMA = 1
-"""Version of the layout of export.json."""
-
-RECORD, MANIFEST = "export.json", "manifest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,14 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def export(subset: Subset, dataset: Dataset, folder: str | Path, *, format: str) -> dict[str, Any]:
+def export(
+    subset: Subset,
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    format: str,
+    made: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Write the members of a manifest into a folder, whole or not at all, and return its record.
 
     Parameters
@@ -70,6 +72,8 @@ def export(subset: Subset, dataset: Dataset, folder: str | Path, *, format: str)
     format : {"open-unlearning", "parquet", "indices"}
         ``"open-unlearning"``: JSON lines named as those of TOFU, with the data configurations of open-unlearning.
         ``"parquet"``: a Parquet file for each role. ``"indices"``: rows of the source, as npy files.
+    made
+        Called when all is written, before it is put in place.
 
     Returns
     -------
@@ -121,6 +125,7 @@ def export(subset: Subset, dataset: Dataset, folder: str | Path, *, format: str)
             ],
         }  # fmt: skip
         write_json(making / RECORD, record)
+        made()
     return record
 
 
@@ -152,15 +157,13 @@ def _check_free(target: Path, folder: str | Path, name: str, format: str) -> Non
         raise BadInput(f"--to {folder}: {target if target.exists() else above} is a file; name a folder")
     if not target.exists() or not any(target.iterdir()):
         return
-    try:
-        record = json.loads((target / RECORD).read_text(encoding="utf-8"))
-        known = {one["file"]: one["sha256"] for one in record["files"]}
-        same = (record["manifest"]["name"], record["format"]) == (name, format)
-    except (OSError, ValueError, KeyError, TypeError):
+    record = export_record(target)
+    if record is None:
         raise BadInput(
             f"--to {folder}: holds something that is no export; name a new folder, or remove it first"
-        ) from None
-    if not same:
+        )
+    known = {one["file"]: one.get("sha256") for one in record["files"]}
+    if (record["manifest"]["name"], record["format"]) != (name, format):
         raise BadInput(f"--to {folder}: holds another export; name a new folder, or remove it first")
     for path in sorted(target.rglob("*")):
         file = path.relative_to(target).as_posix()

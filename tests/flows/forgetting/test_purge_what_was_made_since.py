@@ -1,6 +1,7 @@
 """What was made between a deletion request and the purge, and what lies beside, loses the samples as well."""
 
 import contextlib
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tracesift.catalog.manifest import verify_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.work import existing
@@ -112,3 +114,57 @@ def test_vectors_whose_samples_nobody_knows_any_more_go_whole(here, told):
     )
     told("purge", "--all")
     assert not Path("w/embeddings/content").exists()
+
+
+def names_anybody(folder):
+    """Return the files that hold an id or a text of alice's, as they stand there, or in a Parquet file."""
+    wanted = [*ALICES["key"], *ALICES["text"].str.slice(0, 11)]
+    found = set()
+    for path in sorted(folder.rglob("*.*")):
+        if path.suffix == ".parquet":
+            texts = pl.read_parquet(path).select(pl.selectors.string()).get_columns()
+            held = any(column.str.contains_any(wanted).any() for column in texts)
+        else:
+            held = path.is_file() and any(one.encode() in path.read_bytes() for one in wanted)
+        if held and path.suffix != ".duckdb":
+            found.add(path.relative_to(folder).as_posix())
+    return found
+
+
+FORMATS = ("open-unlearning", "parquet", "indices")
+
+
+def test_an_export_in_the_workspace_goes_and_one_outside_is_named(here, told):
+    for format in FORMATS:
+        told("export", "w/manifests/forget-ready", "--to", f"w/out/{format}", "--format", format)
+    told("export", "w/manifests/forget-ready", "--to", "elsewhere", "--format", "parquet")
+    told("export", "w/manifests/forget-ready", "--to", "deleted", "--format", "parquet")
+    shutil.rmtree("deleted")
+    Path("w/out/parquet/notes.txt").write_text("mine")
+    other = Path("w/kept/export.json")  # called like ours, and none
+    other.parent.mkdir()
+    other.write_text("[]")
+    shutil.copytree("w/manifests/forget-ready", "w/backup")
+    assert {"out/parquet/manifest/members.parquet", "backup/members.parquet"} <= names_anybody(Path("w"))
+    out, err = told("purge", "--all", "--dry-run", "--json")
+    assert [one["folder"] for one in json.loads(out)["exports"]] == [
+        *(f"w/out/{format}" for format in sorted(FORMATS)),
+        str(here / "elsewhere"),
+    ]
+    assert len(list(Path("w/out").iterdir())) == 3
+    out, err = told("purge", "--all")
+    assert not names_anybody(Path("w"))
+    assert [path.as_posix() for path in Path("w/out").rglob("*") if path.is_file()] == [
+        "w/out/parquet/notes.txt"
+    ]
+    assert other.exists()
+    assert verify_manifest("w/backup") == []
+    assert "w/out/indices, an export that held purged samples, is removed: `tracesift export" in err
+    assert f"{here}/elsewhere is an export that holds purged samples, outside of w: delete it yourself" in err
+    assert f"{here}/deleted" not in err
+    told("export", "w/manifests/forget-ready-random", "--to", "w/again", "--format", "parquet")
+    told("export", "w/manifests/forget-ready-random", "--to", "afterwards", "--format", "parquet")
+    Path("hers.txt").write_text("\n".join(ALICES["key"]))
+    out, err = told("purge", "hers.txt", "--json")  # it still stands, and those made since hold nobody
+    assert [one["folder"] for one in json.loads(out)["exports"]] == [str(here / "elsewhere")]
+    assert Path("w/again/export.json").exists()

@@ -37,6 +37,7 @@ def texts():
     )
 
 
+ALONE = ("--param", "near_duplicate=null", "--param", "near_words=null")
 READ = ("--id", "key", "--text", "text", "--label", "label")
 
 
@@ -48,7 +49,7 @@ def base(tmp_path_factory):
     with contextlib.chdir(folder):
         for words in (
             ["ingest", str(folder / "texts.csv"), *READ],
-            ["forget", "--owner", "alice", "--param", "near_duplicate=null"],
+            ["forget", "--owner", "alice", *ALONE],
         ):
             assert run([*words, "--workspace", "base"]) == 0
     return folder
@@ -109,9 +110,7 @@ def test_vectors_go_by_whom_they_are_of_before_a_request_and_since(here, told):
 def test_vectors_whose_samples_nobody_knows_any_more_go_whole(here, told):
     told("embed", "--source", "content")
     told("requests", "--unlink")
-    told(
-        "forget", "--where", "sample_id = 'person-0001'", "--param", "near_duplicate=null", "--name", "later"
-    )
+    told("forget", "--where", "sample_id = 'person-0001'", *ALONE, "--name", "later")
     told("purge", "--all")
     assert not Path("w/embeddings/content").exists()
 
@@ -168,3 +167,21 @@ def test_an_export_in_the_workspace_goes_and_one_outside_is_named(here, told):
     out, err = told("purge", "hers.txt", "--json")  # it still stands, and those made since hold nobody
     assert [one["folder"] for one in json.loads(out)["exports"]] == [str(here / "elsewhere")]
     assert Path("w/again/export.json").exists()
+
+
+def test_sentences_in_tables_name_them_no_more(here, told):
+    members = "SELECT sample_id, role, reason FROM subset_members WHERE reason LIKE '%person-%'"
+    told("sql", members, "--parquet", "w/members.parquet")
+    told("sql", "SELECT sample_id AS who, reason FROM subset_members", "--parquet", "w/renamed.parquet")
+    told("sql", f"SELECT reason FROM ({members})", "--parquet", "w/reasons.parquet")
+    before = pl.read_parquet("w/members.parquet").filter(~pl.col("sample_id").is_in(ALICES["key"].implode()))
+    told_of_hers = before.filter(pl.col("reason").str.contains_any(ALICES["key"].to_list()))
+    assert told_of_hers.height  # others, of which a sentence says whom they are near
+    _, err = told("purge", "--all")
+    assert names_anybody(Path("w")) == {"renamed.parquet"}
+    assert "w/renamed.parquet names a purged sample" in err
+    after = pl.read_parquet("w/members.parquet")
+    assert after.select("sample_id", "role").equals(before.select("sample_id", "role"))
+    changed = after.filter(pl.col("reason") != before["reason"])
+    assert set(told_of_hers["sample_id"]) <= set(changed["sample_id"])
+    assert after["reason"].str.contains("a purged sample", literal=True).any()

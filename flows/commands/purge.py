@@ -93,7 +93,9 @@ def tell_purge(result: dict[str, Any], workspace: Path) -> None:
             "that too where it is the same person's"
         )
     for path in result["left"]:
-        say(f"{path} names a purged sample or may hold one, and was not written here: delete it yourself")
+        say(
+            f"{path} names a purged sample, or may hold one or its text, and was not written here: delete it yourself"
+        )
     for one in result["exports"]:
         folder, command = one["folder"], f"--to {one['folder']} --format {one['format']}"
         if one["removed"]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import hmac
+import html
 import io
 import json
 import secrets
@@ -83,6 +84,8 @@ _OURS = ("signals", "embeddings", STAGE)
 """Folders that are written elsewhere than `_write_others`."""
 
 _LARGEST_SCANNED = 1 << 28
+_LEAST_TEXT, _TEXT_SOUGHT = 16, 200
+"""Characters of a text that cannot stand in a file by chance, and those that are sought of a longer one."""
 
 
 @dataclass(kw_only=True)
@@ -108,6 +111,8 @@ class _Purge:
     """Paths of manifests and their members, which were looked through."""
     exports: list[dict[str, Any]] = field(default_factory=list)
     """Exports in the workspace that go."""
+    texts: list[str] = field(default_factory=list)
+    """How the texts of the samples begin, where the source still has them."""
 
     def keep(self, dataset_id: str) -> np.ndarray:
         """Return which rows of a state stay."""
@@ -155,10 +160,10 @@ def purge(
     dict
         ``purged`` samples, ``already`` purged before, ``removed``: how many rows or files of each kind,
         ``datasets``: old to new id of each state, ``runs`` and ``subsets`` likewise; ``twins``: remaining samples
-        with the very content of a purged one; ``left``: files in the workspace that name a purged sample and were
-        made by nobody here; ``exports`` that hold one (`folder`, `format`, `manifest`), with whether each was
-        `removed`, as those in the workspace are; ``sources``: where the data came from, which nothing here ever
-        touches; ``report``: what became of it; ``dry_run``.
+        with the very content of a purged one; ``left``: files in the workspace that name a purged sample, or hold its
+        text, and were made by nobody here; ``exports`` that hold one (`folder`, `format`, `manifest`), with whether
+        each was `removed`, as those in the workspace are; ``sources``: where the data came from, which nothing here
+        ever touches; ``report``: what became of it; ``dry_run``.
 
     Raises
     ------
@@ -212,6 +217,7 @@ def _made(
     subsets, columns = _write_manifests(doing)
     at("manifests")
     stage("files")
+    doing.texts = _texts(doing)
     _write_others(doing)
     at("files")
     stage("catalog")
@@ -670,7 +676,10 @@ def _write_others(doing: _Purge) -> None:
 
 def _other_files(doing: _Purge) -> Iterator[Path]:
     root = doing.work.path
+    sources = {Path(source).resolve() for source in _sources(doing.work)}
     for path in sorted(root.rglob("*")):
+        if not sources.isdisjoint((path.resolve(), *path.resolve().parents)):
+            continue  # the data themselves, which are told of
         inside = path.relative_to(root)
         name = inside.as_posix()
         known = inside.parts[0] in _OURS or name in doing.manifests or name.startswith(NOTES)
@@ -701,11 +710,13 @@ def _write_csv(doing: _Purge, path: Path, target: Path) -> None:
             doing.gone[f"rows of {path.name}"] += 1
             continue
         kept.append([doing.redaction.text(cell) if at in sentences else cell for at, cell in enumerate(row)])
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, delimiter=delimiter).writerows(kept)
     if kept != rows:
-        buffer = io.StringIO(newline="")
-        csv.writer(buffer, delimiter=delimiter).writerows(kept)
         mark = b"\xef\xbb\xbf" if content.startswith(b"\xef\xbb\xbf") else b""
         write_bytes(target, mark + buffer.getvalue().encode())
+    if _holds_any(doing, buffer.getvalue().encode()):
+        doing.unsure.append(str(path))
 
 
 def _drop_pictures(doing: _Purge, path: Path, row: Sequence[str]) -> None:
@@ -730,6 +741,8 @@ def _write_table(doing: _Purge, path: Path, target: Path) -> None:
     if not told.equals(frame):
         doing.gone[f"rows of {path.name}"] += frame.height - left.height
         write_parquet(told, target)
+    if _frame_names_any(doing, told):
+        doing.unsure.append(str(path))
 
 
 def _without_names(doing: _Purge, texts: pl.Series, *, whole: bool) -> pl.Series:
@@ -759,19 +772,45 @@ def _write_masks(doing: _Purge, path: Path, target: Path) -> None:
         doing.gone[f"rows of {path.name}"] += lost
 
 
+def _texts(doing: _Purge) -> list[str]:
+    """Return how the texts of the samples begin, by which files are searched that nobody here made."""
+    known = doing.work.catalog.newest_dataset()
+    if known is None or known["kind"] != "text":
+        return []
+    try:
+        dataset = doing.work.dataset
+    except BadInput:  # the source has moved or lost them already
+        dataset = None
+    if dataset is None or not isinstance(dataset.inputs, list):
+        say("the texts are not at hand, so other files in the workspace were searched for ids alone")
+        return []
+    rows = dataset.samples["sample_id"].is_in(pl.Series(sorted(doing.ids), dtype=pl.String).implode())
+    texts = (dataset.inputs[row].strip() for row in rows.arg_true())
+    return sorted({text[:_TEXT_SOUGHT] for text in texts if len(text) >= _LEAST_TEXT})
+
+
 def _frame_names_any(doing: _Purge, frame: pl.DataFrame) -> bool:
-    plain = sorted(filter(unmistakable, doing.ids))
-    texts = frame.select(pl.selectors.string()).get_columns()
-    return bool(plain) and any(column.str.contains_any(plain).any() for column in texts)
+    sought = [*filter(unmistakable, doing.ids), *doing.texts]
+    columns = frame.select(pl.selectors.string()).get_columns()
+    return bool(sought) and any(column.str.contains_any(sought).any() for column in columns)
 
 
 def _names_any(doing: _Purge, path: Path) -> bool:
-    """Tell whether a file that we do not know holds an id as it stands; of one too large to look through, yes."""
-    plain = sorted(filter(unmistakable, doing.ids))
+    """Tell whether a file that we do not know holds an id or a text; of one too large to look through, yes."""
     if path.suffix == ".duckdb" or path.stat().st_size > _LARGEST_SCANNED:
         return True
-    text = pl.Series([path.read_bytes().decode("latin-1")])
-    return bool(plain) and bool(text.str.contains_any(plain)[0])
+    return _holds_any(doing, path.read_bytes())
+
+
+def _holds_any(doing: _Purge, content: bytes) -> bool:
+    """Tell whether bytes hold an id or a text, as it stands or as JSON, CSV or HTML write it."""
+    forms = {form for text in doing.texts for form in (
+        text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], text.replace('"', '""'),
+        html.escape(text),
+    )}  # fmt: skip
+    # Latin-1 gives every byte a character, so that any file can be searched.
+    sought = [form.encode().decode("latin-1") for form in (*filter(unmistakable, doing.ids), *forms)]
+    return bool(sought) and bool(pl.Series([content.decode("latin-1")]).str.contains_any(sought)[0])
 
 
 # --- afterwards

@@ -1,6 +1,7 @@
 """What was made between a deletion request and the purge, and what lies beside, loses the samples as well."""
 
 import contextlib
+import html
 import json
 import shutil
 from pathlib import Path
@@ -185,3 +186,28 @@ def test_sentences_in_tables_name_them_no_more(here, told):
     changed = after.filter(pl.col("reason") != before["reason"])
     assert set(told_of_hers["sample_id"]) <= set(changed["sample_id"])
     assert after["reason"].str.contains("a purged sample", literal=True).any()
+
+
+def test_files_of_others_that_hold_a_text_are_named(here, told):
+    hers = ALICES["text"][0]
+    mine = texts().filter(pl.col("owner") == "o1")["text"][0]
+    held = {
+        "plain.txt": f"seen: {hers}.", "lines.jsonl": json.dumps({"t": hers}),
+        "wide.json": json.dumps([hers], ensure_ascii=False), "page.html": f"<p>{html.escape(hers)}</p>",
+    }  # fmt: skip
+    for name, text in (held | {"mine.txt": mine, "part.txt": hers[:15]}).items():
+        Path("w", name).write_text(text)
+    pl.DataFrame({"t": [hers]}).write_csv("w/rows.csv")
+    pl.DataFrame({"t": [hers]}).write_parquet("w/rows.parquet")
+    pl.DataFrame({"sample_id": ["person-0001"], "near": [hers]}).write_csv("w/pairs.csv")
+    named = {*held, "rows.csv", "rows.parquet", "pairs.csv"}
+    out, _ = told("purge", "--all", "--dry-run", "--json")
+    assert set(json.loads(out)["left"]) == {f"w/{name}" for name in named}
+    known = existing(Path("w")).catalog.newest_dataset()["details"]["location"]["source"]
+    Path(known).rename("away.csv")
+    try:
+        out, err = told("purge", "--all", "--json")
+    finally:
+        Path("away.csv").rename(known)
+    assert json.loads(out)["left"] == []
+    assert "searched for ids alone" in err

@@ -56,11 +56,6 @@ def purge(
             ids = list(forgotten)
         else:
             _only_forgotten(ids, forgotten, was_purged(work, ids))
-        if not ids:
-            raise BadInput(
-                f"{'request ' + request if request else common.workspace}: no sample is in role forget (any more), so "
-                "there is nothing to purge"
-            )
         result = remove(work, ids, request=request, dry_run=dry_run)
     if common.json:
         print_json(result)

@@ -147,7 +147,8 @@ def purge(
     Parameters
     ----------
     ids
-        Of the samples, of any state of the dataset and any split.
+        Of the samples, of any state of the dataset and any split; none where what was asked for was purged before: then
+        what a killed purge left undone, the report, is finished.
     request
         The deletion request that asks for it, for the record.
     dry_run
@@ -168,15 +169,15 @@ def purge(
     Raises
     ------
     BadInput
-        No ids, an id that this workspace does not hold and never held, or nothing would be left.
+        No ids, and nothing was purged for this request before; an id that this workspace does not hold and never held;
+        or nothing would be left.
     """
     wanted = frozenset(ids)
-    if not wanted:
-        raise BadInput("no sample to purge: the request names none")
     before = _journal(work.path)
-    there, already = _known(work, wanted, before)
+    there, already = _known(work, wanted, before) if wanted else (wanted, wanted)
     if not there:
-        answer = _answer(work, request, already=len(already), dry_run=dry_run)
+        number = len(already) if wanted else _purged_for(work, request, before)
+        answer = _answer(work, request, already=number, dry_run=dry_run)
         answer["exports"] = _exports_outside(work, already)
         return answer | ({} if dry_run else {"report": _report_again(work, before)})
     settle(work.catalog.path)
@@ -326,6 +327,17 @@ def _known(
     return there, already
 
 
+def _purged_for(work: Work, request: str | None, before: dict[str, Any]) -> int:
+    """Return how many samples were purged for a request that forgets nobody any more, or for all."""
+    entries = [one for one in before["purges"] if request is None or one["request"] in (request, None)]
+    if not entries:
+        raise BadInput(
+            f"{f'request {request}' if request else work.path}: no sample is in role forget, so there is nothing to "
+            "purge"
+        )
+    return sum(one["samples"] for one in entries)
+
+
 def unlink_purged(work: Work) -> None:
     """Delete the key and the hashes of what was purged; the record keeps when, for which request, and how many."""
     journal = _journal(work.path)
@@ -348,11 +360,13 @@ def _entry(
 ) -> dict[str, Any]:
     """Return the record of all purges with this one: who asked, how many, and nobody's id."""
     key = before["key"] or secrets.token_hex(32)
+    last = before["purges"][-1] if before["purges"] else {"report": "none", "content": False}
+    unfinished = last["report"] == "pending"  # whoever made it was killed before its report stood again
     entry = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "request": request, "samples": len(ids),
         "removed": answer["removed"], "ids": sorted(_hashed(key, one) for one in ids),
-        "report": "pending" if (workspace / "report.html").exists() else "none",
-        "content": _shows_content(workspace),
+        "report": "pending" if unfinished or (workspace / "report.html").exists() else "none",
+        "content": bool(last["content"]) if unfinished else _shows_content(workspace),
     }  # fmt: skip
     return {**before, "key": key, "purges": [*before["purges"], entry]}
 

@@ -544,3 +544,40 @@ def test_ctrl_c_leaves_the_workspace_as_it_was(made, tmp_path, monkeypatch, stat
     with work.locked(), pytest.raises(BadInput, match="all 60 samples"):
         purge(work, [f"s{number:03d}" for number in range(60)])
     assert state(Path("w")) == before
+
+
+def _stop_when_swapped(step):
+    if step == "swapped":
+        raise KeyboardInterrupt
+
+
+def test_stopped_before_its_report_the_same_command_makes_it(place, capsys):
+    train = existing(Path("w")).dataset.samples.filter(pl.col("split") == "train")["sample_id"][:2].to_list()
+    Path("wanted.txt").write_text("\n".join(train))
+    _go("forget", "wanted.txt", "--workspace", "w", "--param", "near_duplicate=null")
+    assert run(["purge", "--request", "r9", "--workspace", "w"]) == 2
+    work = existing(Path("w"))
+    with work.locked(), pytest.raises(KeyboardInterrupt):
+        purge(work, requested(work, "r1"), request="r1", at=_stop_when_swapped)
+    assert not Path("w/report.html").exists()
+    capsys.readouterr()
+    _go("purge", "--request", "r1", "--workspace", "w", "--json")
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["purged"], answer["already"], answer["report"]) == (0, 2, "made again")
+    assert Path("w/report.html").exists()
+    assert not places(Path("w"), texts=train)
+    (Path("w") / "report.html").unlink()  # a person's own doing: it is not made again
+    for words in (["--all"], ["--request", "r1"], ["wanted.txt"]):
+        assert run(["purge", *words, "--workspace", "w"]) == 0
+        assert "2 were purged before" in capsys.readouterr().out
+    assert not Path("w/report.html").exists()
+
+
+def test_a_purge_after_one_that_was_stopped_makes_the_report_of_both(place):
+    work = existing(Path("w"))
+    with work.locked():
+        with pytest.raises(KeyboardInterrupt):
+            purge(work, ["s001"], at=_stop_when_swapped)
+        assert not Path("w/report.html").exists()
+        assert purge(work, ["s006"])["report"] == "made again"
+    assert Path("w/report.html").exists()

@@ -68,7 +68,7 @@ from tracesift.pipelines.purged_signals import holds_samples, write_without
 from tracesift.pipelines.restricted import fingerprint_without, restricted
 
 PURGES = "purges.json"
-"""What was purged when: counts, and hashes of the ids under a key that stands beside them and may be deleted."""
+"""What was purged when: counts, and hashes of ids and contents under a key that stands beside and may be deleted."""
 
 _NOBODYS = (
     ".lock",
@@ -186,7 +186,7 @@ def purge(
         answer = _made(doing, request, already=len(already), dry_run=dry_run, at=at)
         if dry_run:
             return answer
-        entry = _entry(work.path, before, there, request, answer)
+        entry = _entry(doing, before, request, answer)
         write_json(doing.folder / PURGES, entry)
         swap(work.path, doing.removed, at=at)
     finally:
@@ -276,19 +276,14 @@ def requested(work: Work, request: str | None = None) -> tuple[str, ...]:
 
 
 def left_out(work: Work, dataset: Dataset) -> Dataset:
-    """Return a dataset without the samples that were purged here before, by id, or by content where a request was.
+    """Return a dataset without the samples that were purged here before, known by their id or by their very content.
 
-    Its source may hold them still; what was purged does not come back by reading it again.
+    Its source may hold them still; what was purged does not come back by reading it again, nor under another id.
     """
     journal = _journal(work.path)
     if not journal["purges"]:
         return dataset
-    whole = {entry["request"] for entry in journal["purges"]} - {None}
-    columns = [name for name in ("sample_id", "content_hash") if name in dataset.samples.columns]
-    copies = work.catalog.recognised(dataset.samples.select(columns)).filter(
-        pl.col("request_id").is_in(sorted(whole))
-    )
-    gone = was_purged(work, dataset.samples["sample_id"].to_list()) | set(copies["sample_id"])
+    gone = was_purged(work, dataset.samples["sample_id"].to_list()) | _came_back(work, dataset, journal)
     if not gone:
         return dataset
     were = "was" if len(gone) == 1 else "were"
@@ -298,6 +293,27 @@ def left_out(work: Work, dataset: Dataset) -> Dataset:
     )
     keep = ~dataset.samples["sample_id"].is_in(pl.Series(sorted(gone), dtype=pl.String).implode())
     return restricted(dataset, keep.to_numpy())
+
+
+def _came_back(work: Work, dataset: Dataset, journal: dict[str, Any]) -> frozenset[str]:
+    """Return the samples with the content of a purged one; a twin that stayed in the workspace is none of them."""
+    if "content_hash" not in dataset.samples.columns:
+        return frozenset()
+    samples = dataset.samples.select("sample_id", "content_hash")
+    # Purges of an earlier tracesift kept no hashes of content, but those of the request tell.
+    earlier = {one["request"] for one in journal["purges"] if "contents" not in one} - {None}
+    found: set[str] = set()
+    if earlier:
+        known = work.catalog.recognised(samples)
+        found |= set(known.filter(pl.col("request_id").is_in(sorted(earlier)))["sample_id"])
+    key, hashes = journal["key"], {one for entry in journal["purges"] for one in entry.get("contents", ())}
+    if key and hashes:
+        stayed = set(work.catalog.query("SELECT DISTINCT sample_id FROM samples")["sample_id"])
+        found |= {
+            name for name, content in samples.drop_nulls().iter_rows()
+            if name not in stayed and _hashed(key, content, kind="content") in hashes
+        }  # fmt: skip
+    return frozenset(found)
 
 
 def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:
@@ -342,12 +358,14 @@ def unlink_purged(work: Work) -> None:
     """Delete the key and the hashes of what was purged; the record keeps when, for which request, and how many."""
     journal = _journal(work.path)
     if journal["purges"]:
-        purges = [{**entry, "ids": []} for entry in journal["purges"]]
+        purges = [{**entry, "ids": [], "contents": []} for entry in journal["purges"]]
         write_json(work.path / PURGES, {**journal, "key": None, "purges": purges})
 
 
-def _hashed(key: str, sample_id: str) -> str:
-    return hmac.new(bytes.fromhex(key), sample_id.encode(), hashlib.blake2b).hexdigest()[:32]
+def _hashed(key: str, text: str, *, kind: str = "") -> str:
+    """Return the keyed hash of an id, or of what else stands in our records; a kind has hashes of its own."""
+    said = f"{kind}\0{text}" if kind else text
+    return hmac.new(bytes.fromhex(key), said.encode(), hashlib.blake2b).hexdigest()[:32]
 
 
 def _journal(workspace: Path) -> dict[str, Any]:
@@ -356,15 +374,21 @@ def _journal(workspace: Path) -> dict[str, Any]:
 
 
 def _entry(
-    workspace: Path, before: dict[str, Any], ids: Collection[str], request: str | None, answer: dict[str, Any]
+    doing: _Purge, before: dict[str, Any], request: str | None, answer: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the record of all purges with this one: who asked, how many, and nobody's id."""
+    workspace, ids = doing.work.path, doing.ids
+    contents = {
+        content for name, rows in doing.samples.items()
+        for content in rows.filter(pl.Series(~doing.keep(name)))["content_hash"].drop_nulls()
+    }  # fmt: skip
     key = before["key"] or secrets.token_hex(32)
     last = before["purges"][-1] if before["purges"] else {"report": "none", "content": False}
     unfinished = last["report"] == "pending"  # whoever made it was killed before its report stood again
     entry = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"), "request": request, "samples": len(ids),
         "removed": answer["removed"], "ids": sorted(_hashed(key, one) for one in ids),
+        "contents": sorted(_hashed(key, one, kind="content") for one in contents),
         "report": "pending" if unfinished or (workspace / "report.html").exists() else "none",
         "content": bool(last["content"]) if unfinished else _shows_content(workspace),
     }  # fmt: skip

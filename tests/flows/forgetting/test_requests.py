@@ -723,8 +723,34 @@ def test_what_is_purged_does_not_come_back_from_the_source(owned, here, forget, 
     assert told("requests", "--unlink")[0] == 0  # then no key and no hash is left, of the purge neither
     after = json.loads(Path("w/purges.json").read_text())
     assert after["key"] is None
-    assert [(entry["samples"], entry["ids"]) for entry in after["purges"]] == [(3, [])]
+    assert [[entry[name] for name in ("samples", "ids", "contents")] for entry in after["purges"]] == [
+        [3, [], []]
+    ]
     assert not Path("w/forget.key").exists()
+
+
+def test_content_that_was_purged_for_all_requests_does_not_come_back_under_another_id(here, forget, told):
+    forget(requested(["s000", "s002"]))
+    assert told("purge", "--all")[0] == 0
+    renamed = owned_table().with_columns(id="again-" + pl.col("id")).sample(fraction=1, shuffle=True, seed=1)
+    renamed.write_csv("renamed.csv")
+    code, _, err = told("ingest", "renamed.csv", "--features", "a,b,c", "--id", "id")
+    assert code == 0
+    assert "3 samples of renamed were purged from w and left out" in err
+    now = set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+    assert not {f"again-s{row:03d}" for row in (0, 2, 58)} & now
+    assert "again-s001" in now
+
+
+def test_a_twin_that_was_not_purged_stays_when_the_source_is_read_again(owned, here, forget, told):
+    forget(requested(["s000"]))
+    code, _, err = told("purge", requested(["s000"], "one.txt"))
+    assert code == 0
+    assert "1 remaining sample with exactly the same content" in err
+    before = Catalog("w").newest_dataset()["dataset_id"]
+    assert told("ingest", owned / "owned.csv", "--features", "a,b,c")[0] == 0
+    assert Catalog("w").newest_dataset()["dataset_id"] == before
+    assert "s058" in set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
 
 
 def test_an_owners_test_records_are_purged_as_well(here, told, forget):

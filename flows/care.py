@@ -29,7 +29,7 @@ from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRe
 from tracesift.catalog.store import Catalog
 from tracesift.catalog.views import WORKSPACE_VARIABLE
 from tracesift.flows.progress import counted
-from tracesift.flows.work import Work, around
+from tracesift.flows.work import Work
 
 REQUIRED = {
     "torch": "recording, scoring",

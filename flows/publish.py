@@ -74,10 +74,14 @@ def publish(
         "AND NOT contains(e.metric, '.') ORDER BY ALL",
         (known["dataset_id"],),
     )
-    odd = flags.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
+    # What is to be deleted is not shown to anybody any more; the figures are of what was measured, with it.
+    deleted = pl.col("sample_id").is_in(work.forgotten["sample_id"].unique().implode())
+    seen = flags.filter(~deleted)
+    odd = seen.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
     partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
-    tail = long_tail(scores, flags, memorization, found_wrong=_found_wrong(work))
-    beside = pl.Series("sample_id", shown_in(partners, tail), dtype=pl.String)
+    tail = long_tail(scores.filter(~deleted), seen, memorization, found_wrong=_found_wrong(work))
+    others = pl.DataFrame({"sample_id": shown_in(partners, tail)}, schema={"sample_id": pl.String})
+    beside = others.filter(~deleted)["sample_id"]
     shown = pl.concat(
         [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN), beside]
     ).unique()
@@ -114,7 +118,7 @@ def publish(
         partners=partners,
         long_tail=tail,
         unlearning=studies(work),
-        residuals=residual_examples(work.dataset, flags, diagnostics.get("residual_verdict")) if content else (),
+        residuals=residual_examples(work.dataset, seen, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"
     made_of = page_digest(data)
@@ -160,7 +164,9 @@ def newest_flags(work: Work) -> pl.DataFrame:
 def suspects(
     work: Work, scores: pl.DataFrame, flags: pl.DataFrame, least: int = LEAST_CONFLICTS
 ) -> tuple[pl.DataFrame, int]:
-    """Return the ranked worklist, verified samples left out, and how many samples are worth a look, listed or not.
+    """Return the ranked worklist, and how many samples are worth a look, listed or not.
+
+    Samples that a person verified, or that are to be deleted, are left out.
 
     Parameters
     ----------
@@ -170,8 +176,9 @@ def suspects(
     directions = {name: find(name).direction or "" for name in LABEL_DETECTORS if name in scores.columns}
     suggested = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "suggestion", "confidence")
     verified = work.catalog.query("SELECT sample_id FROM reviews")["sample_id"]
+    settled = [*verified, *work.forgotten["sample_id"]]
     ranked = worklist(
-        flags, scores, suggested, directions=directions, verified=verified.to_list(), max_conflicts=len(scores)
+        flags, scores, suggested, directions=directions, verified=settled, max_conflicts=len(scores)
     )  # fmt: skip
     flagged = int((ranked["status"] == FLAGGED).sum())
     listed = ranked.head(flagged + max(least, int(flags["flagged"].sum())))

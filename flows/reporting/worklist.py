@@ -100,7 +100,7 @@ def worklist(
         Score column -> direction. Columns that are `suspicious`, `clean` or `outlier` give the order where
         the flags bring none, and the evidence that can contradict a cannot tell.
     verified : collection of str
-        Samples whose label a person has already verified; they are never listed.
+        Samples whose label a person has already verified, or that nobody is to look at; they are never listed.
     conflict_share : float
         A detector speaks against a sample when it ranks it among this share of the most suspicious.
     max_conflicts : int

@@ -1,0 +1,29 @@
+"""What somebody asked to be deleted is on no worklist, and the report shows nothing of it, before any purge."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from tracesift.flows.cli import run
+
+
+def test_what_is_to_be_deleted_is_not_shown_for_review(place, capsys):
+    def shown():
+        assert run(["review", "export", "--workspace", "w"]) == 0
+        assert run(["report", "--workspace", "w", "--json"]) == 0
+        capsys.readouterr()
+        assert run(["report", "--workspace", "w", "--json"]) == 0
+        listed = [row["sample_id"] for row in json.loads(capsys.readouterr().out)["worklist"]]
+        assert pl.read_csv("w/review.csv")["sample_id"].to_list() == listed
+        return listed, Path("w/report.html").read_text()
+
+    before, page = shown()
+    gone = before[0]
+    (value,) = pl.read_csv("good.csv").filter(pl.col("id") == gone)["a"].cast(pl.String)
+    assert value[:5] in page
+    Path("gone.txt").write_text(gone)
+    assert run(["forget", "gone.txt", "--workspace", "w", "--param", "near_duplicate=null"]) == 0
+    after, page = shown()
+    assert after == before[1:]
+    assert value[:5] not in page

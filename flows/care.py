@@ -194,7 +194,7 @@ def _own_source(manifest: Manifest) -> tuple[str | None, str | None]:
 def _compare_data(
     path: Path, manifest: Manifest, source: str, options: Mapping[str, Any], workspace: Path | None
 ) -> list[str]:
-    from tracesift.flows.forgetting.purge import left_out
+    from tracesift.flows.purging.purged import left_out
     from tracesift.pipelines.dataset import open_dataset
     from tracesift.pipelines.subset import load_manifest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tracesift.flows.forgetting.purge import left_out
+from tracesift.flows.purging.purged import left_out
 from tracesift.flows.work import Work, location
 from tracesift.pipelines.dataset import Dataset
 

@@ -41,9 +41,10 @@ def purge(
     dry_run
         Only say what would be removed.
     """
-    from tracesift.flows.forgetting.purge import purge as remove
-    from tracesift.flows.forgetting.purge import requested, was_purged
     from tracesift.flows.forgetting.requests import read_ids
+    from tracesift.flows.purging.purge import purge as remove
+    from tracesift.flows.purging.purge import requested
+    from tracesift.flows.purging.purged import was_purged
     from tracesift.flows.work import existing
 
     if sum((file is not None, request is not None, all_)) != 1:

@@ -279,7 +279,7 @@ def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = F
 
     work = existing(common.workspace)
     if unlink:
-        from tracesift.flows.forgetting.purge import unlink_purged
+        from tracesift.flows.purging.purged import unlink_purged
 
         with work.locked():
             unlink_purged(work)

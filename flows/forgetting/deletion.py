@@ -26,9 +26,9 @@ from tracesift.flows.forgetting.dividing import (
     tell_copies,
 )
 from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
-from tracesift.flows.forgetting.purge import purge, requested
 from tracesift.flows.forgetting.requests import Request, entities, from_file, some
 from tracesift.flows.progress import say, stage
+from tracesift.flows.purging.purge import purge, requested
 from tracesift.flows.selecting.written import put
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find

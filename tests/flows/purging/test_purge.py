@@ -23,7 +23,7 @@ from tracesift.catalog.manifest import verify_manifest
 from tracesift.catalog.redaction import PURGED
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.cli import run
-from tracesift.flows.forgetting.purge import purge, requested
+from tracesift.flows.purging.purge import purge, requested
 from tracesift.flows.work import Work, existing
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
@@ -443,7 +443,7 @@ KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 from tracesift.catalog.files import sha256
-from tracesift.flows.forgetting.purge import purge
+from tracesift.flows.purging.purge import purge
 from tracesift.flows.work import existing
 import tracesift.flows.publish
 

@@ -14,6 +14,7 @@ LIGHT_SHARED = {"tracesift.catalog.schema", "tracesift.catalog.files", "tracesif
 SHARED = LIGHT_SHARED | {
     "tracesift.catalog.clusters",
     "tracesift.catalog.compiled",
+    "tracesift.catalog.deletions",
     "tracesift.catalog.earlier_twins",
     "tracesift.catalog.goldfish",
     "tracesift.catalog.known_graphs",

@@ -608,7 +608,7 @@ def _unlearnable(cells: list[Cell]) -> str:
     return text + markdown(["images", "planted", "share, %", "seeds", "verdict", "false flags"], rows)
 
 
-JUDGES = {"nf": (2,), "classes100": (0, 1, 2), "colour": (0, 1, 2)}
+JUDGES = {"nf": (2,), "classes100": (2,), "classes100-6000": (2,), "colour": (2,)}
 """Seeds by base that had no part in setting the conditions of the verdict."""
 
 

@@ -114,7 +114,10 @@ def print_summary(summary: dict[str, Any]) -> None:
         if counts["yes"] or counts["no"]:
             out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
         else:
-            out.print(f"{name}: cannot tell of any of {counts['cannot tell']} samples")
+            why = ""
+            if name == "unlearnable" and summary["verdict"] == "cannot tell":
+                why = ": too few images a class"
+            out.print(f"{name}: cannot tell of any of {counts['cannot tell']} samples{why}", soft_wrap=True)
     if summary["noise"]:
         out.print(f"wrong labels: {summary['noise']}", soft_wrap=True)
     workspace = Path(summary["report"]).parent

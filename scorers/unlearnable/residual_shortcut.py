@@ -16,7 +16,7 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @scorer(
-    version=4,
+    version=5,
     mode=None,
     direction="suspicious",
     reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",

@@ -15,7 +15,7 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @diagnostic(
-    version=4,
+    version=5,
     mode=None,
     reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",
 )
@@ -27,9 +27,8 @@ def residual_verdict(
     Poisoned: in one view the two groups of a class are on average at least 1.25 times as far apart as they would be
     if every class were one cloud, and their distance in the log-odds of the label is at least 1.7 times what it
     would be then, and the two factors multiply to 2.2 or more (impulse view: 6, 1.8 and 15); or one class alone
-    reaches 1.6 times the first two conditions, in another view than that of impulses. Where a twentieth of all pixels
-    have flat surroundings, 2.35 takes the place of 1.7, 2.1 that of 1.8, and 2.5 that of 1.6. Suspect: 0.97 of the
-    conditions are met.
+    reaches 1.35 times the first two conditions in a view by mean and in one by median. Where a twentieth of all pixels
+    have flat surroundings, 2.35 takes the place of 1.7, and 2.1 that of 1.8. Suspect: 0.97 of the conditions are met.
 
     Poisoned, too: in one place, images of one class have a lone pixel of a full colour at least 12 deviations more
     often than four times the count of any place around it and of the other classes (suspect: 10). This is seen in all
@@ -47,7 +46,7 @@ def residual_verdict(
     labels : (N,) int
         Class indices.
     smallest_class
-        The median class must hold this many images, or the verdict is "cannot tell".
+        The median class must hold this many images, half as many of 3,000 in all, or the verdict is "cannot tell".
 
     Returns
     -------
@@ -55,9 +54,9 @@ def residual_verdict(
         `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for each the
         `separation` and `gap` with those of clouds (`separation_of_clouds`, `gap_of_clouds`; None where the groups are
         so near that no reference was needed) and what was needed, whether it `fires` (or is `near`), the share of
-        `blank` images, and the class indices that alone would fire. `lone_pixels`: a row for the clearest of each class
-        that has one, with `class` (index), `row`, `column`, `colour`, its `holders` among `of_class` images, the
-        `expected` count, and whether it `fires`; then `best_view` is "lone_pixels".
+        `blank` images, and `strong_classes`, the class indices that fire alone. `lone_pixels`: a row for the clearest
+        of each class that has one, with `class` (index), `row`, `column`, `colour`, its `holders` among `of_class`
+        images, the `expected` count, and whether it `fires`; then `best_view` is "lone_pixels".
 
     References
     ----------

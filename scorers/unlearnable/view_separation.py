@@ -196,7 +196,9 @@ def _covariance(
 ) -> _Covariance | None:
     """Fit on the other folds; None where the view does not vary within the classes."""
     others = [other for other in range(FOLDS) if other != fold]
-    scatter = np.sum([grams[other] for other in others], axis=0)
+    scatter = np.zeros_like(grams[fold])
+    for other in others:
+        scatter += grams[other]
     number, total = sizes[others].sum(axis=(0, 2)), sums[others].sum(axis=(0, 2))
     scatter -= (total / np.maximum(number, 1)[:, None]).T @ total
     diagonal = np.trace(scatter) / len(scatter)

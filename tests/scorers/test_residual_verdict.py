@@ -8,8 +8,10 @@ from sklearn.datasets import load_digits
 
 from tracesift.scorers.contract import diagnose, diagnostics, names
 from tracesift.scorers.unlearnable import residual_analysis
+from tracesift.scorers.unlearnable.residual_analysis import _hear_single_classes
 from tracesift.scorers.unlearnable.residual_shortcut import residual_shortcut
 from tracesift.scorers.unlearnable.residual_verdict import residual_verdict
+from tracesift.scorers.unlearnable.residual_views import views_for
 
 
 def rounded(values):
@@ -130,11 +132,44 @@ def test_a_signal_in_one_class_is_found_and_named():
     assert {index for line in found["views"].values() for index in line["strong_classes"]} == {7}
 
 
+@pytest.mark.parametrize(
+    ("seen", "heard"),
+    [
+        ({"mean3_core8": [7], "mean3_core12": [7]}, {}),  # one kind of view alone, however often
+        ({"median5_core10": [7], "impulse": [7]}, {}),
+        ({"mean3_core8": [3], "median5_core10": [7]}, {}),
+        ({"mean3_core8": [7, 3], "median5_core20": [7]}, {"mean3_core8": [7], "median5_core20": [7]}),
+        (
+            {"mean3_core8": [7], "median5_core20": [7], "impulse": [7]},
+            {"mean3_core8": [7], "median5_core20": [7]},
+        ),
+    ],
+)
+def test_one_class_alone_counts_where_both_kinds_of_view_show_it(seen, heard):
+    views = views_for(28, 28)
+    lines = {view.name: {"fires": False, "strong_classes": seen.get(view.name, [])} for view in views}
+    _hear_single_classes(views, lines)
+    assert {name: line["strong_classes"] for name, line in lines.items() if line["fires"]} == heard
+    assert all(line["fires"] or not line["strong_classes"] for line in lines.values())
+
+
 def test_too_few_images_cannot_be_told(plain):
     images, labels = planted(*plain, 0.5)[:500], plain[1][:500]
     found = residual_verdict(images, labels)
     assert (found["verdict"], found["views"], found["samples_judged"]) == ("cannot tell", {}, 500)
     assert residual_verdict(images, labels, smallest_class=40)["verdict"] == "poisoned"
+
+
+@pytest.mark.parametrize(("count", "told"), [(60, True), (40, False)])
+def test_of_many_images_small_classes_are_enough(count, told):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(80), count)
+    images = 120 + rng.normal(0, 6, (len(labels), 10, 10, 1))
+    assert residual_verdict(rounded(images), labels)["verdict"] == ("clean" if told else "cannot tell")
+    marked = rng.random(len(labels)) < 0.4
+    signal = rng.choice([-8, 8], size=(80, 10, 10, 1))[labels]
+    planted = rounded(images + marked[:, None, None, None] * signal)
+    assert residual_verdict(planted, labels)["verdict"] == ("poisoned" if told else "cannot tell")
 
 
 def test_one_class_cannot_be_told():

@@ -13,7 +13,7 @@ import pytest
 from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
-from tracesift.flows.forgetting.unlearn import DISTRIBUTION_SEEDS, tried
+from tracesift.flows.forgetting.unlearn import DISTRIBUTION_SEEDS, U_LIRA_SEEDS, tried
 from tracesift.flows.reporting.charts import unlearning_dots
 from tracesift.flows.reporting.compared import compared
 from tracesift.flows.reporting.unlearned import COLUMNS, distances, told, verdict
@@ -204,12 +204,15 @@ def test_another_recipe_is_not_mixed_in(place, capsys):
 
 
 def test_over_many_seeds_distributions_are_compared(place, capsys, monkeypatch, counted):
-    assert DISTRIBUTION_SEEDS == 8
+    assert (DISTRIBUTION_SEEDS, U_LIRA_SEEDS) == (8, 20)
     more = (*ASKED, "--seeds", "4")
     study, rows = study_of(capsys, *more)
     assert all((row["klom"], row["u_lira"]) == ({}, None) for row in study["rows"])
     counted.clear()
     monkeypatch.setattr("tracesift.flows.forgetting.unlearn.DISTRIBUTION_SEEDS", 4)
+    study, rows = study_of(capsys, *more)
+    assert all(row["klom"] and row["u_lira"] is None for row in study["rows"])
+    monkeypatch.setattr("tracesift.flows.forgetting.unlearn.U_LIRA_SEEDS", 4)
     study, rows = study_of(capsys, *more)
     assert counted == []  # the margins were kept
     assert study["distribution_models"] == 4

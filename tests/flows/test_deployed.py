@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -341,52 +342,38 @@ def test_bad_input_is_one_sentence_on_the_command_line(server, source, tmp_path,
 
 @pytest.mark.usefixtures("server")
 def test_a_limit_on_the_tag_lets_one_flow_train_at_a_time(source, tmp_path, monkeypatch):
-    together = threading.Barrier(2, timeout=PATIENCE)
-    counting = threading.Lock()
-    limited, inside, most = True, 0, 0
+    ready, trained = threading.Event(), threading.Event()
+
+    def ingest(work, dataset):
+        work.opened = dataset
+        ready.set()
 
     def train(*_):
-        nonlocal inside, most
-        if not limited:
-            together.wait()  # passes only when both flows are in here at once
-            return "run"
-        with counting:
-            inside += 1
-            most = max(most, inside)
-        time.sleep(1)
-        with counting:
-            inside -= 1
+        trained.set()
         return "run"
 
-    def meet(work, dataset):
-        work.opened = dataset
-        together.wait()
-
     skip_scoring(monkeypatch)
-    # Both flows pass the step before training at the same moment, so that both want to train then.
-    stand_in(monkeypatch, ingest=meet, record_seed=train, embed_run=lambda *_: {})
+    stand_in(monkeypatch, ingest=ingest, record_seed=train, embed_run=lambda *_: {})
 
-    def two_flows(name):
-        def one_flow(number):
-            return deployed.curate(
-                source=source, workspace=str(tmp_path / f"{name}-{number}"), training=Training(folds=0),
-                return_state=True,
-            )  # fmt: skip
-
-        with ThreadPoolExecutor(2) as pool:
-            # A thread starts without the settings of this test's server, so it is given a copy of the context.
-            running = [pool.submit(contextvars.copy_context().run, one_flow, number) for number in range(2)]
-            assert all(one.result().is_completed() for one in running)
+    def flow():
+        return deployed.curate(
+            source=source, workspace=str(tmp_path / "w"), training=Training(folds=0), return_state=True
+        )
 
     # A process remembers for a minute that certain tags have no limit; with this one they are others than before.
     monkeypatch.setattr(deployed, "choose_device", lambda _: torch.device("cuda"))
-    with get_client(sync_client=True) as client:
+    another = uuid4()  # a step of another flow, which holds the only place
+    with get_client(sync_client=True) as client, ThreadPoolExecutor(1) as pool:
         client.create_concurrency_limit(tag="tracesift-train", concurrency_limit=1)
-        two_flows("limited")
+        client.increment_v1_concurrency_slots(["tracesift-train"], another)
+        # A thread starts without the settings of this test's server, so it is given a copy of the context.
+        running = pool.submit(contextvars.copy_context().run, flow)
+        assert ready.wait(PATIENCE)
+        assert not trained.wait(2)
+        client.decrement_v1_concurrency_slots(["tracesift-train"], another, 1.0)
+        assert trained.wait(PATIENCE)
+        assert running.result().is_completed()
         client.delete_concurrency_limit_by_tag(tag="tracesift-train")
-    assert most == 1
-    limited = False
-    two_flows("free")
 
 
 def test_parameters_are_a_form_with_help():

@@ -1,10 +1,12 @@
 """Flag: the image carries a label-specific small signal. Three answers per sample: yes, no, cannot tell.
 
 The rule in one sentence: *only where the verdict on the whole set is "poisoned", and only in classes whose
-scores fall into two groups at least 3.5 deviations apart, the upper group is flagged; the cut is Otsu's.* Any
-score of this kind falls into two halves in clean data too, about 2.65 deviations apart, so neither condition
-can be left out. A class in which nearly all images have the same lone pixel stays open: it may be what the class
-looks like.
+scores fall into two groups at least 3.5 deviations apart, the upper group is flagged; the cut is Otsu's, or lower
+where the lower group ends.* Any score of this kind falls into two halves in clean data too, about 2.65 deviations
+apart, so neither condition can be left out. Otsu's cut lies midway between the two groups, whatever their widths: in
+busy pictures, which hide much of a signal, a quarter of the upper group lay below it. The lower group ends 3.5 of its
+robust deviations above its median. A class in which nearly all images have the same lone pixel stays open: it may be
+what the class looks like.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from tracesift.selectors.flags.contract import flag
 
 SIGNAL = "carries a label-specific small signal"
 _NEARLY_ALL = 0.9  # of the images of a class
+_MAD_OF_NORMAL = 0.6745  # median absolute deviation of a normal curve, in standard deviations
+_OUTLYING = 3.5  # modified z-score from which Iglewicz and Hoaglin call a value an outlier
 
 
 @flag(
-    version=2,
+    version=3,
     columns=("residual_shortcut",),
-    reference="ours; the cut is Otsu 1979, the distance of the groups Ashman et al. 1994",
+    reference="ours; the cut is Otsu 1979 or Iglewicz and Hoaglin 1993, the distance of the groups Ashman et al. 1994",
 )
 def unlearnable(
     frame: pl.DataFrame,
@@ -65,6 +69,8 @@ def unlearnable(
     References
     ----------
     Otsu, "A Threshold Selection Method from Gray-Level Histograms", 1979, for the cut.
+    Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993, for the end of the lower group: a modified z-score
+    of 3.5.
 
     Examples
     --------
@@ -178,11 +184,18 @@ def _cut(score: np.ndarray, separation: float, min_class: int) -> tuple[float | 
     """Return the cut of one class, or None and why there is none."""
     if len(score) < min_class:
         return None, f"cannot tell: fewer than {min_class} scored samples carry this label"
-    place = _otsu(score)
-    apart = _distance(score, score > place)
+    midway = _otsu(score)
+    apart = _distance(score, score > midway)
     if apart < separation:
         return None, f"this label's scores fall into no two groups (D={apart:.2f} < {separation:g})"
-    return place, f"D={apart:.2f}"
+    return min(midway, _end(score[score <= midway], midway)), f"D={apart:.2f}"
+
+
+def _end(lower: np.ndarray, midway: float) -> float:
+    """Return where the lower group ends by its median absolute deviation; `midway` where more than half are equal."""
+    median = np.median(lower)
+    deviation = np.median(np.abs(lower - median)) / _MAD_OF_NORMAL
+    return float(median + _OUTLYING * deviation) if deviation > 0 else midway
 
 
 def _in_words(value: float, place: float | None, text: str) -> str:

@@ -40,6 +40,26 @@ def test_the_upper_group_is_flagged_and_only_it(frame):
     assert "two groups" in one["reason"][0]
 
 
+def test_an_upper_group_that_reaches_down_to_the_lower_is_flagged_whole():
+    rng = np.random.default_rng(0)
+    lower, upper = rng.normal(0, 1, 300), np.linspace(4.5, 16, 100)
+    ids = [f"s{index:03d}" for index in range(400)]
+    frame = pl.DataFrame(
+        {"sample_id": ids, "label": "a", "residual_shortcut": np.concatenate([lower, upper])}
+    )
+    flags = unlearnable(frame, verdict=POISONED)
+    assert flags.filter("flagged")["sample_id"].to_list() == ids[300:]
+    assert 3 < flags["threshold"][0] < 4.5  # midway between the means would be 5
+
+
+def test_a_lower_group_of_equal_values_is_cut_midway():
+    values = [0.0] * 60 + [1.0] * 20 + [9.0] * 40
+    frame = pl.DataFrame(
+        {"sample_id": [f"s{index:03d}" for index in range(120)], "label": "a", "residual_shortcut": values}
+    )
+    assert unlearnable(frame, verdict=POISONED)["flagged"].to_list() == [False] * 80 + [True] * 40
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_one_bell_curve_gives_no_flag(seed):
     score = np.random.default_rng(seed).normal(0, 1, 300)

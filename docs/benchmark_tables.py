@@ -665,17 +665,28 @@ def _poison_detectors(cells: list[Cell]) -> str:
             )
         ]
         text += f"{title}:\n\n" + markdown(["planted", "share, %", *names], rows) + "\n"
-    rows = [
-        [
-            POISON_NAMES.get(cell["poison"], cell["poison"]),
-            cell["share"],
-            name,
-            ", ".join(f"{key} {value}" for key, value in said.items()),
-        ]
-        for cell in cells
-        for name, said in cell["whole"].items()
-    ]
-    return text + "The set as a whole:\n\n" + markdown(["planted", "share, %", "diagnostic", "says"], rows)
+    head = [
+        "planted", "share, %", "residual_verdict", "accuracy of the model, %", "of simple networks, %",
+        "of one trained on shifted images, %", "error in embeddings, %",
+    ]  # fmt: skip
+    return text + f"The set as a whole:\n\n{markdown(head, [_whole_set(cell) for cell in cells])}"
+
+
+def _whole_set(cell: Cell) -> list[Any]:
+    """Return what each diagnostic says of one set, in its own number."""
+    whole = cell["whole"]
+    simple, shifted, nearest = (
+        whole[name] for name in ("simple_network_detection", "bias_shift_detection", "knn_bayes_error")
+    )
+    percent = (
+        simple["usual_accuracy"], max(simple["linear_accuracy"], simple["two_layer_accuracy"]),
+        shifted["bias_shift_accuracy"],
+    )  # fmt: skip
+    low, high = sorted((nearest["lower"], nearest["upper"]))
+    return [
+        POISON_NAMES.get(cell["poison"], cell["poison"]), cell["share"] or "–", whole["residual_verdict"]["verdict"],
+        *(f"{100 * one:.1f}" for one in percent), f"{100 * low:.2f} to {100 * high:.2f}",
+    ]  # fmt: skip
 
 
 def _neighbors(cells: list[Cell]) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from tracesift.catalog.manifest import SelectorBlock
 from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.selecting.candidates import training_frame
-from tracesift.flows.selecting.selector_arrays import content_vectors, stored_rows, texts_of
+from tracesift.flows.selecting.selector_arrays import content_vectors, stored_ids, stored_rows, texts_of
 from tracesift.flows.selecting.written import block_of, controls, put, read_by
 from tracesift.flows.work import Work
+from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
 from tracesift.selectors.contract import select
 from tracesift.selectors.decisions.overlap_report import overlap_report
 from tracesift.selectors.flags.contract import names as flag_names
@@ -63,15 +65,16 @@ def forget_members(
     asked
         Which request it was, for the settings.
     forgotten
-        What was deleted before and is not asked for here, by default all of that: neither retained nor compared.
+        What was deleted before and is not asked for here, by default all of that: no member, and what copies it is no
+        holdout.
     """
     gone = work.forgotten if forgotten is None else forgotten
     everything = training_frame(work, forgotten=gone)
     settings = dict(params) if requested is None else {**params, "forget": sorted(requested)}
-    beside = _untrained(work, requested or ()).filter(~pl.col("sample_id").is_in(gone["sample_id"].implode()))
+    beside = _beside(work, requested or (), gone["sample_id"].unique())
     # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
     frame = pl.concat([everything, beside], how="diagonal").sort("sample_id")
-    vectors = content_vectors(work, frame) if embedding is None else stored_rows(work, embedding, frame)
+    vectors = content_vectors(work, frame) if embedding is None else _stored_vectors(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
     texts = texts_of(work, frame)
@@ -135,12 +138,26 @@ def forget_controls(work: Work, name: str, members: pl.DataFrame, *, seed: int) 
     return controls(work, name, kept=left - forgotten, seed=seed, roles=("retain", "forget"))
 
 
-def _untrained(work: Work, requested: Sequence[str]) -> pl.DataFrame:
-    """Return, as rows for `forget_ready`, the test samples and what else outside train is requested."""
+def _beside(work: Work, requested: Sequence[str], gone: pl.Series) -> pl.DataFrame:
+    """Return, as rows for `forget_ready`, the test samples, what else outside train is requested, and what is gone."""
     samples = work.dataset.samples
     columns = [
         name for name in ("sample_id", "label", "split", "content_hash", "group") if name in samples.columns
     ]
-    asked = pl.Series(requested, dtype=pl.String)
+    asked, deleted = pl.Series(requested, dtype=pl.String), pl.col("sample_id").is_in(gone.implode())
     wanted = (pl.col("split") == "test") | pl.col("sample_id").is_in(asked.implode())
-    return samples.filter((pl.col("split") != "train") & wanted).select(columns)
+    return samples.filter(deleted | ((pl.col("split") != "train") & wanted)).select(*columns, deleted=deleted)
+
+
+def _stored_vectors(work: Work, name: str, frame: pl.DataFrame) -> np.ndarray:
+    """Return the vectors of a stored embedding, (N, D); zeros, alike to nothing, of what was deleted before it."""
+    stored = stored_embedding(work.path, name, work.dataset)
+    there = pl.concat([stored_ids(work, stored, split) for split in stored.record["splits"]])
+    lacking = (pl.col("deleted") & ~pl.col("sample_id").is_in(there.implode())).fill_null(value=False)
+    known = frame.select(~lacking).to_series()
+    vectors = stored_rows(work, name, frame.filter(known))
+    if known.all():
+        return vectors
+    whole = np.zeros((len(frame), vectors.shape[1]), vectors.dtype)
+    whole[known.to_numpy()] = vectors
+    return whole

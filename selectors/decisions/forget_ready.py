@@ -55,7 +55,7 @@ class Plan:
 
 
 @selector(
-    version=5,
+    version=6,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -82,7 +82,8 @@ def forget_ready(
     frame : polars.DataFrame
         Beside `sample_id` and `label`, where present: `split` (only `train` was trained on), `content_hash`
         (equal for exact copies), the `flags` columns, the `group` column, `verified_label` (what a person said the
-        label is, for the reasons).
+        label is, for the reasons), `deleted` (asked to be deleted before: it takes part in nothing but that its copies
+        are no holdout).
     embedding : ndarray (N, D), optional
         Without it there are no neighbours and no near copies but those by wording, and the reasons say so.
     texts : sequence of N str, optional
@@ -111,9 +112,9 @@ def forget_ready(
     -------
     polars.DataFrame
         `sample_id`, `role`, `weight`, `reason`, and of copies `pulled_by`, `how` and `similarity` as in
-        `duplicate_closure`. Role `drop`: requested but never trained on, or a holdout candidate that copies a trained
-        sample, which would spoil a membership test, or a requested one. The reason of a forgotten sample names the copy
-        that remains, where one does (with another label, in the corrective set).
+        `duplicate_closure`. Role `drop`: requested but never trained on, deleted before, or a holdout candidate that
+        copies one of these, or a trained sample, which would spoil a membership test. The reason of a forgotten sample
+        names the copy that remains, where one does (with another label, in the corrective set).
 
     Raises
     ------
@@ -140,21 +141,24 @@ def forget_ready(
     vectors = None if embedding is None else unit_rows(embedding)
     if vectors is None and near_duplicate not in ("auto", None):
         raise BadInput("forget_ready: near_duplicate needs an embedding; pass one, or near_duplicate=None")
-    trained = _trained(frame, holdout)
+    deleted = _deleted(frame)
+    trained = _trained(frame, holdout) & ~deleted
     plan = Plan(
         ids=ids,
         role=np.where(trained, "retain", "holdout").astype(object),
         reason=np.full(ids.size, "", object),
     )
+    plan.give(np.flatnonzero(deleted), "drop", ["deleted before"] * int(deleted.sum()))
     if forget is None:
         asked, kind = _flagged(frame, flags, trained, plan), labels
     else:
         asked, kind = _requested(ids, forget, trained, plan), np.zeros(ids.size, dtype=np.int64)
-    worded = texts is not None and near_words is not None and asked.size > 0
+    compared = asked.size > 0 or bool(deleted.any())
+    worded = texts is not None and near_words is not None and compared
     rules = CopyRules(
         hashes=frame["content_hash"].to_list() if "content_hash" in frame.columns else None,
         vectors=vectors,
-        least_cosine=_least_cosine(frame, vectors, trained, near_duplicate, seed) if asked.size else None,
+        least_cosine=_least_cosine(frame, vectors, trained, near_duplicate, seed) if compared else None,
         wordings=Wordings.of(texts) if texts is not None and worded else None,
         least_jaccard=near_words if worded else None,
     )
@@ -162,7 +166,7 @@ def forget_ready(
     _take(plan, rules, links, "forget", "{} copy of '{}', which is {}")
     if vectors is not None:
         _mark_neighbors(vectors, plan, neighbors, indirect_neighbors)
-    _guard_holdout(plan, rules)
+    _guard_holdout(plan, rules, deleted)
     _name_what_remains(plan, rules, labels)
     groups = group_names(frame, group)
     weights, lost = retain_weights(groups, trained, np.isin(plan.role, ("retain", "neighbor")))
@@ -194,6 +198,12 @@ def _trained(frame: pl.DataFrame, holdout: Sequence[str] | None) -> np.ndarray:
             )
         trained[rows] = False
     return trained
+
+
+def _deleted(frame: pl.DataFrame) -> np.ndarray:
+    if "deleted" not in frame.columns:
+        return np.zeros(frame.height, dtype=bool)
+    return frame["deleted"].fill_null(value=False).to_numpy().copy()
 
 
 def _requested(ids: np.ndarray, forget: Sequence[str], trained: np.ndarray, plan: Plan) -> np.ndarray:
@@ -313,14 +323,18 @@ def _mark_neighbors(vectors: Vectors, plan: Plan, direct: int, indirect: int) ->
         )
 
 
-def _guard_holdout(plan: Plan, rules: CopyRules) -> None:
-    """Take out holdout candidates that copy a trained sample, for they count as members, or a requested one."""
-    asked, held = plan.rows("drop"), plan.rows("holdout")
+def _guard_holdout(plan: Plan, rules: CopyRules, deleted: np.ndarray) -> None:
+    """Take out holdout candidates that copy a trained sample, for they count as members, or what was to be deleted.
+
+    Of what was deleted before the reason does not say which: nobody is to be told of it any more.
+    """
+    gone = np.flatnonzero(deleted)
+    asked, held = np.setdiff1d(plan.rows("drop"), gone), plan.rows("holdout")
     plan.give(held, "holdout", ["never trained on"] * held.size)
     trained = np.flatnonzero(~np.isin(plan.role, ("holdout", "drop")))
-    for sources, what in ((trained, "trained"), (asked, "requested")):
+    for sources, what in ((trained, "trained '{}'"), (asked, "requested '{}'"), (gone, "a deleted sample")):
         links = rules.copies(plan.rows("holdout"), sources)
-        _take(plan, rules, links, "drop", "{} copy of " + what + " '{}', so no holdout")
+        _take(plan, rules, links, "drop", "{} copy of " + what + ", so no holdout")
 
 
 def _name_what_remains(plan: Plan, rules: CopyRules, labels: np.ndarray) -> None:

@@ -233,6 +233,21 @@ def test_a_copy_of_a_requested_sample_outside_training_is_no_holdout():
     assert rows["c"]["reason"] == "exact copy of requested 'b', so no holdout"
 
 
+def test_a_copy_of_what_was_deleted_before_is_no_holdout():
+    frame = make(
+        6,
+        split=["train", "train", "test", "test", "test", "test"],
+        content_hash=list("123442"),
+        deleted=[False, True, True, False, False, None],
+    )
+    rows = act(frame, degrees(0, 90, 45, 47, 180, 200), forget=["a"], near_duplicate=0.99, neighbors=1)
+    assert [row["role"] for row in rows.values()] == ["forget", "drop", "drop", "drop", "holdout", "drop"]
+    assert rows["d"]["reason"] == "near copy of a deleted sample, so no holdout: cosine 0.9994 >= 0.99"
+    assert rows["f"]["reason"] == "exact copy of a deleted sample, so no holdout"
+    none = frame.with_columns(deleted=pl.lit(value=False), label_noise=False)
+    assert "".join(row["role"][0] for row in act(none, degrees(0, 90, 45, 47, 180, 200)).values()) == "rrhhhd"
+
+
 def test_what_remains_under_another_label_is_named():
     frame = make(3, content_hash=["1", "1", "2"], label_noise=[True, False, False])
     rows = act(frame.with_columns(label=pl.Series(["x", "y", "x"])))

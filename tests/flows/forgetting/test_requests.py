@@ -464,6 +464,31 @@ def test_copies_of_what_an_owner_has_outside_train_are_forgotten_and_none_of_it_
     assert not {*held, "exact-test", "near-test"} & set(joined)
 
 
+@pytest.mark.parametrize("named", [(), ("--embedding", "later")])
+def test_near_copies_of_what_was_deleted_before_are_no_holdout(named, here, told):
+    table = owned_table()
+
+    def copied(of, name):
+        return table.filter(pl.col("id") == of).with_columns(
+            pl.col("a", "b", "c") + 1e-4, id=pl.lit(name), split=pl.lit("test"), owner=pl.lit("new")
+        )
+
+    pl.concat([table, copied("s000", "near-trained"), copied("s005", "near-held")]).write_csv("grown.csv")
+    assert told("ingest", "grown.csv", "--features", "a,b,c")[0] == 0
+    near, copies = ("--param", "near_duplicate=0.99999"), {"near-trained", "near-held"}
+    assert told("forget", "--owner", "o5", *near)[0] == 0  # s005 is a test record of theirs
+    if named:  # made without it, so its copy cannot be seen there
+        assert told("embed", "--neighbors", "0", "--source", "content", "--name", "later")[0] == 0
+        copies = {"near-trained"}
+    assert told("forget", requested(["s000"]), *near)[0] == 0
+    code, _, err = told("forget", requested(["s003"], "next.txt"), *near, *named)
+    assert code == 0, err
+    found = roles()
+    assert not {*copies, "s005"} & set(found)
+    assert set(having("holdout", found)) >= {"s015", "s025"}
+    assert set(having("drop", found)) >= {"s000", "s058"}
+
+
 def test_a_table_of_requests_is_worked_off_in_its_order(here, forget, told):
     Path("table.csv").write_text(
         "request_id,sample_id,owner,where,requested_by\nb,s002,,,legal\na,,o3,,\nb,s004,,,\nc,,,\"attributes->>'owner' = 'o7'\",\n"

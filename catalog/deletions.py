@@ -5,13 +5,16 @@ A manifest stays as it was made; what is handed out of it leaves these samples o
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
 
 from tracesift.catalog.connection import CATALOG_FILE
+from tracesift.catalog.files import write_bytes, write_parquet
 from tracesift.catalog.forgotten import KNOWN
-from tracesift.catalog.manifest import Manifest
+from tracesift.catalog.manifest import Manifest, without_members
+from tracesift.catalog.redaction import Redaction
 from tracesift.catalog.store import Catalog
 
 
@@ -73,3 +76,26 @@ def not_handed_out(members: pl.DataFrame, manifest: Manifest, path: str | Path) 
     own = found.filter(pl.col("subset") == manifest.name)["sample_id"]
     to_unlearn = members.filter((pl.col("role") == "forget") & pl.col("sample_id").is_in(own.implode()))
     return frozenset(found["sample_id"]) - frozenset(to_unlearn["sample_id"])
+
+
+def without_deleted(
+    manifest: Manifest, members: pl.DataFrame, deleted: frozenset[str]
+) -> tuple[Manifest, pl.DataFrame]:
+    """Return a manifest and its members as they are handed out: as a purge would leave them, which they say."""
+    return without_members(manifest, members, deleted, Redaction(deleted), {})
+
+
+def copy_without(path: Path, target: Path, deleted: frozenset[str]) -> None:
+    """Copy a file that lies beside a manifest, without what was deleted; what cannot be told to be so is not copied."""
+    redaction = Redaction(deleted)
+    if not deleted:
+        shutil.copyfile(path, target)
+    elif path.suffix == ".json":
+        write_bytes(target, redaction.text(path.read_text(encoding="utf-8")).encode())
+    elif path.suffix == ".parquet":
+        try:
+            frame = pl.read_parquet(path)
+        except pl.exceptions.PolarsError:  # somebody's file that is called so
+            return
+        if "sample_id" in frame.columns:
+            write_parquet(redaction.frame(frame), target)

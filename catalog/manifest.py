@@ -120,7 +120,8 @@ class Manifest:
     fingerprint: str
     schema_version: int = MANIFEST_SCHEMA
     purged: int = 0
-    """Members whose content and ids were removed since it was made; it then lists and counts the others."""
+    """Members that were taken out since it was made, by a purge, or by an export because they were asked to be deleted;
+    it then lists and counts the others."""
 
     @property
     def subset_id(self) -> str:

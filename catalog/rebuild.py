@@ -17,7 +17,7 @@ import polars as pl
 from tracesift.catalog import views
 from tracesift.catalog.connection import CATALOG_FILE, identifier, literal, records, rows
 from tracesift.catalog.files import canonical_json, frame_digest
-from tracesift.catalog.redaction import Redaction
+from tracesift.catalog.redaction import OF_OTHERS, Redaction
 from tracesift.catalog.schema import BadInput
 
 _ROWS = {
@@ -32,18 +32,6 @@ _OWNED = {
     "diagnostics": ("run_id", "name"),
 }  # fmt: skip
 """Tables with one row per dataset and these columns: where two states become one, the newer row stays."""
-
-OF_OTHERS = (
-    "sample_id",
-    "split",
-    "label",
-    "label_true",
-    "content_hash",
-    "group_key",
-    "suggestion",
-    "new_label",
-)
-"""Columns that hold what a remaining sample is, and no sentence of ours."""
 
 
 @dataclass(frozen=True, kw_only=True)

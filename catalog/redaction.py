@@ -20,6 +20,18 @@ from tracesift.catalog.files import canonical_json
 PURGED = "a purged sample"
 """What stands where an id stood."""
 
+OF_OTHERS = (
+    "sample_id",
+    "split",
+    "label",
+    "label_true",
+    "content_hash",
+    "group_key",
+    "suggestion",
+    "new_label",
+)
+"""Columns that hold what a remaining sample is, and no sentence of ours."""
+
 _LONG, _SHORT = 16, 6
 _FIRST = re.compile(r"\(first:? ([^()]*)\)")
 _DIGEST = re.compile(r"(\d+ requested), digest [0-9a-f]+")
@@ -82,6 +94,27 @@ class Redaction:
                 changed = self.value(value, sentence=sentence)
                 return text if changed == value else canonical_json(changed).decode()
         return self._sentence(text, sentence)
+
+    def frame(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a table without the rows of these ids, where it has a column `sample_id`, and without their names.
+
+        In a table of samples a cell that is one of the ids, such as whom a copy copies, becomes null. Our own sentences
+        are reasons; of what a remaining sample is, such as its label, nothing but such a cell is ours.
+        """
+        gone = pl.Series(sorted(self.ids), dtype=pl.String).implode()
+        of_samples = frame.schema.get("sample_id") == pl.String
+        left = frame.filter(~pl.col("sample_id").is_in(gone)) if of_samples else frame
+        others = left.select(pl.selectors.string().exclude(["sample_id"] if of_samples else [])).get_columns()
+        return left.with_columns([self._column(texts, gone, whole=of_samples) for texts in others])
+
+    def _column(self, texts: pl.Series, gone: pl.Series, *, whole: bool) -> pl.Series:
+        if whole:
+            named = texts.is_in(gone).fill_null(value=False)
+            texts = texts.zip_with(~named, pl.Series([None], dtype=pl.String))
+        if texts.name in OF_OTHERS:
+            return texts
+        changed = self.changes(texts, sentence=texts.name == "reason")
+        return texts.replace(changed) if changed else texts
 
     def changes(self, texts: pl.Series, *, sentence: bool = True) -> dict[str, str]:
         """Return the distinct texts of a column that read otherwise without the ids, old to new."""

@@ -86,9 +86,9 @@ def verify(
     -------
     dict
         ``manifest``, ``name``, ``version``, ``matches``, ``purged`` members, ``checked`` and ``differences``
-        (sentences), ``note``: that members were purged, or why the data were not compared, or None; ``forgotten``: how
-        many of its samples were ``deleted``, by how many ``requests``, those that ``stand`` in it all the same, and how
-        many it used because they were to be deleted only afterwards (``used_until``); None where no workspace knows
+        (sentences), ``note``: that members were taken out, or why the data were not compared, or None; ``forgotten``:
+        how many of its samples were ``deleted``, by how many ``requests``, those that ``stand`` in it all the same, and
+        how many it used because they were to be deleted only afterwards (``used_until``); None where no workspace knows
         its data.
     """
     differences = verify_manifest(path)
@@ -111,7 +111,7 @@ def verify(
         differences += _returned(forgotten["stand"])
     if manifest.purged:
         gone = counted(manifest.purged, "member")
-        told = f"{gone} purged since it was made; what is checked are the other ones"
+        told = f"{gone} taken out since it was made (purged, or deleted before it was exported); the others are checked"
         note = told if note is None else f"{told}; {note}"
     return {
         "manifest": str(path), "name": manifest.name, "version": manifest.version, "matches": not differences,

@@ -18,7 +18,6 @@ from tracesift.catalog.goldfish import GOLDFISH_FILE, without_samples
 from tracesift.catalog.manifest import (
     MANIFEST_FILE,
 )
-from tracesift.catalog.rebuild import OF_OTHERS
 from tracesift.catalog.redaction import unmistakable
 from tracesift.catalog.schema import BadInput
 from tracesift.catalog.swap import JOURNAL
@@ -138,33 +137,16 @@ def _drop_pictures(doing: Purge, path: Path, row: Sequence[str]) -> None:
 def _write_table(doing: Purge, path: Path, target: Path) -> None:
     """Write a Parquet file without the samples' rows, where it has ids, and without their names in other cells."""
     frame = pl.read_parquet(path)
-    ids = pl.Series(sorted(doing.ids), dtype=pl.String).implode()
     known = frame.schema.get("sample_id") == pl.String
     if not known and _frame_names_any(doing, frame.drop("reason", strict=False)):
         doing.unsure.append(str(path))  # whose row each is cannot be told
         return
-    left = frame.filter(~pl.col("sample_id").is_in(ids)) if known else frame
-    others = left.select(pl.selectors.string().exclude(["sample_id"] if known else [])).get_columns()
-    told = left.with_columns([_without_names(doing, column, whole=known) for column in others])
+    told = doing.redaction.frame(frame)
     if not told.equals(frame):
-        doing.gone[f"rows of {path.name}"] += frame.height - left.height
+        doing.gone[f"rows of {path.name}"] += frame.height - told.height
         write_parquet(told, target)
     if _frame_names_any(doing, told):
         doing.unsure.append(str(path))
-
-
-def _without_names(doing: Purge, texts: pl.Series, *, whole: bool) -> pl.Series:
-    """Return a column without the ids in its sentences; with `whole`, also without cells that are one.
-
-    Our own sentences are reasons; of what a remaining sample is, such as its label, nothing but such a cell is ours.
-    """
-    if whole:  # such as the sample that pulled another in
-        named = texts.is_in(pl.Series(sorted(doing.ids), dtype=pl.String).implode())
-        texts = texts.zip_with(~named.fill_null(value=False), pl.Series([None], dtype=pl.String))
-    if texts.name in OF_OTHERS:
-        return texts
-    changed = doing.redaction.changes(texts, sentence=texts.name == "reason")
-    return texts.replace(changed) if changed else texts
 
 
 def _write_masks(doing: Purge, path: Path, target: Path) -> None:

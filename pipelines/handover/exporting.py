@@ -1,7 +1,7 @@
 """A manifest's members written out for other people's tools: a folder that is whole or not there.
 
     DIR/export.json              what this is: manifest, dataset, counts, shares, and each file with its hash
-    DIR/manifest/                the manifest, its members, and what else lies beside them
+    DIR/manifest/                the manifest, its members, and what lies beside them; without what was deleted since
     DIR/…                        the data, as the format has them
 
 Nothing is written outside of DIR but a `.tmp-` folder beside it while it is made. An earlier export of the same
@@ -21,9 +21,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from tracesift.catalog.deletions import copy_without, without_deleted
 from tracesift.catalog.files import sha256, write_json
-from tracesift.catalog.goldfish import GOLDFISH_FILE, masks_of, masks_path
-from tracesift.catalog.manifest import MANIFEST_FILE, MEMBERS_FILE, members_path
+from tracesift.catalog.goldfish import GOLDFISH_FILE, masks_of, masks_path, without_samples
+from tracesift.catalog.manifest import (
+    MANIFEST_FILE,
+    MEMBERS_FILE,
+    Manifest,
+    members_path,
+    write_copy,
+)
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.handover.export_record import EXPORT_SCHEMA, MANIFEST, RECORD, export_record
@@ -110,15 +119,15 @@ def export(
     masks_of(_folder(subset), manifest, subset.members)  # damaged ones are not handed over
     with _whole(target, folder) as making:
         said = dict(chosen.write(subset, dataset, making, target))
-        _copy_manifest(subset, making / MANIFEST)
+        given = _copy_manifest(subset, making / MANIFEST)
         rows = said.pop("rows")
         files = sorted(path for path in making.rglob("*") if path.is_file())
         names = [path.relative_to(making).as_posix() for path in files]
         record = {
             "schema_version": EXPORT_SCHEMA, "tool_version": version("tracesift"), "format": format,
-            "manifest": {"name": manifest.name, "version": manifest.version, "fingerprint": manifest.fingerprint},
+            "manifest": {"name": manifest.name, "version": manifest.version, "fingerprint": given.fingerprint},
             "dataset": {"name": manifest.dataset.name, "fingerprint": manifest.dataset.fingerprint},
-            "counts": manifest.counts.by_role, **said,
+            "counts": given.counts.by_role, **said,
             "files": [
                 {"file": name, "sha256": sha256(path), "bytes": path.stat().st_size, "rows": rows.get(name)}
                 for name, path in zip(names, files, strict=True)
@@ -133,8 +142,12 @@ def _folder(subset: Subset) -> Path:
     return subset.path if subset.path.is_dir() else subset.path.parent
 
 
-def _copy_manifest(subset: Subset, folder: Path) -> None:
-    """Copy manifest and members, and the files that lie beside them in a folder of the workspace."""
+def _copy_manifest(subset: Subset, folder: Path) -> Manifest:
+    """Copy the manifest and what lies beside it in a folder of the workspace; return the record that was written.
+
+    Where members were asked to be deleted it is the manifest without them, as a purge would leave it: it verifies, and
+    says how many it has lost.
+    """
     top = _folder(subset)
     own = top / "versions" / f"{subset.manifest.version:04d}"
     folder.mkdir()
@@ -142,12 +155,19 @@ def _copy_manifest(subset: Subset, folder: Path) -> None:
         for held in (top, own):
             for path in held.iterdir() if held.is_dir() else ():
                 if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
-                    shutil.copyfile(path, folder / path.name)
-    write_json(folder / MANIFEST_FILE, subset.manifest.as_dict())
-    shutil.copyfile(members_path(subset.path, subset.manifest), folder / MEMBERS_FILE)
+                    copy_without(path, folder / path.name, subset.deleted)
     masks = masks_path(top, subset.manifest.version)
-    if masks is not None:  # also those of a manifest that was copied, or exported, without its versions
-        shutil.copyfile(masks, folder / GOLDFISH_FILE)
+    if not subset.deleted:
+        write_json(folder / MANIFEST_FILE, subset.manifest.as_dict())
+        shutil.copyfile(members_path(subset.path, subset.manifest), folder / MEMBERS_FILE)
+        if masks is not None:  # also those of a manifest that was copied, or exported, without its versions
+            shutil.copyfile(masks, folder / GOLDFISH_FILE)
+        return subset.manifest
+    given, left = without_deleted(subset.manifest, subset.members, subset.deleted)
+    if masks is not None:
+        gone = pl.Series(sorted(subset.deleted), dtype=pl.String)
+        without_samples(masks, folder / GOLDFISH_FILE, gone, {subset.manifest.fingerprint: given.fingerprint})
+    return write_copy(folder, given, left)
 
 
 def _check_free(target: Path, folder: str | Path, name: str, format: str) -> None:

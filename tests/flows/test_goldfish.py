@@ -236,6 +236,24 @@ def test_export_takes_them_along(told):
     assert Path("again/manifest/goldfish.parquet").read_bytes() == FILE.read_bytes()
 
 
+def test_what_was_deleted_since_has_no_masks_and_none_in_an_export(told):
+    assert told(*WORDS)[0] == 0
+    gone = kept()[:2]
+    Path("gone.txt").write_text("\n".join(gone))
+    assert told("forget", "gone.txt", "--workspace", "texts")[0] == 0
+    subset = load_manifest(HALF)
+    assert set(gone) <= subset.deleted
+    left = [name for name in kept() if name not in subset.deleted]
+    assert subset.goldfish()["sample_id"].to_list() == left
+    assert pl.read_parquet(FILE)["sample_id"].to_list() == kept()  # the file itself is as it was made
+    assert told("export", HALF, "--to", "out", "--format", "parquet")[0] == 0
+    assert pl.read_parquet("out/manifest/goldfish.parquet")["sample_id"].to_list() == left
+    code, out, _ = told("verify", "out/manifest")
+    assert code == 0
+    assert "goldfish masks" in out
+    assert load_manifest("out/manifest").goldfish().equals(subset.goldfish())
+
+
 @pytest.mark.parametrize("role", ["keep", "drop"])
 def test_a_purge_takes_its_samples_out_and_the_rest_still_verifies(role, told):
     assert told(*WORDS)[0] == 0

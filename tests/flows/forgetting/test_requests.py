@@ -291,6 +291,10 @@ def test_a_manifest_made_before_hands_out_nothing_that_was_deleted_since(gone, t
     assert (code, err) == (0, "denoised: without 4 samples that were asked to be forgotten\n")
     written = pl.concat(pl.read_parquet(path, columns=["sample_id"]) for path in Path("out/data").iterdir())
     assert set(written["sample_id"]) == set(roles("denoised")) - gone
+    given = pl.read_parquet("out/manifest/members.parquet")
+    assert set(given["sample_id"]) == set(written["sample_id"])
+    code, out, _ = told("verify", "out/manifest", "--json")
+    assert (code, json.loads(out)["purged"]) == (0, 4)
     with pytest.warns(LeftOut, match="^denoised: without 4 samples that were asked to be forgotten$"):
         kept = load_manifest("w/manifests/denoised").apply(source, role=["keep", "relabel", "drop"])
     assert not gone & set(kept["sample_id"])

@@ -348,6 +348,64 @@ def test_side_files_of_the_manifest_come_along(made, tmp_path):
     assert verify_manifest(tmp_path / "out" / "manifest") == []
 
 
+@pytest.mark.parametrize("format", ALL)
+def test_the_manifest_in_an_export_names_nothing_that_was_deleted_since(format, made, tmp_path):
+    dataset, subset = made
+    gone, near = (
+        members(subset, "retain")["sample_id"][:2].to_list(),
+        members(subset, "neighbor")["sample_id"][0],
+    )
+    said = pl.when(pl.col("sample_id") == near).then(pl.lit(f"near '{gone[0]}'")).otherwise("reason")
+    subset = load_manifest(rewritten(subset, tmp_path, reason=said))
+    beside = subset.path / "versions" / "0001"
+    facts = pl.DataFrame({"sample_id": [*gone, near], "pulled_by": [None, gone[0], gone[1]], "label": "x"})
+    facts.write_parquet(beside / "forget.parquet")
+    (beside / "overlap.json").write_text(json.dumps({"first": gone[0], "share": 0.5}))
+    (beside / "notes.txt").write_text(gone[0])
+    (beside / "torn.parquet").write_bytes(b"torn")
+    record = export(
+        dataclasses.replace(subset, deleted=frozenset(gone)), dataset, tmp_path / "out", format=format
+    )
+    folder = tmp_path / "out" / "manifest"
+    left = load_manifest(folder)
+    assert verify_manifest(folder) == []
+    left.verify(dataset)
+    assert left.manifest.purged == 2
+    assert record["manifest"]["fingerprint"] == left.manifest.fingerprint != subset.manifest.fingerprint
+    assert record["counts"] == dict(left.members.group_by("role").len().iter_rows())
+    assert left.members["sample_id"].to_list() == sorted(set(subset.members["sample_id"]) - set(gone))
+    assert left.members.filter(sample_id=near)["reason"].to_list() == ["near a purged sample"]
+    assert pl.read_parquet(folder / "forget.parquet").rows() == [(near, None, "x")]
+    assert json.loads((folder / "overlap.json").read_text()) == {"first": "a purged sample", "share": 0.5}
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json", "members.parquet", "forget.parquet", "overlap.json",
+    }  # fmt: skip
+
+
+def rewritten(subset, root, **columns):
+    """The same manifest, under another name, with other columns."""
+    facts = subset.manifest
+    changed = subset.members.with_columns(**columns)
+    write_manifest(root, "rewritten", changed, dataset=facts.dataset, selector=facts.selector)
+    return root / "rewritten"
+
+
+def test_where_all_that_was_asked_for_is_deleted_nothing_can_be_unlearned(made, tmp_path):
+    dataset, subset = made
+    for role, says in (("forget", "forgets"), ("retain", "retains")):
+        gone = members(subset, *(["retain", "neighbor"] if role == "retain" else [role]))["sample_id"]
+        emptied = dataclasses.replace(subset, deleted=frozenset(gone))
+        with pytest.raises(
+            BadInput, match=f"fr {says} nothing, but for samples that were asked to be deleted"
+        ):
+            export(emptied, dataset, tmp_path / "out", format="open-unlearning")
+        assert not (tmp_path / "out").exists()
+    export(
+        emptied, dataset, tmp_path / "out", format="parquet"
+    )  # of the others there is something to hand over
+    assert {path.stem for path in (tmp_path / "out" / "data").iterdir()} == {"forget", "holdout"}
+
+
 def test_no_folder_that_holds_anything_else_is_written_over(made, tmp_path):
     dataset, subset = made
     out = tmp_path / "out"

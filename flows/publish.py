@@ -16,6 +16,7 @@ from tracesift.flows.make_subset import told_of
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.reporting.agreement import LABEL_DETECTORS
 from tracesift.flows.reporting.compared import compared
+from tracesift.flows.reporting.deletions import deletions
 from tracesift.flows.reporting.influence import Memorization, long_tail, partners_of, shown_in
 from tracesift.flows.reporting.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
 from tracesift.flows.reporting.tables import empty_reason, noise_reading, stability
@@ -118,6 +119,7 @@ def publish(
         partners=partners,
         long_tail=tail,
         unlearning=studies(work),
+        deletions=deletions(work),
         residuals=residual_examples(work.dataset, seen, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"

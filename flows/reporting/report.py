@@ -98,6 +98,8 @@ class ReportData:
     """What `reviewed_truth` returned: as `truth`, of the samples alone whose label a person verified"""
     flags_alone: pl.DataFrame | None = None
     """The flags without any person's word, where people verified labels"""
+    deletions: Sequence[Mapping[str, Any]] = ()
+    """What `deletions` returned: a row per deletion request, without anybody's id"""
     worth_a_look: int | None = None
     """How many samples are worth a look, where the worklist lists only the first of them"""
 

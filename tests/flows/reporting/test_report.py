@@ -574,3 +574,20 @@ def test_unlearning_stands_beside_retraining():
     assert len(page.all("section", id="unlearning")) == 1
     assert page.all("a", href="#unlearning")
     assert "#unlearning" not in render_report(build())
+
+
+def test_deletion_requests_are_listed_by_their_numbers():
+    row = {
+        "request_id": NASTY, "kind": "owner", "created": "2026-02-03 04:05", "num_requested": 1234, "num_untrained": 5,
+        "num_exact": 6, "num_near": 7, "num_found": 1247, "subset": "forget-ready", "version": 3, "status": "done",
+        "purged": "in part",
+    }  # fmt: skip
+    none = {**row, "request_id": "r2", "num_requested": 0, "version": None, "status": "begun", "purged": "no"}
+    html = render_report(replace(build(), deletions=[row, none]))
+    assert NASTY not in html
+    section = html[html.index('<section id="deletions">') : html.index('<section id="evaluation">')]
+    said = Page(section).text
+    assert f" {NASTY} owner 2026-02-03 04:05 1,234 5 6 7 1,247 forget-ready v3 in part " in said
+    assert " r2 stopped halfway owner 2026-02-03 04:05 0 5 6 7 1,247 none no " in said
+    assert Page(html).all("a", href="#deletions")
+    assert "#deletions" not in render_report(build())

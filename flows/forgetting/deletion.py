@@ -29,6 +29,7 @@ from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap,
 from tracesift.flows.forgetting.requests import Request, entities, from_file, some
 from tracesift.flows.progress import say, stage
 from tracesift.flows.purging.purge import purge, requested
+from tracesift.flows.purging.purged import purges_of
 from tracesift.flows.selecting.written import put
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find
@@ -94,6 +95,10 @@ def handle(work: Work, requests: Sequence[Request], how: Handling) -> list[dict[
     """
     manifest_path(work.path / "manifests", how.name)  # a name that cannot be one is refused before all else
     pending = work.forgotten
+    known = {row["request_id"]: row for row in work.catalog.forget_requests()}
+    for request in requests:  # before anything is compared, which takes long
+        if request.refused is not None and not _same_request(work, request, how, pending, known):
+            raise request.refused
     planned: list[Planned] = []
     for request in requests:
         planned.append(_plan(work, request, how, pending, planned))
@@ -114,9 +119,11 @@ def _plan(
 ) -> Planned:
     """Decide one request, as if those before it were done; writes nothing."""
     known = {row["request_id"]: row for row in work.catalog.forget_requests()}
-    asked = _asked(work, request, how)
-    row = None if how.trial else _same_request(work, asked, known)
-    if row is not None and row["status"] == "done" and _stands(work, row):
+    asked = _asked(request, how)
+    row = None if how.trial else _same_request(work, request, how, pending, known)
+    if request.refused is not None and (row is None or row["status"] != "done"):
+        raise request.refused
+    if row is not None and row["status"] == "done" and (request.refused is not None or _stands(work, row)):
         return Planned(request=request, request_id=row["request_id"], asked=asked, known=row)
     request_id = row["request_id"] if row is not None else _called(request, known, before)
     pending = pending.filter(pl.col("request_id") != request_id)  # of a command that was killed halfway
@@ -159,29 +166,39 @@ def _plan(
     columns = [name for name in ("sample_id", "content_hash") if name in work.dataset.samples.columns]
     samples = samples.join(work.dataset.samples.select(columns), on="sample_id", how="left")
     return Planned(
-        request=request, request_id=request_id, asked=asked, members=members, block=block, overlap=overlap,
-        samples=samples.clear() if how.trial else samples,
+        request=request, request_id=request_id, asked=asked, members=members, block=block,
+        overlap=overlap, samples=samples.clear() if how.trial else samples,
     )  # fmt: skip
 
 
-def _asked(work: Work, request: Request, how: Handling) -> dict[str, Any]:
-    """Return what makes a request this one: the same once more is no other."""
+def _asked(request: Request, how: Handling) -> dict[str, Any]:
+    """Return what makes a request this one: the same once more is no other.
+
+    Its words, and not what they mean: that changes when a purge takes some of it.
+    """
     return {
-        "dataset": work.dataset.dataset_id, "subset": how.name, "ids": request.ids, "untrained": request.untrained,
-        "append": how.append, "seed": how.seed, "params": dict(how.params), "embedding": how.embedding,
-        "selector": find("forget_ready").version, "request_id": request.request_id,
+        "subset": how.name, "words": request.words or request.ids, "append": how.append, "seed": how.seed,
+        "params": dict(how.params), "embedding": how.embedding, "selector": find("forget_ready").version,
+        "request_id": request.request_id,
     }  # fmt: skip
 
 
 def _same_request(
-    work: Work, asked: Mapping[str, Any], known: Mapping[str, dict[str, Any]]
+    work: Work, request: Request, how: Handling, forgotten: pl.DataFrame, known: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """Return the row of the same request, where it was made before; it is known by its keyed hash."""
+    """Return the row of the same request, where it was made before of these data and all that it means is deleted.
+
+    It is known by its keyed hash. A purge renames the state of the data, in its row as well.
+    """
     key = read_key(work.path)
     if key is None:
         return None
-    same = request_key(key, asked)
-    return next((row for row in known.values() if row["request_key"] == same), None)
+    same, meant = request_key(key, _asked(request, how)), {*request.ids, *request.untrained}
+    for name, row in reversed(list(known.items())):
+        here = row["request_key"] == same and row["dataset_id"] == work.dataset.dataset_id
+        if here and meant <= set(forgotten.filter(pl.col("request_id") == name)["sample_id"]):
+            return row
+    return None
 
 
 def asked_before(work: Work, path: Path, how: Handling) -> list[str]:
@@ -190,7 +207,8 @@ def asked_before(work: Work, path: Path, how: Handling) -> list[str]:
     if not known:
         return []
     try:
-        rows = [_same_request(work, _asked(work, request, how), known) for request in from_file(work, path)]
+        forgotten = work.forgotten
+        rows = [_same_request(work, request, how, forgotten, known) for request in from_file(work, path)]
     except BadInput:
         return []
     return [row["request_id"] for row in rows if row is not None]
@@ -263,8 +281,17 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
             "controls": forget_controls(work, how.name, plan.members, seed=how.seed),
             "request": None,
         }
-    roles = dict(plan.members.group_by("role").len().iter_rows())
     pulled = plan.members.join(plan.samples.filter(pl.col("how") == COPY), on="sample_id", how="semi")
+    _put(work, plan, how, made, pulled)
+    controls = forget_controls(work, how.name, plan.members, seed=how.seed)
+    names = [[one["name"], one["subset_id"]] for one in controls]
+    row = work.catalog.finish_forget_request(plan.request_id, controls=names)
+    return answered(work, row)
+
+
+def _put(work: Work, plan: Planned, how: Handling, made: Mapping[str, Any], pulled: pl.DataFrame) -> None:
+    """Write that a request was made, which subset answers it, and how its copies were found."""
+    roles = dict(plan.members.group_by("role").len().iter_rows())
     exact = int((pulled["how"] == "exact").sum())
     work.catalog.put_forget_request(
         {
@@ -280,20 +307,20 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         plan.samples,
         plan.asked,
     )  # fmt: skip
-    controls = forget_controls(work, how.name, plan.members, seed=how.seed)
-    names = [[one["name"], one["subset_id"]] for one in controls]
-    row = work.catalog.finish_forget_request(plan.request_id, controls=names)
-    return answered(work, row)
 
 
 def purge_answered(work: Work, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Purge what each answered request forgets; return what was removed, of those that there was something left of."""
-    ids = [answer["request"]["request_id"] for answer in answers]
-    return [purge(work, found, request=name) for name in ids if (found := requested(work, name))]
+    """Purge what each answered request forgets, or finish its purge; return what was removed, of those that had any."""
+    told = []
+    for name in (answer["request"]["request_id"] for answer in answers):
+        begun = any(entry["request"] == name for entry in purges_of(work.path)["purges"])
+        if (found := requested(work, name)) or begun:
+            told.append(purge(work, found, request=name))
+    return told
 
 
 def _stands(work: Work, row: Mapping[str, Any]) -> bool:
-    """Tell whether the manifest that answered a request, and those of its controls, are there and whole."""
+    """Tell whether the manifest that answered a request, and those of its controls are there and whole."""
     there = dict(work.catalog.query("SELECT subset_id, manifest_path FROM subsets").iter_rows())
     controls = [subset_id for _, subset_id in (row["details"] or {}).get("controls", [])]
     return all(

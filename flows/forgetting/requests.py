@@ -8,12 +8,14 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
 from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.purging.purged import was_purged
 from tracesift.flows.selecting.candidates import attributes, fitting
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
@@ -30,6 +32,10 @@ LISTED = 20
 
 LISTING = '`tracesift sql "SELECT sample_id FROM samples"` lists the ids'
 """What a refusal advises where there is a workspace."""
+
+
+Words: TypeAlias = tuple[tuple[str, str, str | None], ...]
+"""What a request says, sorted: in which way, what, and where owners stand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,10 @@ class Request:
     """Classes that were asked for as a whole."""
     whole_groups: bool = False
     """Whether whole groups were asked for, by their name or by their owner's."""
+    words: Words = ()
+    """What was said, whatever it means."""
+    refused: BadInput | None = field(default=None, compare=False)
+    """Why it means nothing here; it is refused, unless the same was done before and a purge has taken what it meant."""
 
 
 def asked_for(
@@ -82,28 +92,28 @@ def asked_for(
     Raises
     ------
     BadInput
-        Nothing, or something unknown, is asked for.
+        The file cannot be read as one of requests. What names nothing known is `Request.refused`.
     """
     if file is not None:
         return from_file(work, file, owner_column)
-    if owner is not None:
-        return [_request(work, [_Part("owner", owner, "--owner", owner_column)])]
     way, value = next(
         (way, value)
-        for way, value in (("where", where), ("class", label), ("group", group))
+        for way, value in (("owner", owner), ("where", where), ("class", label), ("group", group))
         if value is not None
     )
-    return [_request(work, [_Part(way, value, f"--{way}")])]
+    part = _Part(way, value, f"--{way}", owner_column if way == "owner" else None)
+    return [_resolve(work, [part])]
 
 
 def from_file(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
     """Return the requests of a file: ids, one a line, or a table of requests."""
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, work.dataset):
-        return read_table(work, path, owner_column)
+        first = lines[0].strip() if lines else ""
+        if not was_purged(work, [first]):  # else a list all the same
+            return read_table(work, path, owner_column)
     ids = _ids(lines, path)
-    check_known(work.dataset, ids)
-    return [Request(ids=tuple(sorted(ids)), kind="ids", source=path.name)]
+    return [_resolve(work, [_Part("sample_id", one, path.name) for one in ids], source=path.name, kind="ids")]
 
 
 def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
@@ -116,7 +126,7 @@ def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[
     Raises
     ------
     BadInput
-        No rows, an unknown column, a row that says nothing or says it twice, or something unknown; with the row.
+        No rows, an unknown column, a row that says nothing or says it twice; with the row.
     """
     table = list(csv.reader(_lines(path)))
     if not table or not any(map(str.strip, table[0])):
@@ -156,16 +166,12 @@ def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[
         parts.setdefault(request_id, []).append(_Part(said[0], values[said[0]], called, column))
         places.setdefault(request_id, []).append(number)
         askers.setdefault(request_id, values.get("requested_by", ""))
-    check_known(
-        work.dataset,
-        [part.value for several in parts.values() for part in several if part.way == "sample_id"],
-    )
     found = []
     for request_id, several in parts.items():
         numbers = places[request_id]
         where = f"{path.name}, row {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
         asker = f", asked by {askers[request_id]}" if askers[request_id] else ""
-        found.append(_request(work, several, source=where + asker, request_id=request_id))
+        found.append(_resolve(work, several, source=where + asker, request_id=request_id))
     return found
 
 
@@ -181,32 +187,39 @@ class _Part:
     """Where owners stand, where it is said."""
 
 
-def _request(
+def _resolve(
     work: Work,
     parts: Sequence[_Part],
     *,
     source: str | None = None,
     request_id: str | None = None,
+    kind: str | None = None,
 ) -> Request:
-    """Resolve what several rows, or one option, ask for."""
+    """Resolve what several rows, one option or a list of ids ask for; keep the refusal of what means nothing."""
     ids: set[str] = set()
     untrained: set[str] = set()
-    for part in parts:
-        found, beside = _resolved(work, part)
-        ids.update(found)
-        untrained.update(beside)
+    refused = None
+    try:
+        check_known(work.dataset, [part.value for part in parts if part.way == "sample_id"])
+        for part in parts:
+            found, beside = _resolved(work, part)
+            ids.update(found)
+            untrained.update(beside)
+        if not ids:
+            raise BadInput(
+                f"{parts[0].called}: none of these {len(untrained)} samples is in train; no recorded model was trained "
+                "on them"
+            )
+    except BadInput as error:
+        ids, untrained, refused = set(), set(), error
     ways = {part.way for part in parts}
-    if not ids:
-        raise BadInput(
-            f"{parts[0].called}: none of these {len(untrained)} samples is in train; no recorded model was trained on "
-            "them"
-        )
+    words = {(part.way, part.value, part.owner_column) for part in parts}
     return Request(
         ids=tuple(sorted(ids)), untrained=tuple(sorted(untrained - ids)), request_id=request_id,
-        kind="csv" if source is not None else next(iter(ways)),
+        kind=kind or ("csv" if source is not None else next(iter(ways))),
         source=_told(parts[0].way, parts[0].value) if source is None else source,
         emptied=frozenset(part.value for part in parts if part.way == "class"),
-        whole_groups=ways <= {"owner", "group"},
+        whole_groups=ways <= {"owner", "group"}, words=tuple(sorted(words, key=str)), refused=refused,
     )  # fmt: skip
 
 

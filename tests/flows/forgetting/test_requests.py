@@ -21,6 +21,7 @@ from tracesift.flows.cli import run
 from tracesift.flows.forgetting import deletion, requests
 from tracesift.flows.forgetting.inbox import work_off
 from tracesift.flows.options import Choosing, CurateJob, Training
+from tracesift.flows.purging import purge as purging
 from tracesift.flows.record import record_seed
 from tracesift.flows.selecting import candidates
 from tracesift.flows.work import Work
@@ -789,6 +790,57 @@ def test_an_owners_test_records_are_purged_as_well(here, told, forget):
     assert told("purge", "--request", "r1")[0] == 0
     assert not owned_by & set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
     assert told("purge", "--request", "r9")[0] == 2
+
+
+@pytest.mark.parametrize("way", ["ids", "owner", "table"])
+def test_a_command_that_was_killed_behind_its_purge_finishes_it_when_run_again(
+    way, here, told, forget, monkeypatch
+):
+    Path("w/report.html").write_text("<p>it is made again</p>")
+    Path("table.csv").write_text("request_id,sample_id,owner\na,s003,\nb,,o3\nb,s002,\n")  # s003 is o3's
+    words = {
+        "ids": [requested(["s000", "s002"], "ids.csv")],
+        "owner": ["--owner", "o5"],
+        "table": ["table.csv"],
+    }[way]
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(purging, "_report_again", stopped)
+        assert (
+            told("forget", *words, *EXACT, "--purge")[0] == 130
+        )  # of a table, behind the first of two purges
+    made = []
+    monkeypatch.setattr(purging, "_report_again", lambda *_: made.append(1) or "made again")
+    left = set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+    if way == "ids":  # other words mean nothing any more
+        code, _, err = told("forget", requested(["s002", "s000", "s001"], "more.txt"), *EXACT, "--purge")
+        assert (code, "2 of 3 requested ids are not in" in err) == (2, True)
+    answer = forget(*words, "--purge")
+    first, *rest = answer["purged"]
+    already = {"ids": 3, "owner": len(owners("o5")), "table": 1}[way]
+    assert (first["purged"], first["already"], first["report"]) == (0, already, "made again")
+    assert [one["purged"] for one in rest] == (
+        [len(left & {*owners("o3"), "s002"})] if way == "table" else []
+    )
+    assert made
+    assert len(Catalog("w").forget_requests()) == len(answer["requests"])
+    before = everything()
+    again = forget(*words, "--purge")
+    assert [one["request_id"] for one in again["requests"]] == [
+        one["request_id"] for one in answer["requests"]
+    ]
+    assert everything() == before
+    if way == "ids":
+        assert told("forget", *words, *EXACT, "--trial")[0] == 2
+        assert told("requests", "--unlink")[0] == 0
+        assert told("forget", *words, *EXACT, "--purge")[0] == 2  # nobody is known again
+
+
+def owners(name):
+    return owned_table().filter(pl.col("owner") == name)["id"].to_list()
 
 
 # --- what is known of each forgotten sample

@@ -196,7 +196,7 @@ def forget(
     group
         Forget the samples with this value in a column of the source, as COL=VALUE.
     owner
-        Forget all records of this owner.
+        Forget all records of this owner, also where none is in train.
     owner_column
         Where owners stand; the column owner, subject, contributor or user by default.
     name
@@ -259,7 +259,8 @@ def forget(
         print_json({**answers[-1], "requests": [answer["request"] for answer in answers], **told})
     else:
         for answer in answers:
-            _answer([answer, *answer["controls"]], common)
+            if answer["manifest"] is not None:  # else what there is to say was said
+                _answer([answer, *answer["controls"]], common)
         for result in purged:
             tell_purge(result, common.workspace)
     return 0

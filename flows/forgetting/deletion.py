@@ -27,7 +27,7 @@ from tracesift.flows.forgetting.dividing import (
 )
 from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
 from tracesift.flows.forgetting.requests import Request, entities, from_file, some
-from tracesift.flows.progress import say, stage
+from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.purging.purge import purge, requested
 from tracesift.flows.purging.purged import purges_of
 from tracesift.flows.selecting.written import put
@@ -71,6 +71,7 @@ class Planned:
     """Its row, where it was done before; then there is nothing else."""
     members: pl.DataFrame = field(default_factory=pl.DataFrame)
     block: SelectorBlock | None = None
+    """How the subset was selected; None where nothing was trained on, so that there is no subset."""
     overlap: dict[str, Any] | None = None
     """How much of what is forgotten stays in what is retained."""
     samples: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -150,6 +151,11 @@ def _plan(
     fresh = members.filter(
         (pl.col("role") == "forget") & ~pl.col("sample_id").is_in(earlier["sample_id"].implode())
     )
+    unlearned = bool((members["role"] == "forget").any())
+    if how.trial and not unlearned:
+        raise BadInput(
+            f"{_outside(request)}, so there is nothing to unlearn and nothing to try; without --trial they are deleted"
+        )
     _check(work, request, how, members, fresh)
     untrained = pl.DataFrame({"sample_id": request.untrained}, schema={"sample_id": pl.String})
     samples = pl.concat(
@@ -166,9 +172,13 @@ def _plan(
     columns = [name for name in ("sample_id", "content_hash") if name in work.dataset.samples.columns]
     samples = samples.join(work.dataset.samples.select(columns), on="sample_id", how="left")
     return Planned(
-        request=request, request_id=request_id, asked=asked, members=members, block=block,
+        request=request, request_id=request_id, asked=asked, members=members, block=block if unlearned else None,
         overlap=overlap, samples=samples.clear() if how.trial else samples,
     )  # fmt: skip
+
+
+def _outside(request: Request) -> str:
+    return f"none of {counted(len(request.untrained), 'sample')} is in train, and no copy of them"
 
 
 def _asked(request: Request, how: Handling) -> dict[str, Any]:
@@ -264,9 +274,15 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     if plan.known is not None:
         say(f"request {plan.request_id} was done before; nothing changes")
         return answered(work, plan.known)
-    assert plan.block is not None
-    assert plan.overlap is not None
     stage(how.name)
+    if plan.block is None:
+        say(
+            f"request {plan.request_id}: {_outside(plan.request)}, so there is nothing to unlearn and no subset is "
+            "made; they are deleted all the same: in no later subset, training or test, and a purge takes them"
+        )
+        _put(work, plan, how, {}, plan.samples.clear())
+        return answered(work, work.catalog.finish_forget_request(plan.request_id, controls=[]))
+    assert plan.overlap is not None
     tell_copies(pulled_in(plan.members))
     tell_overlap(plan.overlap)
     made = put(work, how.name, as_members(plan.members), plan.block, ())
@@ -290,8 +306,8 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
 
 
 def _put(work: Work, plan: Planned, how: Handling, made: Mapping[str, Any], pulled: pl.DataFrame) -> None:
-    """Write that a request was made, which subset answers it, and how its copies were found."""
-    roles = dict(plan.members.group_by("role").len().iter_rows())
+    """Write that a request was made, which subset answers it if any, and how its copies were found."""
+    roles = dict(plan.members.group_by("role").len().iter_rows()) if made else {}
     exact = int((pulled["how"] == "exact").sum())
     work.catalog.put_forget_request(
         {
@@ -300,7 +316,7 @@ def _put(work: Work, plan: Planned, how: Handling, made: Mapping[str, Any], pull
             "num_found": int((plan.samples["how"] != UNTRAINED).sum()), "num_exact": exact,
             "num_near": pulled.height - exact,
             "num_retained": roles.get("retain", 0) + roles.get("neighbor", 0),
-            "num_holdout": roles.get("holdout", 0), "subset_id": made["subset_id"], "version": made["version"],
+            "num_holdout": roles.get("holdout", 0), "subset_id": made.get("subset_id"), "version": made.get("version"),
             "tool_version": version("tracesift"), "status": "begun",
             "num_untrained": len(plan.request.untrained), "append": how.append,
         },
@@ -320,12 +336,13 @@ def purge_answered(work: Work, answers: Sequence[Mapping[str, Any]]) -> list[dic
 
 
 def _stands(work: Work, row: Mapping[str, Any]) -> bool:
-    """Tell whether the manifest that answered a request, and those of its controls are there and whole."""
+    """Tell whether the manifest that answered a request, if any, and those of its controls are there and whole."""
     there = dict(work.catalog.query("SELECT subset_id, manifest_path FROM subsets").iter_rows())
-    controls = [subset_id for _, subset_id in (row["details"] or {}).get("controls", [])]
+    made = [subset_id for _, subset_id in (row["details"] or {}).get("controls", [])]
+    made += [] if row["subset_id"] is None else [row["subset_id"]]
     return all(
         subset_id in there and Path(there[subset_id]).exists() and not verify_manifest(there[subset_id])
-        for subset_id in (row["subset_id"], *controls)
+        for subset_id in made
     )
 
 
@@ -336,11 +353,20 @@ def answered(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``subset_id``, ``name``, ``version``, ``selector``, ``total``, a count per role, ``manifest``, ``controls`` (the
-        same of each), ``request`` (its row of `forget_requests`, without the keyed hash).
+        same of each), ``request`` (its row of `forget_requests`, without the keyed hash). Where nothing was to be
+        unlearned there is no subset: its name is the one that requests to come would join.
     """
     controls = (row["details"] or {}).get("controls", [])
+    none = {
+        "subset_id": None,
+        "name": row["subset"],
+        "version": None,
+        "selector": None,
+        "total": 0,
+        "manifest": None,
+    }
     return {
-        **_told_of(work, row["subset_id"]),
+        **(none if row["subset_id"] is None else _told_of(work, row["subset_id"])),
         "controls": [_told_of(work, subset_id) for _, subset_id in controls],
         "request": {name: value for name, value in row.items() if name not in ("request_key", "after_seq", "details")},
     }  # fmt: skip

@@ -125,6 +125,7 @@ def carry_out(
 def _in_words(answers: Sequence[dict[str, Any]]) -> str:
     told = [
         f"request {row['request_id']}: {row['num_found']} forgotten"
+        + ("" if row["subset_id"] is not None else ", nothing of it is in train; deleted all the same")
         for row in (a["request"] for a in answers)
     ]
     return ", ".join(told)

@@ -43,7 +43,7 @@ class Request:
     """One deletion request, resolved."""
 
     ids: tuple[str, ...]
-    """Training samples that are to be forgotten, sorted."""
+    """Training samples that are to be forgotten, sorted; of an owner there may be none."""
     kind: str
     """ids, where, class, group, owner, or csv for several of them."""
     source: str
@@ -85,7 +85,7 @@ def asked_for(
     group
         ``COL=VALUE``, a column of the source.
     owner
-        All records of one contributor, those outside train included.
+        All records of one contributor, those outside train included; there may be no others.
     owner_column
         Where owners stand; by default the one column that is called so, see `OWNER_COLUMNS`.
 
@@ -205,11 +205,6 @@ def _resolve(
             found, beside = _resolved(work, part)
             ids.update(found)
             untrained.update(beside)
-        if not ids:
-            raise BadInput(
-                f"{parts[0].called}: none of these {len(untrained)} samples is in train; no recorded model was trained "
-                "on them"
-            )
     except BadInput as error:
         ids, untrained, refused = set(), set(), error
     ways = {part.way for part in parts}

@@ -843,6 +843,45 @@ def owners(name):
     return owned_table().filter(pl.col("owner") == name)["id"].to_list()
 
 
+def test_an_owner_with_nothing_in_train_is_deleted_without_a_subset(here, told, forget):
+    table = owned_table().with_columns(
+        owner=pl.when(pl.col("id").is_in(["s005", "s006"])).then(pl.lit("eve")).otherwise("owner")
+    )
+    table.write_csv("owned.csv")
+    assert told("ingest", "owned.csv", "--features", "a,b,c")[0] == 0
+    before = everything()
+    code, _, err = told("forget", "--owner", "eve", *EXACT, "--trial")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "none of 2 samples is in train, and no copy of them" in err
+    assert everything() == before
+    code, out, err = told("forget", "--owner", "eve", *EXACT)
+    assert (code, out) == (0, "")
+    assert (
+        "request r1: none of 2 samples is in train, and no copy of them, so there is nothing to unlearn"
+        in err
+    )
+    assert not Path("w/manifests/forget-ready").exists()
+    (row,) = json.loads(told("requests", "--json")[1])
+    assert [row[name] for name in ("num_requested", "num_untrained", "num_found", "version", "status")] == [
+        0, 2, 0, None, "done",
+    ]  # fmt: skip
+    standing = everything()
+    assert forget("--owner", "eve")["request"]["request_id"] == "r1"
+    assert everything() == standing
+    work = Work(Path("w"))
+    assert set(work.forgotten["sample_id"]) == {"s005", "s006"}
+    assert not {"s005", "s006"} & set(work.dataset.samples["sample_id"].gather(work.trainable.rows("test")))
+    answer = forget(requested(["s000"]), "--append")
+    assert answer["request"]["request_id"] == "r2"
+    assert not {"s005", "s006"} & set(roles())
+    assert having("holdout", roles())
+    Path("inbox").mkdir()
+    Path("inbox/1.csv").write_text("owner\neve\n")
+    (one,) = work_off(work, Path("inbox"), deletion.Handling(params={"near_duplicate": None}), purge=True)
+    assert one["purged"][0]["purged"] == 2
+    assert not {"s005", "s006"} & set(work.catalog.query("SELECT sample_id FROM samples")["sample_id"])
+
+
 # --- what is known of each forgotten sample
 
 

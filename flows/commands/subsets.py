@@ -220,7 +220,8 @@ def forget(
     seed
         Seed of random choices.
     param
-        A parameter of the selector forget_ready, as key=value.
+        A parameter of the selector forget_ready, as key=value: near_duplicate=0.99 is the cosine of a near copy, null
+        none; by default auto, and dense, which is stricter, for tables.
     """
     from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
     from tracesift.flows.forgetting.requests import asked_for, entities

@@ -54,8 +54,8 @@ def forget_members(
 ) -> tuple[pl.DataFrame, SelectorBlock, dict[str, Any] | None]:
     """Divide the samples by `forget_ready`; say by which settings, and of a request how far it overlaps what stays.
 
-    Nothing is written. Copies and neighbours are looked for among the vectors of the content, or of the stored
-    `embedding` that is named.
+    Nothing is written. Copies and neighbours are looked for among the vectors of the content, of a table among its
+    standardised rows (`table_directions`), or among those of the stored `embedding` that is named.
 
     Parameters
     ----------
@@ -77,13 +77,15 @@ def forget_members(
     vectors = content_vectors(work, frame) if embedding is None else _stored_vectors(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
-    texts = texts_of(work, frame)
+    texts, near = texts_of(work, frame), vectors
+    if work.dataset.kind == "tabular" and embedding is None and vectors is not None:
+        settings, near = {"near_duplicate": "dense", **settings}, _table_rows(work, frame)
     members = select(
         "forget_ready",
         frame,
         budget=None,
         seed=seed,
-        embedding=vectors,
+        embedding=near,
         arrays=texts,
         **settings,
     )
@@ -147,6 +149,13 @@ def _beside(work: Work, requested: Sequence[str], gone: pl.Series) -> pl.DataFra
     asked, deleted = pl.Series(requested, dtype=pl.String), pl.col("sample_id").is_in(gone.implode())
     wanted = (pl.col("split") == "test") | pl.col("sample_id").is_in(asked.implode())
     return samples.filter(deleted | ((pl.col("split") != "train") & wanted)).select(*columns, deleted=deleted)
+
+
+def _table_rows(work: Work, frame: pl.DataFrame) -> np.ndarray:
+    from tracesift.pipelines.embedding.embeddings import table_directions  # torch, which few selections need
+
+    rows = work.dataset.samples["sample_id"].search_sorted(frame["sample_id"]).to_numpy()
+    return table_directions(work.dataset, rows=rows)
 
 
 def _stored_vectors(work: Work, name: str, frame: pl.DataFrame) -> np.ndarray:

@@ -142,6 +142,19 @@ def content_embedding(
     return vectors
 
 
+def table_directions(dataset: Any, *, rows: np.ndarray) -> np.ndarray:
+    """Return a unit vector for some rows of a table, in which near means near in every column; float32 (n, D + 1).
+
+    Standardised columns, and one more that holds the same in all rows, as much as a row is typically long. Without it
+    only their direction would count: a row and its double would be copies of each other, and in one column all rows
+    above the mean.
+    """
+    encoded = encode_table(dataset.inputs, dataset.rows("train"))
+    typical = float(np.sqrt(np.mean(np.square(encoded[dataset.rows("train")], dtype=np.float64).sum(axis=1))))
+    vectors = np.concatenate([encoded[rows], np.full((len(rows), 1), max(typical, 1.0), np.float32)], axis=1)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
 def _taken(vectors: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
     return vectors if rows is None else vectors[rows]
 

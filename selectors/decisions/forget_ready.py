@@ -28,10 +28,10 @@ from tracesift.selectors.decisions.wordings import NEAR_WORDS, Wordings
 from tracesift.selectors.ranking import seeded_keys
 
 NEAR_DUPLICATE = 0.98
-TIMES_CLOSER = 4.0
-"""A near copy is also this many times closer than a typical fifth neighbour, under near_duplicate='auto'."""
+DENSITY = {"auto": (2.0, 0.5), "dense": (4.0, 0.1)}
+"""How many times closer than a fifth neighbour a near copy is, and the quantile of their distances that is meant."""
 LEAST_FOR_AUTO = 20
-"""As many fifth neighbours it takes to say what is typical, of all samples or of a class."""
+"""As many fifth neighbours it takes to say how near they are, of all samples or of a class."""
 LARGEST_SAMPLE = 500
 
 
@@ -68,7 +68,7 @@ def forget_ready(
     forget: Sequence[str] | None = None,
     holdout: Sequence[str] | None = None,
     flags: Sequence[str] = ("label_noise", "unlearnable"),
-    near_duplicate: float | Literal["auto"] | None = "auto",
+    near_duplicate: float | Literal["auto", "dense"] | None = "auto",
     near_words: float | None = NEAR_WORDS,
     neighbors: int = 5,
     indirect_neighbors: int = 2,
@@ -93,10 +93,12 @@ def forget_ready(
         it: the samples for which one of `flags` is true (possibly none).
     holdout : sequence of str, optional
         Ids that were never trained on; by default every sample whose `split` is not `train`.
-    near_duplicate : float, "auto" or None
+    near_duplicate : float, "auto", "dense" or None
         Least cosine of a near copy; None: embeddings are not compared for copies. "auto" is 0.98, and higher where
-        the embedding is so dense that 0.98 is nothing special: a near copy must be four times closer than the median
-        fifth neighbour, of all and of its class.
+        the embedding is so dense that 0.98 is nothing special: a near copy must be at half the distance of the median
+        fifth neighbour, of all and of its class. "dense" is for data of few dimensions, as tables are: a quarter of the
+        distance that nine in ten fifth neighbours keep. By chance 5 x share^d lie so near, where the data fill d
+        dimensions, and more where they are denser than at the median.
     near_words : float or None
         Least Jaccard similarity of the character 4-grams of two texts that are near copies by wording, 0.5 or more;
         None: wordings are not compared.
@@ -123,8 +125,8 @@ def forget_ready(
 
     References
     ----------
-    De Min et al. 2025 (group-robust unlearning: n_train(g) / n_retain(g)); Abbas et al. 2023 (near
-    duplicates).
+    De Min et al. 2025 (group-robust unlearning: n_train(g) / n_retain(g)); Abbas et al. 2023 (near duplicates); Levina
+    & Bickel 2004 (with the distance, to the power of the dimension, grows the number of neighbours).
 
     Examples
     --------
@@ -134,12 +136,12 @@ def forget_ready(
     """
     _check_numbers(neighbors, indirect_neighbors)
     check_thresholds(
-        ("forget_ready: near_duplicate", None if near_duplicate == "auto" else near_duplicate),
+        ("forget_ready: near_duplicate", None if near_duplicate in DENSITY else near_duplicate),
         ("forget_ready: near_words", near_words),
     )
     ids, labels = frame["sample_id"].to_numpy(), frame["label"].to_numpy()
     vectors = None if embedding is None else unit_rows(embedding)
-    if vectors is None and near_duplicate not in ("auto", None):
+    if vectors is None and near_duplicate not in (*DENSITY, None):
         raise BadInput("forget_ready: near_duplicate needs an embedding; pass one, or near_duplicate=None")
     deleted = _deleted(frame)
     trained = _trained(frame, holdout) & ~deleted
@@ -252,7 +254,7 @@ def _least_cosine(
     """Return for each sample the cosine from which it counts as a near copy of another, (N,)."""
     if vectors is None or near is None:
         return None
-    if near != "auto":
+    if near not in DENSITY:
         return np.full(frame.height, float(near))
     rows = np.flatnonzero(trained)
     least = np.full(frame.height, NEAR_DUPLICATE)
@@ -260,7 +262,7 @@ def _least_cosine(
         return least
     drawn = rows[np.argsort(seeded_keys(frame[rows], seed, "forget_ready"), kind="stable")[:LARGEST_SAMPLE]]
     _, cosines = nearest_rows(vectors, drawn, rows, 6)  # itself and five others
-    least = np.maximum(least, _closer(cosines[:, -1]))
+    least = np.maximum(least, _closer(cosines[:, -1], *DENSITY[near]))
     labels = frame["label"].to_numpy()
     for label in np.unique(
         labels[drawn]
@@ -268,13 +270,14 @@ def _least_cosine(
         of_label = cosines[labels[drawn] == label, -1]
         if of_label.size >= LEAST_FOR_AUTO:
             here = labels == label
-            least[here] = np.maximum(least[here], _closer(of_label))
+            least[here] = np.maximum(least[here], _closer(of_label, *DENSITY[near]))
     return least
 
 
-def _closer(fifth: np.ndarray) -> float:
-    """Return the cosine that is so many times closer than the median of these."""
-    return round(1 - (1 - float(np.median(fifth))) / TIMES_CLOSER, 6)
+def _closer(fifth: np.ndarray, times: float, quantile: float) -> float:
+    """Return the cosine at which two rows are so many times closer than at a quantile of the distances of these."""
+    far = 1 - float(np.quantile(fifth, 1 - quantile))  # as the square of the distance between unit vectors
+    return round(1 - far / times**2, 6)
 
 
 def _take(plan: Plan, rules: CopyRules, links: list[Link], role: str, reason: str) -> None:

@@ -1,10 +1,14 @@
 """Forget, neighbor, retain and holdout: closure under copies, neighbours, weights, holdout hygiene."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from tracesift.catalog.schema import BadInput
+from tracesift.pipelines.embedding.embeddings import content_embedding, table_directions
 from tracesift.selectors.contract import select
 
 
@@ -168,6 +172,7 @@ def test_a_request_for_what_was_never_trained_on():
         ({"forget": ["a"], "near_duplicate": 0}, "near_duplicate must be"),
         ({"forget": ["a"], "near_duplicate": 1.2}, "near_duplicate must be"),
         ({"forget": ["a"], "near_duplicate": 0.9}, "needs an embedding"),
+        ({"forget": ["a"], "near_duplicate": "tight"}, "must be a number, 'auto', 'dense'"),
     ],
 )
 def test_what_cannot_be_used_is_refused(params, message):
@@ -277,6 +282,35 @@ def test_a_dense_class_has_a_measure_of_its_own():
     assert rows["107"]["reason"].endswith(">= 0.98")
     unlabelled = act(frame.with_columns(label=pl.lit("x")), points, forget=["105", "205"], neighbors=0)
     assert sum(row["role"] == "forget" for row in unlabelled.values()) > 90
+
+
+def cells():
+    """Six columns of breast_cancer, standardised, with a copy of each of the first fifty that hardly differs."""
+    data = load_breast_cancer()
+    table = data.data[:, :6] / data.data[:, :6].std(axis=0)
+    near = table[:50] + np.random.default_rng(0).normal(scale=0.01, size=(50, 6))
+    rows = np.concatenate([table, near])
+    frame = pl.DataFrame(
+        {
+            "sample_id": [f"{row:03d}" for row in range(len(rows))],
+            "label": data.target[[*range(569), *range(50)]].astype(str),
+        }
+    )
+    return frame, SimpleNamespace(kind="tabular", inputs=rows, rows=lambda _: np.arange(len(rows)))
+
+
+def test_among_rows_of_a_table_near_is_nearer_than_chance_brings_them():
+    frame, table = cells()
+    asked, planted = [f"{row:03d}" for row in range(50)], {f"{row:03d}" for row in range(569, 619)}
+
+    def pulled(vectors, **params):
+        rows = act(frame, vectors, forget=asked, neighbors=0, **params)
+        return {name for name, row in rows.items() if row["role"] == "forget"} - set(asked)
+
+    vectors = table_directions(table, rows=np.arange(619))
+    assert pulled(vectors, near_duplicate="dense") == planted
+    assert len(pulled(vectors) - planted) > 5  # what is special for images and texts is not here
+    assert len(pulled(content_embedding(table)) - planted) > 20  # by direction alone
 
 
 def test_a_persons_word_is_the_reason_of_the_corrective_set():

@@ -195,6 +195,17 @@ def test_a_trial_is_no_deletion_and_neither_is_the_corrective_set(here, forget, 
     assert not Path("w/forget.key").exists()
 
 
+def test_unless_told_otherwise_rows_of_a_table_are_near_only_where_they_hardly_differ(here, told):
+    near = owned_table().filter(pl.col("id") == "s000").with_columns(pl.col("a") + 1e-3, id=pl.lit("near"))
+    pl.concat([owned_table(), near]).write_csv("grown.csv")
+    assert told("ingest", "grown.csv", "--features", "a,b,c")[0] == 0
+    code, _, err = told("forget", requested(["s000"]), "--trial", "--name", "tried")
+    assert code == 0, err
+    assert having("forget", roles("tried")) == ["near", "s000", "s058"]
+    said = json.loads(Path("w/manifests/tried/manifest.json").read_text())["selector"]["params"]
+    assert said["near_duplicate"] == "dense"
+
+
 def test_a_key_that_is_gone_is_noticed_and_unlinked_on_demand(here, forget, told):
     forget(requested(["s000"]))
     Path("w/forget.key").unlink()

@@ -17,6 +17,7 @@ from tracesift.pipelines.embedding.embeddings import (
     features,
     load_module,
     recorded_model,
+    table_directions,
 )
 from tracesift.pipelines.encoding import text as encode_text
 from tracesift.pipelines.encoding.encode import encode
@@ -152,3 +153,17 @@ def test_colours_tell_pictures_apart_and_plain_ones_are_alike_to_nothing():
     assert cosines[0, 2] == pytest.approx(1.0)  # a tint of a plain channel does not count
     assert cosines[0, 4] > 0.99
     assert not vectors[3].any()
+
+
+def test_rows_of_a_table_are_told_apart_by_length_too():
+    column = pl.DataFrame({"a": [1.0, 2.0, 3.0, 30.0]})
+    table = SimpleNamespace(kind="tabular", inputs=column, rows=lambda _: np.arange(4))
+    assert (content_embedding(table)[:3] @ content_embedding(table)[0] == 1).all()  # all below the mean
+    vectors = table_directions(table, rows=np.array([0, 1, 3]))
+    assert vectors.shape == (3, 2)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1])
+    assert 1 > vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    flat = SimpleNamespace(
+        kind="tabular", inputs=pl.DataFrame({"a": [1.0, 1.0]}), rows=lambda _: np.arange(2)
+    )
+    assert np.isfinite(table_directions(flat, rows=np.arange(2))).all()

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import re
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from prefect import settings
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter
@@ -432,6 +434,14 @@ def test_the_schedules_of_the_file_make_runs():
 
 
 @pytest.mark.usefixtures("server")
+def test_the_settings_that_the_documentation_names_are_prefects():
+    page = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"PREFECT_[A-Z_]+", page))
+    assert "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS" in named
+    assert [name for name in sorted(named) if not hasattr(settings, name)] == []
+    assert not hasattr(settings, "PREFECT_SERVER_EPHEMERAL_PATIENCE")  # else anything would be one
+
+
 def test_deletion_requests_are_worked_off_by_a_flow(source, tmp_path):
     assert run(["ingest", source, "--workspace", str(tmp_path / "w")]) == 0
     trained = Catalog(tmp_path / "w").query("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY 1")

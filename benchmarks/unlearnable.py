@@ -11,7 +11,7 @@ tinted and laid over windows of two photographs, 32 x 32, coded as JPEG and deco
 `patch` (class_patches, +-8 per 4x4 block, on digits per pixel), `lsp` (6 grey levels per pixel, cells of 4 pixels),
 `ops` (one_pixel), `emc` and `ems` (error_min_noise, class-wise and sample-wise, 8 grey levels), `beo`
 (bayes_error_noise, 8 grey levels). `decoy-*` is the same noise with shuffled labels, `labels` 20 % wrong labels. All
-are rounded to 8 bits, `jpeg-*` coded as JPEG of quality 95 after that.
+are rounded to 8 bits, `jpeg-*` coded as JPEG of quality 95 after that; `some-*` is in every second class only.
 
 The conditions of the verdict were set on sets that were looked at first: seeds 0 and 1 of `raw` and `nf` at several
 shares and without poison, `digits` and `digits-nf` with all seeds, `uneven`. What is asked on flat backgrounds was set
@@ -68,6 +68,7 @@ POISONED = [
     *((base, poison, 25) for base in ("uneven", "classes100", "classes100-6000") for poison in ("patch", "lsp")),
     *(("colour", poison, share) for share in (25, 10, 50) for poison in ("patch", "lsp", "ops", "jpeg-patch")),
     *(("colour", poison, share) for share in (25, 50, 10) for poison in ("emc", "ems")),
+    *((base, "some-patch", 25) for base in ("nf", "raw", "uneven", "colour")), ("colour", "some-ems", 25),
 ]  # fmt: skip
 CLEAN = [
     *((base, "none", 0) for base in ("raw", "nf", "raw-1500", "nf-1500", "digits", "digits-nf", "uneven")),
@@ -192,7 +193,9 @@ def planted(
         return rounded(images), labels, none
     tied = not poison.startswith("decoy-")
     carried = labels if tied else rng.permutation(labels)
-    kind = poison.removeprefix("decoy-").removeprefix("jpeg-")
+    if poison.startswith("some-"):
+        marked &= labels % 2 == 0
+    kind = poison.removeprefix("decoy-").removeprefix("jpeg-").removeprefix("some-")
     changed = poisoned(kind, images, carried, int(rng.integers(1 << 31)))
     mixed = rounded(np.where(marked[:, None, None, None], changed, images))
     if poison.startswith("jpeg-"):

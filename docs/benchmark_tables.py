@@ -561,6 +561,7 @@ _SIDES = {
 POISON_NAMES = {
     "patch": "patches by class", "lsp": "lsp", "ops": "one pixel", "emc": "error-min by class",
     "ems": "error-min by sample", "beo": "Bayes-error", "jpeg-patch": "patches, then JPEG",
+    "some-patch": "patches in half of the classes", "some-ems": "error-min by sample in half of the classes",
 }  # fmt: skip
 
 

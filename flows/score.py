@@ -493,11 +493,12 @@ def _newest_answers(work: Work) -> dict[str, list[str]]:
 
 
 def _with_names(verdict: Mapping[str, Any] | None, classes: Sequence[str]) -> Mapping[str, Any] | None:
-    """Return the verdict with the labels of its lone pixels by name, as the flag knows them."""
+    """Return the verdict with the labels of its classes by name, as the flag knows them."""
     if verdict is None:
         return None
     pixels = [{**row, "class": classes[row["class"]]} for row in verdict.get("lone_pixels", ())]
-    return {**verdict, "lone_pixels": pixels}
+    untied = [classes[index] for index in verdict.get("untied_classes", ())]
+    return {**verdict, "lone_pixels": pixels, "untied_classes": untied}
 
 
 @watched("flag")

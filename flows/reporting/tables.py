@@ -85,6 +85,7 @@ WORDS = {
     "gap_needed": "needed for that",
     "blank": "share of images with nothing in it",
     "strong_classes": "classes that show one alone",
+    "untied_classes": "classes that do not take part",
     "lone_pixels": "lone pixels",
     "row": "row",
     "column": "column",
@@ -307,6 +308,9 @@ def verdict(found: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str
             {**row, "class": classes[row["class"]], "colour": ", ".join(map(str, row["colour"]))}
             for row in pixels
         ]
+    untied = rest.pop("untied_classes", ())
+    if untied:
+        rest["untied_classes"] = [classes[index] for index in untied]
     if rest.get("best_view"):
         rest["best_view"] = view_in_words(rest["best_view"])
     return {"headline": headline, "explanation": explanation, "evidence": evidence(rest)}

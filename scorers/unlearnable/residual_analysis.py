@@ -108,7 +108,7 @@ def residual_analysis(
     if len(layout.classes) < 2 or np.median(sizes) < needed:
         return ResidualAnalysis(score=score, verdict=_cannot_tell(layout, len(images), smallest_class))
     verdict = {
-        **_judge(deepcopy(looked.lines), looked.lone, layout),
+        **_judge(deepcopy(looked.lines), looked.untied, looked.lone, layout),
         **_counts(layout, len(images), smallest_class),
     }
     rows, columns = _window(images[:1]).shape[1:3]
@@ -125,6 +125,7 @@ class _Looked:
     layout: Layout
     score: Floats
     lines: dict[str, dict[str, Any]]  # by view, the answers of the gate
+    untied: list[int]  # classes whose upper group does not carry the label
     lone: list[LonePixel]  # of classes in the layout
 
 
@@ -151,7 +152,7 @@ def _look(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> _Looked:
     layout = lay_out(images, labels)
     score = np.full(len(images), np.nan)
     if len(layout.classes) < 2:
-        return _Looked(layout=layout, score=score, lines={}, lone=[])
+        return _Looked(layout=layout, score=score, lines={}, untied=[], lone=[])
     window = _window(images)[layout.order]
     views = views_for(*window.shape[1:3])
     flat = _flat_share(window) >= _FLAT
@@ -163,7 +164,7 @@ def _look(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> _Looked:
     _hear_single_classes(views, lines)
     lone = [one for one in lone_pixels(images, labels) if one.label in layout.classes]
     score[layout.order] = _weigh(views, found, layout, lines, [one for one in lone if one.fires])
-    return _Looked(layout=layout, score=score, lines=lines, lone=lone)
+    return _Looked(layout=layout, score=score, lines=lines, untied=_untied(found, lines, layout), lone=lone)
 
 
 def _checked(
@@ -312,6 +313,25 @@ def _hear_single_classes(views: tuple[View, ...], lines: dict[str, dict[str, Any
         line["fires"] = line["fires"] or bool(line["strong_classes"])
 
 
+def _untied(found: list[Separation], lines: dict[str, dict[str, Any]], layout: Layout) -> list[int]:
+    """Return the classes whose upper group carries the label no more than one of clouds would.
+
+    Asked of each in the view that sets its groups furthest apart, of those that are heard. What falls into two groups
+    for another reason (two kinds of background) then stands beside the poisoned classes, and looks like them.
+    """
+    heard = [
+        (one, line)
+        for one, line in zip(found, lines.values(), strict=True)
+        if line["gap_of_clouds"] and (line["fires"] or line["near"])
+    ]
+    if not heard:
+        return [int(index) for index in layout.classes]
+    apart = np.array([one.separation / line["separation_needed"] for one, line in heard])  # (views, K)
+    told = np.array([one.gap / line["gap_of_clouds"] for one, line in heard])
+    clearest = told[apart.argmax(axis=0), np.arange(len(layout.classes))]
+    return [int(index) for index in layout.classes[clearest < 1.0]]
+
+
 def _clouds(
     view: View, seen: NDArray[np.int8], layout: Layout, upper: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
@@ -331,7 +351,9 @@ def _times(values: Floats, reference: Floats) -> Floats:
     return np.divide(values, reference, out=np.zeros_like(values), where=reference > 0)
 
 
-def _judge(lines: dict[str, dict[str, Any]], lone: list[LonePixel], layout: Layout) -> dict[str, Any]:
+def _judge(
+    lines: dict[str, dict[str, Any]], untied: list[int], lone: list[LonePixel], layout: Layout
+) -> dict[str, Any]:
     clearest = {one.label: one for one in reversed(lone)}  # of each class; they come by falling excess
     pixels = [_in_row(one, layout) for one in lone if clearest[one.label] is one]
     fires = any(found["fires"] for found in (*lines.values(), *pixels))
@@ -345,6 +367,7 @@ def _judge(lines: dict[str, dict[str, Any]], lone: list[LonePixel], layout: Layo
         "reason": _REASONS["suspect pixel" if verdict == "suspect" and not near else verdict],
         "best_view": "lone_pixels" if any(row["fires"] for row in pixels) else best,
         "views": lines,
+        "untied_classes": untied if fires else [],
         "lone_pixels": pixels,
     }
 
@@ -373,7 +396,8 @@ _REASONS = {
     "suspect": "small residuals fall into two groups, but the tie to the label is too weak to flag samples",
     "suspect pixel": "some images of a label have one pixel of the same colour in the same place, too few to flag them",
     "clean": "no label-specific small signal was found; a signal in all images of a class or in under about a tenth of "
-    "them, and noise that differs from image to image in a small share, can stay unseen",
+    "them, a weak one in a few of the classes only, and noise that differs from image to image or makes images harder "
+    "(Bayes-error noise) in a part of them, can stay unseen",
     "cannot tell": "too few images a class to tell a planted signal from chance",
 }
 
@@ -384,6 +408,7 @@ def _cannot_tell(layout: Layout, samples: int, smallest_class: int) -> dict[str,
         "reason": _REASONS["cannot tell"],
         "best_view": None,
         "views": {},
+        "untied_classes": [],
         "lone_pixels": [],
         **_counts(layout, samples, smallest_class),
     }

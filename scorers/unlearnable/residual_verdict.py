@@ -15,7 +15,7 @@ from tracesift.scorers.unlearnable.residual_analysis import residual_analysis
 
 
 @diagnostic(
-    version=5,
+    version=6,
     mode=None,
     reference="ours; the premise (shortcuts are linearly separable) from Yu et al., KDD 2022",
 )
@@ -54,7 +54,9 @@ def residual_verdict(
         `verdict` ("clean", "suspect", "poisoned" or "cannot tell"), `reason`, `best_view`, and `views`: for each the
         `separation` and `gap` with those of clouds (`separation_of_clouds`, `gap_of_clouds`; None where the groups are
         so near that no reference was needed) and what was needed, whether it `fires` (or is `near`), the share of
-        `blank` images, and `strong_classes`, the class indices that fire alone. `lone_pixels`: a row for the clearest
+        `blank` images, and `strong_classes`, the class indices that fire alone. `untied_classes`, where the verdict is
+        "poisoned": the class indices whose upper group carries the label no more than one of clouds would, in the view
+        that sets it furthest apart; their two groups have another reason. `lone_pixels`: a row for the clearest
         of each class that has one, with `class` (index), `row`, `column`, `colour`, its `holders` among `of_class`
         images, the `expected` count, and whether it `fires`; then `best_view` is "lone_pixels".
 

@@ -6,7 +6,8 @@ where the lower group ends.* Any score of this kind falls into two halves in cle
 apart, so neither condition can be left out. Otsu's cut lies midway between the two groups, whatever their widths: in
 busy pictures, which hide much of a signal, a quarter of the upper group lay below it. The lower group ends 3.5 of its
 robust deviations above its median. A class in which nearly all images have the same lone pixel stays open: it may be
-what the class looks like.
+what the class looks like. So does one whose upper group carries the label no more than chance would (`untied_classes`
+of the verdict): it falls into two groups for another reason.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def unlearnable(
     verdict : mapping, optional
         What the diagnostic `residual_verdict` says of the whole set. Without it nothing can be told; "clean"
         means no sample is flagged; "suspect" and "cannot tell" leave every sample open. In the rows of `lone_pixels`,
-        `class` is the label.
+        `class` is the label, and `untied_classes` holds labels.
     separation : float
         Least distance between the means of the two groups of a class, in pooled standard deviations.
     min_class : int
@@ -98,18 +99,26 @@ def unlearnable(
     threshold: list[float | None] = [None] * len(frame)
     reason = [""] * len(frame)
     pixels = _firing_pixels(verdict)
+    untied = {str(one) for one in (verdict or {}).get("untied_classes", ())}
     for label in frame["label"].unique(maintain_order=True):
         rows = np.flatnonzero((labels == label) & np.isfinite(score))
-        cut, text = _cut(score[rows], separation, min_class)
         pixel = pixels.get(label, {"share": 0.0, "text": ""})
+        cut, text = _cut(score[rows], separation, min_class, midway=bool(pixel["text"]))
+        told = len(rows) >= min_class
         if pixel["share"] > _NEARLY_ALL:
-            cut = None
+            cut, told = None, False
             text = f"cannot tell: {pixel['text']}; so few are without it that the label itself may look so"
+        elif cut is not None and label in untied and not pixel["text"]:
+            cut, told = None, False
+            text = (
+                f"cannot tell: this label's scores fall into two groups ({text}), but the upper one carries the label "
+                "no more than chance would, so something else tells them apart"
+            )
         for row in rows:
             threshold[row], reason[row] = cut, _in_words(float(score[row]), cut, text)
             if cut is not None and pixel["text"]:
                 reason[row] += f"; {pixel['text']}"
-            if len(rows) >= min_class and pixel["share"] <= _NEARLY_ALL:
+            if told:
                 flagged[row] = cut is not None and bool(score[row] > cut)
     return _answers(
         frame, pl.Series(flagged, dtype=pl.Boolean), pl.Series(threshold, dtype=pl.Float64), pl.Series(reason)
@@ -180,22 +189,23 @@ def _answers(
     )
 
 
-def _cut(score: np.ndarray, separation: float, min_class: int) -> tuple[float | None, str]:
-    """Return the cut of one class, or None and why there is none."""
+def _cut(score: np.ndarray, separation: float, min_class: int, *, midway: bool) -> tuple[float | None, str]:
+    """Return the cut of one class, or None and why there is none; midway where a lone pixel sets the groups apart."""
     if len(score) < min_class:
         return None, f"cannot tell: fewer than {min_class} scored samples carry this label"
-    midway = _otsu(score)
-    apart = _distance(score, score > midway)
+    middle = _otsu(score)
+    apart = _distance(score, score > middle)
     if apart < separation:
         return None, f"this label's scores fall into no two groups (D={apart:.2f} < {separation:g})"
-    return min(midway, _end(score[score <= midway], midway)), f"D={apart:.2f}"
+    place = middle if midway else min(middle, _end(score[score <= middle], middle))
+    return place, f"D={apart:.2f}"
 
 
-def _end(lower: np.ndarray, midway: float) -> float:
-    """Return where the lower group ends by its median absolute deviation; `midway` where more than half are equal."""
+def _end(lower: np.ndarray, middle: float) -> float:
+    """Return where the lower group ends by its median absolute deviation; `middle` where more than half are equal."""
     median = np.median(lower)
     deviation = np.median(np.abs(lower - median)) / _MAD_OF_NORMAL
-    return float(median + _OUTLYING * deviation) if deviation > 0 else midway
+    return float(median + _OUTLYING * deviation) if deviation > 0 else middle
 
 
 def _in_words(value: float, place: float | None, text: str) -> str:

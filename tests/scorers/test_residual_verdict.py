@@ -132,6 +132,24 @@ def test_a_signal_in_one_class_is_found_and_named():
     assert {index for line in found["views"].values() for index in line["strong_classes"]} == {7}
 
 
+def test_two_groups_that_do_not_carry_the_label_are_told_from_those_that_do():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 200)
+    images = 120 + rng.normal(0, 6, (1200, 12, 12, 1))
+    signals = rng.choice([-8, 8], size=(7, 12, 12, 1))
+    marked = (labels < 2) & (rng.random(1200) < 0.5)
+    other = rng.random(1200) < 0.4  # as with two kinds of background
+    images = rounded(
+        images + marked[:, None, None, None] * signals[labels] + other[:, None, None, None] * signals[6]
+    )
+    found = residual_verdict(images, labels)
+    assert found["verdict"] == "poisoned"
+    assert found["untied_classes"] == [2, 3, 4, 5]
+    assert (
+        residual_verdict(images[labels > 1], labels[labels > 1])["untied_classes"] == []
+    )  # clean: nothing to tie
+
+
 @pytest.mark.parametrize(
     ("seen", "heard"),
     [

@@ -52,6 +52,15 @@ def test_an_upper_group_that_reaches_down_to_the_lower_is_flagged_whole():
     assert 3 < flags["threshold"][0] < 4.5  # midway between the means would be 5
 
 
+def test_a_class_whose_groups_do_not_carry_the_label_stays_open(frame):
+    flags = unlearnable(frame, verdict=POISONED | {"untied_classes": ["two", "one"]})
+    answers = dict(zip(flags["sample_id"], flags["flagged"], strict=True))
+    assert {answers[f"s{index}"] for index in range(100, 200)} == {None}
+    assert not any(answers[f"s{index:03d}"] for index in range(100))  # one group: nothing to explain
+    assert flags["threshold"].null_count() == 200
+    assert "no more than chance" in flags.filter(pl.col("flagged").is_null())["reason"][0]
+
+
 def test_a_lower_group_of_equal_values_is_cut_midway():
     values = [0.0] * 60 + [1.0] * 20 + [9.0] * 40
     frame = pl.DataFrame(

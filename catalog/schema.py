@@ -47,6 +47,8 @@ class Signal:
     source: str
     job: str | None = None
     """The job whose own training makes it; ordinary recordings do not hold it."""
+    settings: tuple[str, ...] = ()
+    """Settings of the job, as ``key=value``, without which it does not make this."""
 
 
 _RECORD = "record it with Recorder or `tracesift record`"
@@ -56,7 +58,7 @@ _PASS = "recorded at epoch end by `tracesift record` (a pass over train and val)
 def _of_job(axes: str, dtype: str, meaning: str, job: str, *settings: str) -> Signal:
     """Return a signal that a job adds to a recording; the job's own description stands in its file."""
     asked = "".join(f" --param {setting}" for setting in settings)
-    return Signal(axes, dtype, meaning, f"run `tracesift record --job {job}{asked}`", job)
+    return Signal(axes, dtype, meaning, f"run `tracesift record --job {job}{asked}`", job, settings)
 
 
 SIGNALS: dict[str, Signal] = {

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.files import digest
-from tracesift.catalog.schema import SIGNALS, MissingSignal
+from tracesift.catalog.schema import MissingSignal
 from tracesift.flows.progress import say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import ModeSignals, load_signals, read_run
@@ -65,11 +65,12 @@ def influence(
     found: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     for name in listed:
-        run = next((run for run in runs if _missing(name, _signals(work, run)) is None), None)
+        absent = {run: _missing(name, _signals(work, run)) for run in runs}
+        run = next((run for run in runs if absent[run] is None), None)
         if run is not None:
             found[name] = _made(work, run, name, settings[name])
             continue
-        left_out[name] = str(_missing(name, _signals(work, runs[0])))
+        left_out[name] = _needs(work, runs[0], str(absent[runs[0]]))
         if chosen:
             raise MissingSignal(f"influence method '{name}' {left_out[name]}")
     if not found:
@@ -141,6 +142,11 @@ def _signals(work: Work, run: str) -> ModeSignals:
 
 
 def _missing(name: str, there: ModeSignals) -> str | None:
-    """Say what a method lacks, or None where it can run."""
-    absent = next((one for one in find(name).inputs if one not in there), None)
-    return None if absent is None else f"needs {absent}: {SIGNALS[absent].source}"
+    """Return a signal that a method lacks, or None where it can run."""
+    return next((one for one in find(name).inputs if one not in there), None)
+
+
+def _needs(work: Work, run: str, signal: str) -> str:
+    from tracesift.flows.jobs import how_to_make  # torch, which a method whose signals are there does without
+
+    return f"needs {signal}: {how_to_make(work, run, signal)}"

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from tracesift.catalog.parameter_types import settings_of
-from tracesift.catalog.schema import BadInput
+from tracesift.catalog.schema import SIGNALS, BadInput
 from tracesift.flows.options import Training
+from tracesift.flows.parameters import settings as read_settings
 from tracesift.flows.progress import say, watched
 from tracesift.flows.record import check_trainable, recorded_dataset
 from tracesift.flows.recordings import newest_runs
@@ -76,6 +77,31 @@ def add_signals(
                 added[name] = _run(work, training, name, run, settings[name], workers, submit, told)
             _tell(work, name, run)
     return {name: list(value) for name, value in added.items()}
+
+
+def how_to_make(work: Work, run_id: str, signal: str) -> str:
+    """Say which command makes a signal that a recording lacks, or why none can for this recording."""
+    why = why_not_made(work, signal, run_id)
+    return SIGNALS[signal].source if why is None else f"nothing makes it for this recording ({why})"
+
+
+def why_not_made(work: Work, signal: str, run_id: str | None = None) -> str | None:
+    """Return why the job that makes a signal refuses a recording, by default the newest; None where it does not."""
+    wanted = SIGNALS[signal]
+    if wanted.job is None:
+        return None
+    try:
+        run_id = run_id or newest_runs(work)[0]
+        dataset = recorded_dataset(work, run_id)
+        check_trainable(work, dataset, run_id)
+        if wanted.axes.startswith("M") and not len(dataset.rows("val")):
+            return f"{dataset.name} has no validation samples"
+        inputs = work.inputs_of(dataset)
+        settings = read_settings(wanted.settings)
+        run_job(wanted.job, dataset, work.path, run_id, settings, inputs=inputs, check=True)
+    except BadInput as error:
+        return str(error)
+    return None
 
 
 def _tell(work: Work, job: str, run_id: str) -> None:

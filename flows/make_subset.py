@@ -254,7 +254,7 @@ def pruned(
         # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
         out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
     pool = pool.sort("sample_id")
-    check_scored(frame, selector, params)
+    check_scored(work, frame, selector, params)
     if queries.asks(selector, params):
         assert size is not None  # as of every selector with a budget
         arrays, read = queries.asked_losses(

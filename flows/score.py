@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,10 @@ def score(
             if any("embedding" in find(name).inputs for name in listed):
                 _hand_in_graphs(work, run, embedding)
             report(number, len(runs), "")
-            available, missing = _available(listed, signals, mode, strict=chosen is not None)
+            available, missing = _available(listed, signals, mode)
+            if chosen is not None and missing:
+                name = next(iter(missing))
+                raise _cannot_run(work, run, find(name), signals, mode)
             values, refused = _values(available, signals, params, mode, strict=chosen is not None)
             available, left_out = values.columns, left_out | missing | refused
             frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
@@ -209,12 +213,9 @@ def _of_jobs(known: Any) -> set[str]:
 
 
 def _available(
-    listed: Sequence[str], signals: WithContent, mode: str | None, *, strict: bool
+    listed: Sequence[str], signals: WithContent, mode: str | None
 ) -> tuple[list[str], dict[str, str]]:
     missing = {name: why for name in listed if (why := _missing(find(name), signals, mode)) is not None}
-    if strict and missing:
-        name, why = next(iter(missing.items()))
-        raise MissingSignal(f"'{name}' cannot run: {why}")
     return [name for name in listed if name not in missing], missing
 
 
@@ -238,8 +239,10 @@ def _values(
     return pl.DataFrame(columns), refused
 
 
-def _missing(known: Any, signals: WithContent, mode: str | None = None) -> str | None:
-    """Say what a scorer lacks, or None where it can run."""
+def _missing(
+    known: Any, signals: WithContent, mode: str | None = None, how: Callable[[str], str] | None = None
+) -> str | None:
+    """Say what a scorer lacks and, in the words of `how`, what makes it; None where it can run."""
     mode = known.mode and (mode or known.mode)
     scores = {score["scorer"] for score in signals.signals.run.get("scores", ())}
     if known.name in scores:
@@ -253,7 +256,19 @@ def _missing(known: Any, signals: WithContent, mode: str | None = None) -> str |
             f"needs {absent[0]}, and this recording kept scores without trajectories; record again with "
             "keep='trajectories'"
         )
-    return f"needs {absent[0]}: {SIGNALS[absent[0]].source}" if absent else None
+    if not absent:
+        return None
+    return f"needs {absent[0]}: {how(absent[0]) if how else SIGNALS[absent[0]].source}"
+
+
+def _cannot_run(
+    work: Work, run: str, known: Any, signals: WithContent, mode: str | None = None
+) -> MissingSignal:
+    """Return the refusal of a scorer that was named: it tells of no job that this recording does not suit."""
+    from tracesift.flows.jobs import how_to_make  # torch, which scorers do without
+
+    why = _missing(known, signals, mode, partial(how_to_make, work, run))
+    return MissingSignal(f"'{known.name}' cannot run: {why}")
 
 
 def _of(params: Params | None, name: str) -> Mapping[str, Any]:
@@ -378,7 +393,7 @@ def find_out(
             found = {**diagnose(name, signals, params=params), **stored}
             work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)
             return found
-    raise MissingSignal(f"'{name}' cannot run: {_missing(known, signals)}")
+    raise _cannot_run(work, run, known, signals)
 
 
 def diagnostics_of(work: Work) -> dict[str, dict[str, Any]]:

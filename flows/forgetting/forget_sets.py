@@ -89,7 +89,7 @@ def chosen_forget_set(
     params = dict(params or {})
     facts = find(selector)
     frame = _with_column(work, training_frame(work, where), params.get("column"))
-    check_scored(frame, selector, params)
+    check_scored(work, frame, selector, params)
     pool = frame.filter("eligible").sort("sample_id")
     if count is not None and count > len(pool):
         raise BadInput(f"--count {count}: there are {len(pool)} samples to choose from; ask for fewer")

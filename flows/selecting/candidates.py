@@ -59,7 +59,7 @@ def training_frame(
     return frame.with_columns(eligible=pl.col("sample_id").is_in(ids.implode()))
 
 
-def check_scored(frame: pl.DataFrame, selector: str, params: Mapping[str, Any]) -> None:
+def check_scored(work: Work, frame: pl.DataFrame, selector: str, params: Mapping[str, Any]) -> None:
     """Refuse a selector that reads scores which nobody has made yet, and say by which commands they are.
 
     Where nothing at all is scored, or a name is no score's, the selector itself knows better what to say.
@@ -70,14 +70,15 @@ def check_scored(frame: pl.DataFrame, selector: str, params: Mapping[str, Any]) 
     ]
     if not missing or not set(known).intersection(frame.columns):
         return
-    made_by = [
-        SIGNALS[signal].source
-        for name in missing
-        for signal in scorers.find(name).inputs
-        if SIGNALS[signal].job
-    ]
+    from tracesift.flows.jobs import why_not_made  # torch, which most selectors do without
+
+    signals = [one for name in missing for one in scorers.find(name).inputs if SIGNALS[one].job]
+    said = f"{selector} reads {' and '.join(missing)}, not scored yet"
+    if why := next((why for one in signals if (why := why_not_made(work, one))), None):
+        raise BadInput(f"{said}, and nothing makes it for this recording ({why}); take another selector")
+    made_by = [SIGNALS[one].source for one in signals]
     raise BadInput(
-        f"{selector} reads {' and '.join(missing)}, not scored yet: "
+        f"{said}: "
         f"{''.join(f'{how} where you have not, then ' for how in dict.fromkeys(made_by))}"
         f"{'' if made_by else 'run '}`tracesift score {' '.join(missing)}`"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,16 @@ class Workbench:
         self.earlier, self.what = earlier or {}, "training"
         self._load = load
         self.device, self.threads = device, threads
-        self.inputs = inputs.of(model).to(device)
+        self._encodings = inputs
         self.train = torch.from_numpy(dataset.rows("train"))
         self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
         self._folder, self._progress, self._elsewhere = parts, progress, elsewhere
         self._numbers, self._of = range(1), 1
+
+    @cached_property
+    def inputs(self) -> Encoded:
+        """What the model is shown; encoded when a job first asks for it, since a check of its settings need not."""
+        return self._encodings.of(self.model).to(self.device)
 
     def part(
         self, number: int, of: int, make: Callable[[int], Mapping[str, np.ndarray]]

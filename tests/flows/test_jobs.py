@@ -1,12 +1,17 @@
 """Jobs on the command line: from the message of a scorer to its column, on the workspace that is there."""
 
 import json
+from pathlib import Path
 
 import duckdb
 
 from tracesift.flows.cli import run
 from tracesift.flows.commands.stages import answer
+from tracesift.flows.jobs import why_not_made
 from tracesift.flows.options import Common
+from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.signals import list_runs
 
 
 def columns(workspace):
@@ -29,6 +34,23 @@ def test_the_message_leads_to_the_score(place, capsys):
     capsys.readouterr()
     assert {"ssft", "fslt"} <= columns(place / "w")
     assert "grand" not in columns(place / "w")
+
+
+def test_a_hint_names_no_job_that_does_not_suit(place, capsys, monkeypatch):
+    assert run(["score", "bias_shift", "--workspace", "w"]) == 2
+    assert "only images have a brightness to shift" in (error := capsys.readouterr().err)
+    assert "--job" not in error
+    every = Dataset.rows
+    monkeypatch.setattr(
+        Dataset, "rows", lambda one, split: every(one, split)[: None if split == "train" else 0]
+    )
+    assert run(["influence", "influence_subset", "--workspace", "w"]) == 2
+    assert "run `tracesift record --job subset_training`" in capsys.readouterr().err
+    (recording,) = list_runs("w")
+    assert (
+        why_not_made(Work(Path("w")), "val_subset_correct", recording["run_id"])
+        == "good has no validation samples"
+    )
 
 
 def test_a_scorer_whose_job_was_not_run_is_not_complained_of(place, capsys):

@@ -30,6 +30,16 @@ def test_the_sign_that_gives_a_class_away_stands_in_the_catalog(tmp_path, monkey
     there = [one for one in found["sample_id"] if one in marked]
     assert len(there) > 10
     assert set(found["sample_id"][: len(there)]) == set(there)
+    # no hint leads to a job that texts are refused by
+    for words in (["influence", "tracin_all"], ["score", "vog"], ["select", "deepfool", "--keep", "0.5"]):
+        assert run([*words, "--workspace", "w"]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "nothing makes it for this recording (job '" in error
+        assert "--job" not in error
+    assert run(["influence", "--workspace", "w"]) == 2
+    error = capsys.readouterr().err
+    assert "tracin needs tracin_error: run `tracesift record --job tracin --param pairs=true`" in error
+    assert "parameters=all takes images and tables" in error
     # grown by samples that sort before the others, the earlier recording is scored on its own texts
     grown = [{"id": f"a{at:03d}", "text": "another one", "label": "ab"[at % 2]} for at in range(30)]
     pl.DataFrame(grown + rows).write_parquet("grown.parquet")

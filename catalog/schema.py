@@ -255,9 +255,15 @@ class WorkspaceBusy(BadInput):
     """Another process holds the workspace or its catalog."""
 
 
-def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string."""
+def nearest(name: str, known: list[str] | tuple[str, ...], most: int = 1) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest known name, or several, or an empty string.
+
+    Examples
+    --------
+    >>> nearest("auum", ["aum", "el2n"]), nearest("learned", ["first_learned", "learned_for_good"], most=3)
+    (" (did you mean 'aum'?)", " (did you mean 'first_learned' or 'learned_for_good'?)")
+    """
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    close = [f"'{one}'" for one in get_close_matches(name, known, n=most)]
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

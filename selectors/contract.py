@@ -151,7 +151,8 @@ def find(name: str) -> Selector:
     found = _found()
     if name not in found:
         raise UnknownName(
-            f"no selector is called '{name}'{nearest(name, sorted(found))}; known: {', '.join(sorted(found))}"
+            f"no selector is called '{name}'{nearest(name, sorted(found), most=3)}; "
+            "`tracesift selectors` lists them all"
         )
     return found[name]
 

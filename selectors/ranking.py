@@ -20,6 +20,9 @@ NOT_SCORES = frozenset(
     {"sample_id", "label", "label_true", "split", "content_hash", "group", "row", "weight"}
 )
 
+FEW = 5
+"""Scores that a message names; of more, it says what lists them."""
+
 
 def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
     """Return the score column meant: the one named, or the only numeric one there is."""
@@ -30,23 +33,24 @@ def score_column(frame: pl.DataFrame, column: str | None, selector: str) -> str:
     ]
     if column is None:
         if len(numeric) != 1:
-            raise BadInput(
-                f"{selector}: say which score to use, score=NAME; the frame has {numeric or 'no score'}"
-            )
+            raise BadInput(f"{selector}: say which score to use, score=NAME; {_listed(numeric)}")
         return numeric[0]
     if column not in frame.columns:
         raise BadInput(
-            f"{selector}: the frame has no column '{column}'{nearest(column, numeric)}; "
-            + (
-                f"scores: {', '.join(numeric)}; "
-                if numeric
-                else "nothing is scored, `tracesift record` comes first; "
-            )
-            + "`tracesift score NAME` makes one that is not there, or names the job that it needs"
+            f"{selector}: the frame has no column '{column}'{nearest(column, numeric, most=3)}; {_listed(numeric)}; "
+            "`tracesift score NAME` makes one that is not there, or names the job that it needs"
         )
     if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Boolean):
         raise BadInput(f"{selector}: column '{column}' holds {frame.schema[column]}, not numbers")
     return column
+
+
+def _listed(scores: list[str]) -> str:
+    if not scores:
+        return "nothing is scored, `tracesift record` comes first"
+    if len(scores) <= FEW:
+        return f"the frame has {', '.join(scores)}"
+    return f'the frame has {len(scores)} scores, `tracesift sql "DESCRIBE sample_scores"` lists them'
 
 
 def score_values(frame: pl.DataFrame, column: str, nulls: Nulls, selector: str) -> np.ndarray:

@@ -133,7 +133,7 @@ def _told(work: Work, error: BadInput) -> str:
         return f"'{name}' is the group of the samples; write group_key" if name else str(error)
     if name in attributes(work):
         return f"'{name}' is an attribute of the source; write attributes->>'{name}'"
-    return str(error)
+    return f'{error}; `tracesift sql "DESCRIBE sample_scores"` lists the scores' if name else str(error)
 
 
 def attributes(work: Work) -> list[str]:

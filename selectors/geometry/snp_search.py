@@ -97,8 +97,11 @@ def group_codes(frame: pl.DataFrame, group: str | None, selector: str) -> tuple[
     """Return the groups' names, ascending, and each sample's group; every sample is one where `group` is None."""
     column = "sample_id" if group is None else group
     if column not in frame.columns:
+        others = [
+            name for name, dtype in frame.schema.items() if not dtype.is_float()
+        ]  # no score groups samples
         raise BadInput(
-            f"{selector}: the frame has no column '{column}'{nearest(column, frame.columns)}; it has {frame.columns}"
+            f"{selector}: the frame has no column '{column}'{nearest(column, others)}; it has {', '.join(others)}"
         )
     if frame[column].null_count():
         raise BadInput(

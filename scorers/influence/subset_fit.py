@@ -15,7 +15,9 @@ FITTED = 0.95
 
 
 @diagnostic(
-    mode=None, reference="ours; memorization after Feldman, Zhang, NeurIPS 2020, is at most the first share"
+    version=2,
+    mode=None,
+    reference="ours; memorization after Feldman, Zhang, NeurIPS 2020, is at most the first share",
 )
 def subset_fit(subset_trained: np.ndarray, subset_correct: np.ndarray) -> dict[str, Any]:
     """Say how often the models are right about what they trained on and about the rest, and how sure estimates are.
@@ -46,7 +48,7 @@ def subset_fit(subset_trained: np.ndarray, subset_correct: np.ndarray) -> dict[s
     >>> seen = np.array([[1, 1, 0, 0], [0, 1, 1, 0]], dtype=bool)
     >>> right = np.array([[1, 1, 0, 0], [0, 1, 1, 0]], dtype=bool)
     >>> subset_fit(seen, right)["reading"]
-    '4 models, right about 100.0 % of what they trained on and 0.0 % of the rest; standard error 0.000 on average'
+    '4 models, right about 100.0 % of what they trained on and 0.0 % of the rest; standard error 0.304 on average'
     """
     inside, outside, seen, unseen = in_and_out(subset_trained, subset_correct)
     both = (seen > 0) & (unseen > 0)

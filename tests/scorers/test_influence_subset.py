@@ -15,16 +15,23 @@ def made_up(n=40, m=30, models=25, seed=0):
     return trained, correct, chance.random((m, models)).astype(np.float32)
 
 
-def dense(trained, values):
-    """The whole matrix and its standard errors, pair by pair."""
+def dense(trained, values, half):
+    """The whole matrix and its standard errors, pair by pair, with a 0 and a 1 that count `half` more on each side."""
     effect, error = np.full((len(trained), len(values)), np.nan), np.full((len(trained), len(values)), np.nan)
     for i, seen in enumerate(trained):
         if seen.any() and not seen.all():
             for j, value in enumerate(values.astype(np.float64)):
                 inside, outside = value[seen], value[~seen]
                 effect[i, j] = inside.mean() - outside.mean()
-                error[i, j] = np.sqrt(inside.var() / len(inside) + outside.var() / len(outside))
+                error[i, j] = np.sqrt(
+                    sum(variance(side, half) / (len(side) + 2 * half) for side in (inside, outside))
+                )
     return effect, error
+
+
+def variance(values, half):
+    weights = [1.0] * len(values) + [half, half]
+    return np.cov([*values, 0, 1], aweights=weights, ddof=0)
 
 
 def check(found, effect, error, k):
@@ -53,9 +60,11 @@ def test_hand_worked():
     assert found.harmed.tolist() == [[1, -1], [-1, -1], [-1, -1]]
     np.testing.assert_allclose(found.help[0], [1.0, 2 / 3])
     np.testing.assert_allclose(found.harm[0], [-0.5, np.nan])
-    # sqrt(a (1 - a) / 3 + b (1 - b) / 2) with a = 2/3, b = 0, and with a = 0, b = 1/2
-    np.testing.assert_allclose(found.help_error[0], [0, np.sqrt(2 / 27)])
-    np.testing.assert_allclose(found.harm_error[0, 0], np.sqrt(1 / 8))
+    # sqrt(a (1 - a) / 4 + b (1 - b) / 3), with half a right and half a wrong model more: a = 3.5/4, b = 0.5/3; then
+    # a = 2.5/4, b = 0.5/3; and a = 0.5/4, b = 1.5/3
+    expected = [np.sqrt(7 / 256 + 5 / 108), np.sqrt(15 / 256 + 5 / 108)]
+    np.testing.assert_allclose(found.help_error[0], expected)
+    np.testing.assert_allclose(found.harm_error[0, 0], np.sqrt(7 / 256 + 1 / 12))
     for nobody in (found.help[1:], found.harm[1:], found.help_error[1:], found.harm_error[1:]):
         assert np.isnan(nobody).all()
 
@@ -67,7 +76,7 @@ def test_against_the_whole_matrix(n, m, k, of):
     found = influence_subset(trained, correct, prob, k=k, of=of)
     p = prob.astype(np.float64)
     values = {"correct": correct, "prob_label": prob, "margin": np.log(p / (1 - p))}[of]
-    check(found, *dense(trained, values), k)
+    check(found, *dense(trained, values, 0.5 if of == "correct" else 0.0), k)
 
 
 def test_equal_partners_come_by_their_row():

@@ -19,7 +19,8 @@ def test_shares_and_error_are_those_of_each_sample():
         a, b = right[saw].mean(), right[~saw].mean()
         inside.append(a)
         outside.append(b)
-        errors.append(np.sqrt(a * (1 - a) / saw.sum() + b * (1 - b) / (~saw).sum()))
+        smoothed = [((right[side].sum() + 0.5) / (side.sum() + 1), side.sum() + 1) for side in (saw, ~saw)]
+        errors.append(np.sqrt(sum(rate * (1 - rate) / of for rate, of in smoothed)))
     assert found["models"] == 12
     assert found["right_trained"] == pytest.approx(np.mean(inside), abs=1e-6)
     assert found["right_untrained"] == pytest.approx(np.mean(outside), abs=1e-6)

@@ -26,7 +26,7 @@ GRID = 2.0**30
 that a matrix product may add them up in any order."""
 
 
-@edges(reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020, equation 2")
+@edges(version=2, reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020, equation 2")
 def influence_subset(
     subset_trained: np.ndarray,
     val_subset_correct: np.ndarray,
@@ -60,7 +60,8 @@ def influence_subset(
     Edges
         Mean over the models that saw the sample minus the mean over those that did not: in [-1, 1] but for margins,
         above 0 where it helps. With it the standard error, sqrt(s_in^2 / n_in + s_out^2 / n_out) of the two
-        sides' variances (a (1 - a) of a share a), 0 where the models of either side agree. Nothing for a sample
+        sides' variances; that of correctness with half a right and half a wrong model more on either side, as in
+        `memorization_subset_error`, since few models that all agree are no proof. Nothing for a sample
         that all the models saw, or none. Of few models most edges are chance: the strongest of many estimates
         are also the luckiest, so hold a value against its error, and R against M.
 
@@ -98,6 +99,7 @@ def influence_subset(
     help_, harm = np.zeros(shape), np.zeros(shape)
     helped, harmed = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
     errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    half = 0.5 if of == "correct" else 0.0
     place = np.full(len(val_subset_correct), -1, np.int64)
     place[partners] = np.arange(len(partners))
 
@@ -112,7 +114,7 @@ def influence_subset(
             effect = of_seen / inside - (whole[block] - of_seen) / outside
             _keep(effect, partners[block], these, helped, help_, harmed, harm)
         for found, error in zip((helped, harmed), errors, strict=True):
-            _error(subset_trained, values, place, these, found, error)
+            _error(subset_trained, values, place, these, half, found, error)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for _ in pool.map(work, range(0, len(there), rows)):
@@ -163,10 +165,11 @@ def _error(
     values: Floats,
     place: np.ndarray,
     these: np.ndarray,
+    half: float,
     found: np.ndarray,
     error: Floats,
 ) -> None:
-    """Write the standard error of each edge that was kept."""
+    """Write the standard error of each edge that was kept; a value of 0 and one of 1 count `half` more on each side."""
     for i in range(these.size):
         row = these[i]
         for edge in range(found.shape[1]):
@@ -175,12 +178,13 @@ def _error(
             at = place[found[row, edge]]
             variance = 0.0
             for side in (True, False):
-                count, mean, square = 0.0, 0.0, 0.0
+                count, mean = 2.0 * half, half
                 for r in range(trained.shape[1]):
                     if trained[row, r] == side:
                         count += 1.0
                         mean += values[at, r]
                 mean /= count
+                square = half * (mean**2 + (1.0 - mean) ** 2)
                 for r in range(trained.shape[1]):
                     if trained[row, r] == side:
                         square += (values[at, r] - mean) ** 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import duckdb
@@ -43,6 +44,40 @@ def _decoded(name: str, value: Any) -> Any:
     return value
 
 
+def jobs_in_words(details: Mapping[str, Any]) -> list[str]:
+    """Return what each job that added signals to a recording ran with, a sentence for each.
+
+    Parameters
+    ----------
+    details : what `runs` keeps of the recording under this name; its `arrays` say of each signal how it was made.
+
+    Examples
+    --------
+    >>> made = {"job": "ssft", "version": 1, "model": {"name": "mlp"}, "epochs": 30, "seed": 0}
+    >>> made |= {"settings": {"epochs": 4}, "signals": ["first_split_correct"]}
+    >>> jobs_in_words({"arrays": {"first_split_correct": made, "embedding": {"layer": "penultimate"}}})
+    ['job ssft: model mlp, seed 0, 4 epochs (made first_split_correct)']
+    """
+    said = {}
+    for name, made in (details.get("arrays") or {}).items():
+        if not isinstance(made, Mapping) or "job" not in made:
+            continue
+        settings = {key: value for key, value in made["settings"].items() if value is not None}
+        epochs = settings.pop("epochs", None)
+        parts = [
+            f"model {made['model']['name']}",
+            f"seed {made['seed']}",
+            f"{epochs} epochs"
+            if epochs is not None
+            else f"default epochs (the recording has {made['epochs']})",
+            *(f"{key}={value}" for key, value in settings.items()),
+            *([f"{made['parts']} parts made"] if "parts" in made else []),
+        ]
+        signals = tuple(made.get("signals", [name]))
+        said[made["job"], signals] = f"job {made['job']}: {', '.join(parts)} (made {', '.join(signals)})"
+    return list(said.values())
+
+
 def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     """Return everything known of one sample, as a dict that JSON can hold.
 
@@ -50,7 +85,8 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     `direction` names, which it shares with `ties` others; null where all are alike); `flags` with score, threshold and
     reason; `subsets` (newest version of each) with role, weight and reason; `influence`, the partners that a training
     sample helps and harms most by the newest edges of each method, and `influenced_by`, the training samples that count
-    this one among theirs; `reviews`; and `lineage`, the dataset and the runs that these rest on.
+    this one among theirs; `reviews`; and `lineage`, the dataset and the runs that these rest on,
+    those that a combined run is made of included.
 
     Parameters
     ----------
@@ -84,17 +120,24 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
         """,
         (sample_id,),
     )
-    used = sorted({entry["run_id"] for entry in [*scores, *flags]})
+    influence = _edges_of(con, "sample_id", "partner_id", sample_id)
+    influenced_by = _edges_of(con, "partner_id", "sample_id", sample_id)
+    used = sorted({entry["run_id"] for entry in [*scores, *flags, *influence, *influenced_by]})
     datasets = records(con, "SELECT * FROM datasets WHERE dataset_id = ?", (dataset_id,))
-    runs = records(con, "SELECT * FROM runs WHERE list_contains(?, run_id) ORDER BY seq", (used,))
+    runs = records(
+        con,
+        "SELECT * FROM runs WHERE list_contains(?, run_id) OR run_id IN (SELECT unnest(from_json(config->'runs', "
+        "'[\"VARCHAR\"]')) FROM runs WHERE list_contains(?, run_id) AND kind = 'combined') ORDER BY seq",
+        (used, used),
+    )
     reviews = records(con, "SELECT label, note, reviewed_at FROM reviews WHERE sample_id = ?", (sample_id,))
     return {
         "sample": decoded(found[0]),
         "scores": scores,
         "flags": flags,
         "subsets": [decoded(entry) for entry in subsets],
-        "influence": _edges_of(con, "sample_id", "partner_id", sample_id),
-        "influenced_by": _edges_of(con, "partner_id", "sample_id", sample_id),
+        "influence": influence,
+        "influenced_by": influenced_by,
         "reviews": [decoded(entry) for entry in reviews],
         "lineage": {"dataset": decoded(datasets[0]), "runs": [decoded(entry) for entry in runs]},
     }

@@ -13,7 +13,7 @@ from tracesift.flows.options import Training
 from tracesift.flows.parameters import settings as read_settings
 from tracesift.flows.progress import say, watched
 from tracesift.flows.record import check_trainable, recorded_dataset
-from tracesift.flows.recordings import newest_runs
+from tracesift.flows.recordings import newest_runs, remember_run
 from tracesift.flows.side_by_side import Submit, check_workers, elsewhere, processes
 from tracesift.flows.work import Work
 from tracesift.pipelines.jobs.contract import find, run_job
@@ -75,6 +75,7 @@ def add_signals(
                 _kept_when_stopped(name, report) as told,
             ):
                 added[name] = _run(work, training, name, run, settings[name], workers, submit, told)
+            remember_run(work, run)
             _tell(work, name, run)
     return {name: list(value) for name, value in added.items()}
 

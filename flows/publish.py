@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from tracesift.catalog.explain import jobs_in_words
 from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.make_subset import told_of
@@ -223,6 +224,7 @@ def _runs(work: Work) -> list[dict[str, Any]]:
             **row,
             "config": json.loads(row["config"] or "{}"),
             "epochs": json.loads(row["details"] or "{}").get("epochs"),
+            "jobs": jobs_in_words(json.loads(row["details"] or "{}")),
         }
         for row in rows.to_dicts()
     ]

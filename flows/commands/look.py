@@ -90,6 +90,8 @@ def why(sample_id: str, /, *, common: Common = Common()) -> int:
 
 def _tell(known: dict[str, Any]) -> None:
     """Print what is known of a sample: what was decided and why in whole sentences, numbers as a table."""
+    from tracesift.catalog.explain import jobs_in_words
+
     out = console()
     sample = known["sample"]
     path = (sample.get("attributes") or {}).get("path")
@@ -143,6 +145,8 @@ def _tell(known: dict[str, Any]) -> None:
             f"on {cell(run['device'])}, finished {cell(run['finished_at'])}",
             soft_wrap=True,
         )
+        for job in jobs_in_words(run["details"] or {}):
+            out.print(f"      {job}", soft_wrap=True)
 
 
 def _edge(row: dict[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,14 @@ def test_why_gives_scores_with_ranks_flags_with_rules_subsets_with_reasons(catal
     assert [run["seed"] for run in found["lineage"]["runs"]] == [7]
 
 
+def test_why_names_the_runs_that_a_combined_one_is_made_of(catalog):
+    catalog.put_run({"run_id": "r2", "dataset_id": DATASET, "kind": "record", "seed": 8})
+    combined = {"run_id": "both", "dataset_id": DATASET, "kind": "combined", "config": {"runs": ["r1", "r2"]}}
+    catalog.put_run(combined)
+    put(catalog, "both", aum=[1.0, 2.0])
+    assert [run["run_id"] for run in catalog.why("a")["lineage"]["runs"]] == ["r1", "r2", "both"]
+
+
 def test_why_of_an_unknown_sample_says_how_to_find_the_ids(catalog):
     with pytest.raises(BadInput, match=r"no sample 'zz'.*FROM samples"):
         catalog.why("zz")

@@ -34,6 +34,15 @@ def test_the_message_leads_to_the_score(place, capsys):
     capsys.readouterr()
     assert {"ssft", "fslt"} <= columns(place / "w")
     assert "grand" not in columns(place / "w")
+    # the recording has 3 epochs, and what the job ran with is told apart from them
+    assert run(["why", "s001", "--workspace", "w"]) == 0
+    ran = "job ssft: model mlp, seed 0, 2 epochs (made first_split_correct, second_split_correct)"
+    assert ran in capsys.readouterr().out
+    question = "SELECT details->'arrays'->'first_split_correct'->'settings' AS ran FROM runs"
+    assert run(["sql", question, "--json", "--workspace", "w"]) == 0
+    assert [json.loads(row["ran"]) for row in json.loads(capsys.readouterr().out)] == [{"epochs": 2}]
+    assert run(["report", "--workspace", "w"]) == 0
+    assert ran in (place / "w" / "report.html").read_text()
 
 
 def test_a_hint_names_no_job_that_does_not_suit(place, capsys, monkeypatch):

@@ -127,8 +127,7 @@ def _tell(known: dict[str, Any]) -> None:
     ):
         if edges:
             print_table([_edge(row) for row in edges], title=f"\n{title} (above 0: helps)")
-    if known["scores"]:
-        print_table([_score(row) for row in known["scores"]], title="\nScores (rank 1 has the most of it)")
+    _tell_scores(known["scores"], sample["split"])
     lineage = known["lineage"]
     out.print("\nLineage", style="bold")
     data = lineage["dataset"]
@@ -147,6 +146,18 @@ def _tell(known: dict[str, Any]) -> None:
         )
         for job in jobs_in_words(run["details"] or {}):
             out.print(f"      {job}", soft_wrap=True)
+
+
+def _tell_scores(scores: list[dict[str, Any]], split: str) -> None:
+    """Print the scores as a table, or one sentence where there is none; a training sample's gaps are shown as such."""
+    there = [row for row in scores if row["value"] is not None]
+    if there:
+        shown = scores if split == "train" else there
+        print_table([_score(row) for row in shown], title="\nScores (rank 1 has the most of it)")
+    elif split != "train":
+        console().print(f"\nScores, flags and subsets are of training samples, and this one is in {split}.")
+    elif scores:
+        console().print(f"\nThis sample has none of the {len(scores)} scores.")
 
 
 def _edge(row: dict[str, Any]) -> dict[str, Any]:

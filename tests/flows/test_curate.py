@@ -13,6 +13,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.curate import print_worklist
+from tracesift.flows.commands.look import _tell_scores
 from tracesift.flows.curate import curate
 from tracesift.flows.ingest import ingest
 from tracesift.flows.options import CurateJob, Reading, Training
@@ -88,6 +89,27 @@ def test_why_tells_reasons_and_lineage_in_full(workspace, capsys):
     assert reason in told
     assert "model mlp, seed 0, on cpu" in told
     assert Catalog(workspace).newest_dataset()["fingerprint"] in told
+
+
+def test_why_shows_no_gaps_of_a_sample_that_is_never_scored(workspace, capsys):
+    sample_id = Catalog(workspace).query("SELECT min(sample_id) FROM samples WHERE split = 'val'").item()
+    capsys.readouterr()
+    assert call("why", sample_id, "--workspace", workspace) == 0
+    told = capsys.readouterr().out
+    assert "of training samples, and this one is in val." in told
+    assert "–" not in told
+    assert "Lineage" in told
+
+
+def test_why_still_shows_which_scores_a_training_sample_lacks(capsys):
+    row = {
+        "scorer": "first_learned", "value": None, "spread": None, "rank": None, "of": 3, "ties": None,
+        "direction": "hard", "params": {}, "run_id": "r",
+    }  # fmt: skip
+    _tell_scores([row, {**row, "scorer": "aum", "value": 1.5, "rank": 1, "ties": 0}], "train")
+    assert capsys.readouterr().out.splitlines()[-2].split() == ["first_learned", "–", "–", "–", "hard", "r"]
+    _tell_scores([row, row], "train")
+    assert "none of the 2 scores" in capsys.readouterr().out
 
 
 def test_the_closing_worklist_shows_what_it_lists(tmp_path, capsys):

@@ -15,6 +15,8 @@ from tracesift.flows.parameters import scorer_settings
 from tracesift.flows.show import console, print_json
 
 Flag = Parameter(negative="")
+AT_A_GLANCE = 10
+"""Values of one part of a diagnostic that are shown on the terminal."""
 
 
 def ingest(
@@ -231,7 +233,7 @@ def score(
         runs = list(run) or _newest(work)
         found = {name: find_out(work, runs, name, chosen.pop(name, {}), embedding) for name in whole}
         if found and len(found) == len(names):
-            answer(found, common, as_named=found)
+            answer(_for_people(found, common), common, as_named=found)
             return 0
         scored = step(
             work, runs, [name for name in names if name not in whole] or None, chosen, embedding, mode
@@ -239,7 +241,7 @@ def score(
         result = flag(work, scored)
         if not common.json:
             del result["left_out"]  # said already
-        answer({**result, **_beside(chosen, mode), **found}, common, as_named=found)
+        answer({**result, **_beside(chosen, mode), **_for_people(found, common)}, common, as_named=found)
     return 0
 
 
@@ -291,6 +293,36 @@ def _beside(chosen: Mapping[str, Mapping[str, Any]], mode: str | None) -> dict[s
     return {
         "settings": f"{told}; these scores stand beside the usual ones in the table scores, by their params"
     }
+
+
+def _for_people(found: dict[str, Any], common: Common) -> dict[str, Any]:
+    """Return what diagnostics found without their long parts, which --json and the catalog have, and what these are."""
+    if common.json:
+        return found
+    told: dict[str, dict[str, Any]] = {}
+    for diagnostic, answers in found.items():
+        long = [name for name, value in answers.items() if _values_in(value) > AT_A_GLANCE]
+        told[diagnostic] = {
+            name: value for name, value in answers.items() if name not in long and _values_in(value)
+        }
+        if long:
+            told[diagnostic]["not shown:"] = f"{', '.join(long)}, which --json prints"
+    return told
+
+
+def _values_in(value: Any) -> int:
+    """Return how many values there are in nested lists and dicts.
+
+    Examples
+    --------
+    >>> _values_in({"gap": 1.2, "strong_classes": [3, 5], "lone_pixels": []}), _values_in(None)
+    (3, 0)
+    """
+    if isinstance(value, dict):
+        return sum(map(_values_in, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_values_in, value))
+    return int(value is not None)
 
 
 def answer(result: dict[str, Any], common: Common, as_named: Collection[str] = ()) -> None:

@@ -120,6 +120,19 @@ def test_an_answer_keeps_the_names_of_jobs(capsys):
     assert capsys.readouterr().out == "run id: a1\nprediction_depth: final_pred\n"
 
 
+def test_a_diagnostic_is_told_at_a_glance_and_kept_whole(place, capsys, monkeypatch):
+    strong = {"mean3_core8": {"gap": 1.25, "strong_classes": list(range(100))}, "impulse": {"gap": None}}
+    found = {"verdict": "poisoned", "views": strong, "lone_pixels": [], "folds": 3}
+    monkeypatch.setattr("tracesift.flows.score.find_out", lambda *_: found)
+    assert run(["score", "residual_verdict", "--workspace", "w"]) == 0
+    told = "residual_verdict: verdict poisoned; folds 3; not shown: views, which --json prints\n"
+    assert capsys.readouterr().out == told
+    assert run(["score", "residual_verdict", "aum", "--workspace", "w"]) == 0
+    assert told in capsys.readouterr().out
+    assert run(["score", "residual_verdict", "--workspace", "w", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"residual_verdict": found}
+
+
 def test_the_list_says_which_job(capsys):
     assert run(["scorers", "--json"]) == 0
     jobs = {one["name"]: one["jobs"] for one in json.loads(capsys.readouterr().out)}

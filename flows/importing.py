@@ -84,8 +84,8 @@ def import_recording(work: Work, job: ImportJob) -> dict[str, Any]:
     matched = match(found, dataset)
     if matched.missing:
         say(
-            f"{len(matched.missing)} of {len(matched.train.rows)} training samples are not in {found.where}, first "
-            f"'{matched.missing[0]}'; they count as not seen"
+            f"{found.where} lacks {len(matched.missing)} of {len(matched.train.rows)} training samples, first "
+            f"'{matched.missing[0]}'; what it lacks counts as not seen"
         )
     if matched.others:
         say(f"left out: {counted(matched.others, 'sample')} of {found.where} in neither train nor val")
@@ -205,7 +205,9 @@ def _bare(found: Foreign) -> Dataset:
             raise BadInput(f"{found.where}: val_labels are missing, or not written as the labels are")
         both = set(ids) & set(found.val.ids)
         if both:
-            raise BadInput(f"{found.where}: {len(both)} ids are in train and in val, such as '{min(both)}'")
+            raise BadInput(
+                f"{found.where}: train and val share {counted(len(both), 'id')}, such as '{min(both)}'"
+            )
         ids, split = ids + found.val.ids, split + ["val"] * len(found.val.ids)
         labels = np.concatenate([labels, found.val.labels])
     columns = _num_columns(found)
@@ -239,7 +241,7 @@ def _keep_scores(work: Work, found: Finished, dataset: Dataset | None, *, fresh:
     unknown = frame.join(dataset.samples, on="sample_id", how="anti")
     if unknown.height:
         raise BadInput(
-            f"{found.where}: {unknown.height} of {frame.height} ids are not in {dataset.name}, first "
+            f"{found.where}: {dataset.name} lacks {unknown.height} of {frame.height} ids, first "
             f"'{unknown['sample_id'][0]}'"
         )
     kept = frame.join(train, on="sample_id", how="semi")

@@ -180,7 +180,7 @@ def unscored(work: Work, choice: Choice, keep: float | int) -> dict[str, Any]:
     if not columns or missing.is_empty():
         return {}
     without = (
-        f"{len(missing)} of {len(frame)} training samples have no {' or '.join(columns)} (first "
+        f"no {' or '.join(columns)} for {len(missing)} of {len(frame)} training samples (first "
         f"{missing['sample_id'][0]})"
     )
     if len(missing) > (resolve_size(keep, len(frame)) if isinstance(keep, float) else keep):
@@ -188,7 +188,7 @@ def unscored(work: Work, choice: Choice, keep: float | int) -> dict[str, Any]:
             f"{without}, more than {keep:g} to keep leaves room for; where the model gave NaN or infinite logits, "
             "lower the lr of its RECIPE or name another with --model, else ask for a larger --keep"
         )
-    say(f"{choice.selector}: {without} and are kept unjudged")
+    say(f"{choice.selector}: {without}, kept unjudged")
     return {"nulls": "keep"}
 
 

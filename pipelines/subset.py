@@ -369,12 +369,12 @@ class Subset:
         for frame, words in ((gone, "gone"), (relabelled, "relabelled"), (moved, "in another split")):
             if frame.height:
                 said.append(
-                    f"{frame.height} of {both.height} members are {words} (first '{frame['sample_id'][0]}')"
+                    f"{words}: {frame.height} of {both.height} members (first '{frame['sample_id'][0]}')"
                 )
         harmless = not said
         more = len(dataset) - (self.manifest.dataset.num_samples - gone.height)
         if more > 0:
-            said.append(f"{more} samples were added")
+            said.append(f"{'1 sample was' if more == 1 else f'{more} samples were'} added")
         if not said:
             said.append("all members are there, so what changed are other rows or the schema")
         return said, harmless and more > 0

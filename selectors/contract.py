@@ -297,7 +297,7 @@ def _sorted_frame(name: str, frame: pl.DataFrame) -> tuple[np.ndarray, pl.DataFr
         missing = frame[column].null_count()
         if missing:
             raise BadInput(
-                f"{name}: {missing} of {frame.height} values of '{column}' are null; fill or remove them"
+                f"{name}: '{column}' is null for {missing} of {frame.height} samples; fill or remove them"
             )
     if frame.is_empty():
         raise BadInput(f"{name}: the frame has no rows, so there is nothing to select from")
@@ -357,7 +357,7 @@ def _checked_array(
         bad = sum(int((~np.isfinite(values[at : at + FINITE_BLOCK]).all(axis=1)).sum()) for at in blocks)
         if bad:
             raise BadInput(
-                f"{selector}: {bad} of {len(values)} rows of {name} hold NaN or infinity; record or embed them again"
+                f"{selector}: {name} holds NaN or infinity for {bad} of {len(values)} rows; record or embed them again"
             )
     if "N" not in axes or in_order:
         return values

@@ -59,7 +59,7 @@ def score_values(frame: pl.DataFrame, column: str, nulls: Nulls, selector: str) 
     missing = int(np.isnan(values).sum())
     if missing and nulls is None:
         raise BadInput(
-            f"{selector}: {missing} of {frame.height} values of '{column}' are missing (null or NaN); "
+            f"{selector}: '{column}' is missing (null or NaN) for {missing} of {frame.height} samples; "
             "pass nulls='drop' to leave these samples out or nulls='keep' to keep them"
         )
     return values

@@ -180,14 +180,16 @@ def _of_reviewed(found: dict[str, Any]) -> str:
         "–" if found[name] is None else f"{found[name]:.3f}" for name in ("precision", "recall")
     )
     return (
-        f"{found['wrong']} of {found['known']} labels that a person looked at are wrong; before that the flag's "
-        f"precision was {precision}, its recall {recall} ({OF_REVIEWED})"
+        f"people found {found['wrong']} of the {found['known']} labels that they looked at wrong; before that the "
+        f"flag's precision was {precision}, its recall {recall} ({OF_REVIEWED})"
     )
 
 
 def _of_protected(truth: dict[str, Any]) -> str:
     """Say how the flag and the score did against what `tracesift protect` changed."""
-    known = f"{truth['changed']} of {truth['known']} training samples are known to be made unlearnable"
+    known = (
+        f"tracesift protect is known to have changed {truth['changed']} of {truth['known']} training samples"
+    )
     if not truth["told"]:
         return f"{known}. {UNTOLD}"
     precision, recall = truth["precision"], truth["recall"]

@@ -71,7 +71,7 @@ def _only_forgotten(ids: list[str], forgotten: tuple[str, ...], purged: frozense
     others = [one for one in ids if one not in known]
     if others:
         raise BadInput(
-            f"{len(others)} of {len(ids)} ids are in no deletion request, first '{others[0]}'; only what is "
+            f"no deletion request holds {len(others)} of {len(ids)} ids, first '{others[0]}'; only what is "
             "forgotten is purged: `tracesift forget FILE` first"
         )
 

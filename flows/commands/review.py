@@ -8,7 +8,7 @@ from typing import Any
 from cyclopts import App
 
 from tracesift.flows.options import Common, Whole
-from tracesift.flows.progress import say
+from tracesift.flows.progress import counted, say
 from tracesift.flows.reporting.worklist import OF_REVIEWED
 from tracesift.flows.show import console, print_json, print_table
 
@@ -61,8 +61,8 @@ def import_(file: Path, /, *, common: Common = Common()) -> int:
         print_json(result)
         return 0
     print(
-        f"{result['verified']} labels verified, {result['changed']} of them differ from the given label; "
-        f"{result['reviews']} reviews so far"
+        f"{counted(result['verified'], 'label')} verified, {result['changed']} of them not as given; "
+        f"{counted(result['reviews'], 'review')} so far"
     )
     if result["measured"]:
         _print_measured(result["measured"])

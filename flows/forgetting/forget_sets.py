@@ -140,8 +140,8 @@ def forget_coreset(
     pool = everybody.join(forget.select("sample_id", had="weight"), on="sample_id").sort("sample_id")
     if len(pool) < len(forget):
         raise BadInput(
-            f"--from {source}: {len(forget) - len(pool)} of the {len(forget)} samples that it forgets are not in train "
-            "any more; make it again"
+            f"--from {source}: train no longer holds {len(forget) - len(pool)} of the {len(forget)} samples that it "
+            "forgets; make it again"
         )
     rest = members.filter(pl.col("role") != "forget").select("sample_id", "role", "weight", "reason")
     made: list[dict[str, Any]] = []

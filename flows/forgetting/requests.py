@@ -345,14 +345,14 @@ def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING)
     unknown = [f"'{sample_id}'" for sample_id in wanted if sample_id not in splits]
     if unknown:
         raise BadInput(
-            f"{len(unknown)} of {len(wanted)} requested ids are not in {dataset.name}, first {some(unknown)}; {listing}"
+            f"{dataset.name} lacks {len(unknown)} of {len(wanted)} requested ids, first {some(unknown)}; {listing}"
         )
     untrained = [
         f"'{sample_id}' ({splits[sample_id]})" for sample_id in wanted if splits[sample_id] != "train"
     ]
     if untrained:
         raise BadInput(
-            f"{len(untrained)} of {len(wanted)} requested ids are not in train, first {some(untrained)}; "
+            f"train lacks {len(untrained)} of {len(wanted)} requested ids, first {some(untrained)}; "
             "no recorded model was trained on them, so take them out of the request"
         )
 

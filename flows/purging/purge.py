@@ -193,7 +193,7 @@ def _known(
         there, unknown = there | recorded, unknown - recorded
     if unknown:
         raise BadInput(
-            f"{len(unknown)} of {len(wanted)} ids are not in {work.path}, first '{min(unknown)}'; nothing was purged"
+            f"{work.path} lacks {len(unknown)} of {len(wanted)} ids, first '{min(unknown)}'; nothing was purged"
         )
     return there, already
 

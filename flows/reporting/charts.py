@@ -20,6 +20,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from tracesift.flows.progress import counted
+
 MAX_POINTS = 5_000
 """The most points of a data map: SVG stays quick, and more would only hide one another."""
 
@@ -131,7 +133,7 @@ def data_map(
             f"{drawn.height - kept:,} of the others (seed {seed})."
         )
     if scores.height > total:
-        note += f" {scores.height - total:,} samples without a value are left out."
+        note += f" Left out, without a value: {counted(scores.height - total, 'sample')}."
     if drawn["listed"].any():
         note += " Ringed points stand in the worklist: click one to go there."
     return Figure(name="data-map", spec=_map_chart(drawn).to_dict(), note=note)

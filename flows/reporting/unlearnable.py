@@ -202,13 +202,14 @@ def truth_in_words(truth: Mapping[str, Any] | None) -> str:
     found, flagged = truth["found"], truth["flagged"]
     wrong = flagged - found
     score = truth["scorers"].get("residual_shortcut")
-    known = f"{truth['changed']:,} of {truth['known']:,} training samples are known to be changed by tracesift protect."
+    known = f"tracesift protect is known to have changed {truth['changed']:,} of {truth['known']:,} training samples."
     if not truth["told"]:
         return f"{known} {UNTOLD}"
     return (
         f"{known} The flag finds {found:,} of them (recall {_percent(found, truth['changed'])}), and "
         + (
-            f"{wrong:,} of the {flagged:,} that it flags are unchanged (false flags, {_percent(wrong, flagged)})."
+            f"of the {flagged:,} that it flags {wrong:,} {'is' if wrong == 1 else 'are'} unchanged (false flags, "
+            f"{_percent(wrong, flagged)})."
             if flagged
             else "flags nothing else."
         )

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.earlier_twins import earlier_twins
-from tracesift.flows.progress import say, stage
+from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.selecting.selector_arrays import stored_content, stored_rows
 from tracesift.flows.work import Work
 from tracesift.pipelines.foreign.bare import KIND
@@ -81,8 +81,8 @@ def _reading(leaks: int, twins: int, eps: float) -> str:
     if not leaks:
         return f"no training sample duplicates a val or test sample (eps={eps:g})"
     return (
-        f"{leaks} training samples duplicate {twins} val or test samples (eps={eps:g}), and what a model gets right "
-        "there may be memory"
+        f"{counted(leaks, 'training sample')} and {counted(twins, 'val or test sample')} are duplicates of each other "
+        f"(eps={eps:g}), and what a model gets right there may be memory"
     )
 
 

@@ -138,7 +138,7 @@ def _check(
         first = differ[0]
         said = foreign.labels[first]  # type: ignore[index]
         raise BadInput(
-            f"{foreign.where}: {len(differ)} of {len(given)} samples were recorded with another label than "
-            f"the dataset's, first '{foreign.ids[first]}' ({said} there, '{dataset_classes[given[first]]}' "
+            f"{foreign.where}: recorded with another label than the dataset's: {len(differ)} of {len(given)} samples, "
+            f"first '{foreign.ids[first]}' ({said} there, '{dataset_classes[given[first]]}' "
             "here); ingest the state that was trained on"
         )

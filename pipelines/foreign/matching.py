@@ -92,7 +92,7 @@ def _rows_of(foreign: Foreign, dataset: Dataset) -> tuple[np.ndarray, np.ndarray
     unknown = found.filter(pl.col("row").is_null())
     if unknown.height:
         raise BadInput(
-            f"{foreign.where}: {unknown.height} of {found.height} ids are not in {dataset.name}, first "
+            f"{foreign.where}: {dataset.name} lacks {unknown.height} of {found.height} ids, first "
             f"'{unknown['sample_id'][0]}' (the dataset has ids such as '{known['sample_id'][0]}'); give the "
             "dataset's ids (--ids FILE, or --by-position with --source), or another --workspace"
         )

@@ -91,10 +91,10 @@ def checked_ids(values: pl.Series, where: str) -> list[str]:
     present = values.fill_nan(None) if values.dtype.is_float() else values
     empty = present.null_count() + (int((present == "").sum()) if present.dtype == pl.String else 0)
     if empty:
-        raise BadInput(f"{where}: {empty} ids are empty or NaN; every row needs the id of its sample")
+        raise BadInput(f"{where}: no id (empty or NaN) in {empty} of {len(values)} rows; every row needs one")
     doubled = present.filter(present.is_duplicated())
     if len(doubled):
-        raise BadInput(f"{where}: {doubled.n_unique()} ids stand there twice, first '{doubled[0]}'")
+        raise BadInput(f"{where}: ids that stand there twice: {doubled.n_unique()}, first '{doubled[0]}'")
     return user_ids(present, where)
 
 
@@ -115,7 +115,9 @@ def label_array(values: np.ndarray | Sequence[object], size: int, where: str) ->
         raise BadInput(f"{where}: labels are {labels.dtype}; give class indices or names")
     series = infer(pl.Series(labels.tolist(), dtype=pl.String))
     if series.null_count():
-        raise BadInput(f"{where}: {series.null_count()} labels are empty; every sample needs one")
+        raise BadInput(
+            f"{where}: no label for {series.null_count()} of {size} samples; every sample needs one"
+        )
     return series.to_numpy() if series.dtype == pl.Int64 else labels
 
 

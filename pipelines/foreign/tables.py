@@ -182,13 +182,16 @@ def _table_labels(table: pl.DataFrame, ids: pl.Series, where: str) -> np.ndarray
     several = table.group_by("sample_id").agg(pl.col("label").n_unique().alias("n")).filter(pl.col("n") > 1)
     if several.height:
         raise BadInput(
-            f"{where}: {several.height} samples change their label, first {several['sample_id'].min()!r}"
+            f"{where}: labels that change: those of {several.height} of {len(ids)} samples, first "
+            f"{several['sample_id'].min()!r}"
         )
     by_id = table.select("sample_id", "label").unique("sample_id", keep="first")
     order = pl.DataFrame({"sample_id": ids})
     ordered = order.join(by_id, on="sample_id", how="left", maintain_order="left")["label"]
     if ordered.null_count():
-        raise BadInput(f"{where}: {ordered.null_count()} labels are empty; every sample needs one")
+        raise BadInput(
+            f"{where}: no label for {ordered.null_count()} of {len(ids)} samples; every sample needs one"
+        )
     values = ordered.cast(pl.String) if ordered.dtype in (pl.Categorical, pl.Enum) else ordered
     return label_array(values.to_list(), len(ids), where)
 

@@ -155,7 +155,7 @@ class BatchPlan:
         without = [place for place in forget if len(modules.get(place, ())) != 1]
         if without:
             raise BadInput(
-                f"plan='melu': {len(without)} of {len(forget)} samples to forget are not in exactly one module"
+                f"plan='melu': not in exactly one module: {len(without)} of {len(forget)} samples to forget"
             )
         self.modules = sorted({modules[place][0] for place in forget}, key=str)
         number = {name: at for at, name in enumerate(self.modules)}

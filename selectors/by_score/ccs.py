@@ -90,7 +90,7 @@ def ccs(
     missing = np.isnan(values) | np.isnan(margins)
     if np.isinf(values).any():
         raise BadInput(
-            f"ccs: {int(np.isinf(values).sum())} values of '{score}' are infinite and fit in no stratum"
+            f"ccs: '{score}' is infinite for {np.isinf(values).sum()} of {values.size} samples and fits in no stratum"
         )
     if strata < 1:
         raise BadInput(f"ccs: strata must be at least 1, not {strata}")

@@ -244,4 +244,4 @@ def _check(
         raise BadInput(f"denoise: '{flag}' must be Boolean (null = cannot tell), not {frame.schema[flag]}")
     wrong = frame.filter(~pl.col(confidence).cast(pl.Float64).fill_nan(None).is_between(0, 1)).height
     if wrong:
-        raise BadInput(f"denoise: {wrong} values of '{confidence}' lie outside [0, 1]")
+        raise BadInput(f"denoise: '{confidence}' lies outside [0, 1] for {wrong} of {frame.height} samples")

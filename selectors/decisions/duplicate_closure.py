@@ -208,5 +208,7 @@ def rows_of(ids: pl.Series | np.ndarray, wanted: Sequence[str], who: str, what: 
     index = {name: row for row, name in enumerate(ids)}
     unknown = [name for name in unique if name not in index]
     if unknown:
-        raise BadInput(f"{who}: {len(unknown)} {what} ids are not in the frame, e.g. {unknown[:3]}")
+        raise BadInput(
+            f"{who}: the frame lacks {len(unknown)} of {len(unique)} {what} ids, e.g. {unknown[:3]}"
+        )
     return np.array([index[name] for name in unique], dtype=np.int64)

@@ -206,7 +206,7 @@ def _check_forget(wanted: list[str], entities: dict[str, str | None]) -> None:
     unknown = [name for name in wanted if name not in entities]
     if unknown or not wanted:
         raise BadInput(
-            f"batch_plan: {len(unknown)} forget ids are not in the frame, e.g. {unknown[:3]}"
+            f"batch_plan: the frame lacks {len(unknown)} of {len(wanted)} forget ids, e.g. {unknown[:3]}"
             if unknown
             else "batch_plan: there is nothing to forget"
         )

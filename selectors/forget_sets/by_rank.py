@@ -35,7 +35,7 @@ def scored(
     missing = int(np.isnan(values).sum())
     if missing and nulls is None:
         raise BadInput(
-            f"{selector}: {missing} of {frame.height} values of '{column}' are missing (null or NaN); pass "
+            f"{selector}: '{column}' is missing (null or NaN) for {missing} of {frame.height} samples; pass "
             "nulls='retain' to retain these samples, whatever is forgotten"
         )
     known = frame.height - missing

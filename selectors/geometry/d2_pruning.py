@@ -103,7 +103,9 @@ def d2_pruning(
         )
     values = score_values(frame, score_column(frame, score, "d2_pruning"), nulls, "d2_pruning")
     if np.isinf(values).any():
-        raise BadInput(f"d2_pruning: {int(np.isinf(values).sum())} values of '{score}' are infinite")
+        raise BadInput(
+            f"d2_pruning: '{score}' is infinite for {int(np.isinf(values).sum())} of {values.size} samples"
+        )
     missing = np.isnan(values)
     always = missing if nulls == "keep" else np.zeros_like(missing)
     left = size - int(always.sum())

@@ -82,7 +82,9 @@ def infomax(
         )
     values = score_values(frame, score_column(frame, score, "infomax"), nulls, "infomax")
     if np.isinf(values).any():
-        raise BadInput(f"infomax: {int(np.isinf(values).sum())} values of '{score}' are infinite")
+        raise BadInput(
+            f"infomax: '{score}' is infinite for {int(np.isinf(values).sum())} of {values.size} samples"
+        )
     missing = np.isnan(values)
     always = missing if nulls == "keep" else np.zeros_like(missing)
     left = size - int(always.sum())

@@ -105,7 +105,7 @@ def group_codes(frame: pl.DataFrame, group: str | None, selector: str) -> tuple[
         )
     if frame[column].null_count():
         raise BadInput(
-            f"{selector}: {frame[column].null_count()} values of '{column}' are null; fill them first"
+            f"{selector}: '{column}' is null for {frame[column].null_count()} of {frame.height} samples; fill it first"
         )
     names, codes = np.unique(frame[column].cast(pl.String).to_numpy(), return_inverse=True)
     return names.tolist(), codes

@@ -90,7 +90,7 @@ def autocoreset(
     bad = ~np.isfinite(loss).all(axis=0)
     if bad.any():
         raise BadInput(
-            f"autocoreset: {int(bad.sum())} of {bad.size} samples have a missing or infinite loss at some checkpoint; "
+            f"autocoreset: the loss is missing or infinite at some checkpoint for {bad.sum()} of {bad.size} samples; "
             "record with mode epoch_end, or leave them out"
         )
     if checkpoints is not None and not 1 <= checkpoints <= epochs:

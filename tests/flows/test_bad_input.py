@@ -244,7 +244,7 @@ OPTIONS = {
     "--opochs 3": "Did you mean --epochs",
     "--forget no-such.txt": "no-such.txt: no such file",
     "--forget empty.txt": "empty.txt holds no ids",
-    "--forget unknown.txt": "2 of 2 requested ids are not in good, first 'nope1'",
+    "--forget unknown.txt": "good lacks 2 of 2 requested ids, first 'nope1'",
     "--forget noise.txt": "noise.txt is not text",
     "--config no-such.toml": "no-such.toml: no such file",
     "another": "Unused Tokens",
@@ -366,7 +366,7 @@ COMMANDS = {
     "select denoise --param max_drop=lots": "denoise: max_drop='lots' must be a number",
     "select top_k --keep 0.3": "say which score to use",
     "forget": "say what to forget in one way",
-    "forget unknown.txt": "2 of 2 requested ids are not in good, first 'nope1'",
+    "forget unknown.txt": "good lacks 2 of 2 requested ids, first 'nope1'",
     "forget empty.txt": "empty.txt holds no ids",
     "forget noise.txt": "noise.txt is not text",
     "forget w": "w is a folder",
@@ -837,7 +837,7 @@ def test_losses_that_are_not_finite_are_recorded_and_reported(models, succeeds):
         "SELECT m.sample_id FROM subset_members m JOIN subsets USING (subset_id) WHERE name = 'pruned' AND role = 'keep'"
     )["sample_id"]
     assert set(broken) <= set(kept)
-    assert f"{len(broken)} of 48 training samples have no aum_prob_sum" in err
+    assert f"no aum_prob_sum for {len(broken)} of 48 training samples (first " in err
 
 
 def test_infinite_logits_are_none_either(models, succeeds):

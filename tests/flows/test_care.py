@@ -105,7 +105,7 @@ class TestVerify:
         ).write_csv(home / "other.csv")
         code, said = answer(capsys, "verify", home / "w" / "manifests" / "small", home / "other.csv")
         assert code == 1
-        assert any("1 of 120 members are relabelled" in line for line in said["differences"])
+        assert any("relabelled: 1 of 120 members" in line for line in said["differences"])
 
     def test_without_its_data_only_the_manifest_is_checked(self, home, capsys):
         path = home / "w" / "manifests" / "small" / "manifest.json"

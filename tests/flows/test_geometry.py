@@ -110,7 +110,7 @@ def test_duplicates_are_dropped_and_leaks_are_told(copied, capsys):
     assert run(["select", "semdedup", "--param", "eps=0.001", "--workspace", "w"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "14.29% at 0.0005" in said
-    assert "5 training samples duplicate 5 val or test samples (eps=0.001)" in said
+    assert "5 training samples and 5 val or test samples are duplicates of each other (eps=0.001)" in said
     assert "t10 = v10 (test, cosine " in said
     (kept,) = Catalog("w").query("SELECT value FROM diagnostics WHERE name = 'duplicates'")["value"]
     found = json.loads(kept)
@@ -120,7 +120,7 @@ def test_duplicates_are_dropped_and_leaks_are_told(copied, capsys):
     assert "t10" not in kept  # counts, no ids
     assert run(["report", "--workspace", "w"]) == 0
     page = (copied / "w" / "report.html").read_text()
-    assert "5 training samples duplicate 5 val or test samples" in page
+    assert "5 training samples and 5 val or test samples are duplicates of each other" in page
     assert "training samples that are in val or test too" in page
     result = members(copied / "w", "semdedup")
     dropped = result.filter(pl.col("role") == "drop")

@@ -170,7 +170,7 @@ def test_other_labels_than_the_data_are_refused(recording, workspace, table, cap
     ]
     assert run([*map(str, words)]) == 2
     error = capsys.readouterr().err
-    assert "1 of 240 samples were recorded with another label" in error
+    assert "recorded with another label than the dataset's: 1 of 240 samples, first" in error
     assert "'s017'" in error
 
 
@@ -182,7 +182,7 @@ def test_unknown_ids_are_refused_in_one_line(recording, workspace, tmp_path, cap
     capsys.readouterr()
     assert run(["import", str(tmp_path / "o.npz"), "--workspace", str(workspace)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "1 of 2 ids are not in r, first 'nobody'" in error
+    assert "r lacks 1 of 2 ids, first 'nobody'" in error
 
 
 def test_rows_by_position(workspace, table, tmp_path, capsys):

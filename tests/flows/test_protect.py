@@ -57,7 +57,7 @@ def test_protect_and_curate_measures_the_detectors(told):
     assert truth["scorers"]["residual_shortcut"]["auroc"] > 0.9
     assert truth["recall"] is not None
     code, out, err = told(*curated)
-    assert "728 of 1455 training samples are known to be made unlearnable" in out
+    assert "tracesift protect is known to have changed 728 of 1455 training samples" in out
     assert "the AUROC of residual_shortcut" in out
     assert "depoisoned is the subset without them" in out
     cured = pl.read_parquet("tracesift-work/manifests/depoisoned/members.parquet")

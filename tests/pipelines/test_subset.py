@@ -303,8 +303,8 @@ def test_an_unchanged_dataset_verifies_in_any_order(opened, tmp_path):
     ("how", "words"),
     [
         ("grown", "10 samples were added"),
-        ("shrunk", "3 of .* members are gone"),
-        ("relabelled", "2 of .* members are relabelled"),
+        ("shrunk", "gone: 3 of .* members"),
+        ("relabelled", "relabelled: 2 of .* members"),
     ],
 )
 def test_a_changed_dataset_is_refused_and_the_change_is_told(opened, tmp_path, how, words):

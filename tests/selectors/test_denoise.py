@@ -145,7 +145,7 @@ def test_suggestions_are_needed_only_for_relabelling(ten):
         (
             lambda f: f.with_columns(pl.lit(1.5).alias("confidence")),
             {},
-            "10 values of 'confidence' lie outside",
+            r"'confidence' lies outside \[0, 1\] for 10 of 10 samples",
         ),
         (lambda f: f, {"mode": "delete"}, "mode='delete' must be"),
         (lambda f: f, {"max_drop": 1.1}, "max_drop must be a share"),

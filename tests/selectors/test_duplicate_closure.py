@@ -182,7 +182,7 @@ def test_by_components_of_the_graph_of_copies():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"asked": ["zz"]}, r"1 asked ids are not in the frame, e.g. \['zz'\]"),
+        ({"asked": ["zz"]}, r"the frame lacks 1 of 1 asked ids, e.g. \['zz'\]"),
         ({"asked": "a"}, "must be a list"),
         ({"least_cosine": 0.9}, "needs an embedding"),
         ({"least_cosine": 0}, "least_cosine must be a cosine"),

@@ -163,10 +163,10 @@ def test_a_request_for_what_was_never_trained_on():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"forget": ["a", "zz", "yy"]}, r"2 requested ids are not in the frame, e.g. \['yy', 'zz'\]"),
+        ({"forget": ["a", "zz", "yy"]}, r"the frame lacks 2 of 3 requested ids, e.g. \['yy', 'zz'\]"),
         ({"forget": []}, "names no sample"),
         ({"forget": "a"}, "must be a list"),
-        ({"forget": ["a"], "holdout": ["zz"]}, "1 holdout ids"),
+        ({"forget": ["a"], "holdout": ["zz"]}, "1 of 1 holdout ids"),
         ({"forget": ["a"], "neighbors": -1}, "neighbors must be"),
         ({"forget": ["a"], "indirect_neighbors": -2}, "indirect_neighbors must be"),
         ({"forget": ["a"], "near_duplicate": 0}, "near_duplicate must be"),

@@ -82,6 +82,15 @@ def test_the_only_score_need_not_be_named(six):
         select("top_k", six, budget=1, seed=0)
 
 
+def test_one_gap_is_told_as_well_as_many(six):
+    for gaps in (1, 3):
+        holed = six.with_columns(pl.Series("el2n", [None] * gaps + [0.5] * (6 - gaps)))
+        with pytest.raises(
+            BadInput, match=rf"'el2n' is missing \(null or NaN\) for {gaps} of 6 samples; pass"
+        ):
+            select("top_k", holed, budget=1, seed=0, score="el2n")
+
+
 def test_infinite_scores_rank_at_the_ends(six):
     endless = six.with_columns(pl.Series("el2n", [np.inf, 0.2, 0.5, 0.5, 0.5, -np.inf]))
     assert kept(select("top_k", endless, budget=1, seed=0, score="el2n")) == ["f"]

@@ -561,9 +561,9 @@ def test_a_condition_may_ask_the_catalog_and_end_in_a_comment(here):
 
 
 REFUSED = {
-    "unknown ids": (["unknown.txt"], "25 of 26 requested ids are not in owned, first 'n00', 'n01'"),
+    "unknown ids": (["unknown.txt"], "owned lacks 25 of 26 requested ids, first 'n00', 'n01'"),
     "a long list": (["unknown.txt"], "'n19', … (25)"),
-    "not in train": (["held.txt"], "1 of 1 requested ids are not in train, first 's005' (test)"),
+    "not in train": (["held.txt"], "train lacks 1 of 1 requested ids, first 's005' (test)"),
     "half": (["--where", "sample_id < 's050'"], "more than half"),
     "a class": (["x.txt", "--yes"], "nothing of class 'x' would be left"),
     "a predicate": (["--where", "1) OR (1=1"], "one condition"),

@@ -358,7 +358,7 @@ def test_a_second_purge_changes_nothing_and_a_dry_one_neither(forgotten, capsys,
     assert state(path) == after
     Path("unknown.txt").write_text("person-0001\nnobody-at-all\n")
     work = existing(path)
-    with work.locked(), pytest.raises(BadInput, match="1 of 1 ids are not in w, first 'nobody-at-all'"):
+    with work.locked(), pytest.raises(BadInput, match="w lacks 1 of 1 ids, first 'nobody-at-all'"):
         purge(work, ["nobody-at-all"])
     assert run(["purge", "unknown.txt", "--workspace", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -80,7 +80,7 @@ def test_samples_without_a_value_are_counted_not_drawn():
     )
     figure = data_map(scores)
     assert len(values(figure)) == 7
-    assert "3 samples without a value are left out" in figure.note
+    assert "Left out, without a value: 3 samples." in figure.note
 
 
 @pytest.mark.parametrize("missing", ["cartography_confidence", "cartography_variability"])

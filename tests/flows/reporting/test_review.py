@@ -210,7 +210,8 @@ def test_what_a_review_measured_stands_in_the_summary_and_on_the_page(workspace,
     print_summary(after)
     told = capsys.readouterr().out
     assert (
-        "9 of 12 labels that a person looked at are wrong; before that the flag's precision was 0.750" in told
+        "people found 9 of the 12 labels that they looked at wrong; before that the flag's precision was 0.750"
+        in told
     )
     assert OF_REVIEWED in told
     assert "known labels are wrong" not in told

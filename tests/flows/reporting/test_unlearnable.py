@@ -185,9 +185,10 @@ def test_the_truth_in_words():
         "scorers": {"residual_shortcut": {"auroc": 0.976}},
     }
     assert truth_in_words(truth) == (
-        "1,200 of 3,000 training samples are known to be changed by tracesift protect. The flag finds 798 of them (recall "
-        "66.5 %), and 7 of the 805 that it flags are unchanged (false flags, 0.9 %). The AUROC of residual_shortcut is 0.976."
+        "tracesift protect is known to have changed 1,200 of 3,000 training samples. The flag finds 798 of them (recall "
+        "66.5 %), and of the 805 that it flags 7 are unchanged (false flags, 0.9 %). The AUROC of residual_shortcut is 0.976."
     )
+    assert "of the 799 that it flags 1 is unchanged" in truth_in_words({**truth, "flagged": 799})
     silent = truth_in_words({**truth, "found": 0, "flagged": 0, "scorers": {}})
     assert silent.endswith("The flag finds 0 of them (recall 0.0 %), and flags nothing else.")
     assert truth_in_words(None) == ""

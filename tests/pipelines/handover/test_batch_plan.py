@@ -132,7 +132,7 @@ def test_a_module_without_anything_of_its_own_draws_from_all():
     [
         ({"plan": "melu"}, "modules="),
         ({"plan": "paired", "modules": {}}, "modules= are for plan='melu'"),
-        ({"plan": "melu", "modules": {0: ["a"]}}, "6 of 7 samples to forget are not in exactly one module"),
+        ({"plan": "melu", "modules": {0: ["a"]}}, "not in exactly one module: 6 of 7 samples to forget"),
         ({"plan": "paired", "world": 8}, "the forget set holds 7 samples for 8 processes"),
     ],
 )

@@ -195,7 +195,7 @@ def truth_in_words(truth: Mapping[str, Any] | None) -> str:
     --------
     >>> said = truth_in_words({"known": 10, "changed": 4, "told": 9, "found": 3, "flagged": 5, "scorers": {}})
     >>> said.split(". ")[1]
-    'The flag finds 3 of them (recall 75.0 %), and 2 of the 5 that it flags are unchanged (false flags, 40.0 %).'
+    'The flag finds 3 of them (recall 75.0 %), and of the 5 that it flags 2 are unchanged (false flags, 40.0 %).'
     """
     if truth is None or not truth["changed"]:
         return ""

@@ -81,7 +81,7 @@ def test_strays_and_prototypes_are_left_out(frame):
 
 def test_missing_values():
     frame = make([1, np.nan, 3, 2, np.nan], list("xxxyy"))
-    with pytest.raises(BadInput, match="2 of 5 values"):
+    with pytest.raises(BadInput, match="for 2 of 5 samples"):
         kept(frame, 1)
     assert kept(frame, 1, nulls="drop") == [3]
     assert kept(frame, 3, nulls="keep") == [1, 3, 4]

@@ -67,7 +67,7 @@ def test_without_a_floor_a_class_may_vanish_and_with_one_it_keeps_half_its_share
 
 def test_missing_values():
     frame = make([0.1, np.nan, 0.3, 0.2])
-    with pytest.raises(BadInput, match="1 of 4 values"):
+    with pytest.raises(BadInput, match="for 1 of 4 samples"):
         kept(frame, 2)
     assert kept(frame, 2, nulls="drop") == [2, 3]
     assert kept(frame, 2, nulls="keep") == [1, 2]

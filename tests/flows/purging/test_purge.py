@@ -379,7 +379,7 @@ def test_only_what_a_request_forgets_is_purged(forgotten, capsys):
     assert set(requested(work, request)) == set(wanted)
     Path("flagged.txt").write_text("\n".join(set(corrective) - set(wanted)))
     assert run(["purge", "flagged.txt", "--workspace", str(path)]) == 2
-    assert "in no deletion request" in capsys.readouterr().err
+    assert "no deletion request holds" in capsys.readouterr().err
     assert run(["purge", "--request", "nothing", "--workspace", str(path)]) == 2
     assert f"there are: {request}" in capsys.readouterr().err
 

@@ -432,7 +432,7 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
         "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)"
         in page.text
     )
-    assert "finds 6 of them (recall 75.0 %), and 1 of the 7 that it flags are unchanged" in page.text
+    assert "finds 6 of them (recall 75.0 %), and of the 7 that it flags 1 is unchanged" in page.text
     unflagged = Page(render_report(replace(data, residuals=[{**row, "flagged": False}])))
     assert "mean of the highest scores (none is flagged)" in unflagged.text
     assert not Page(render_report(build())).with_class("residuals")

@@ -274,14 +274,26 @@ def _resolved(work: Work, part: _Part) -> tuple[list[str], list[str]]:
     ]
 
 
+def _columns_known(work: Work, known: Sequence[str]) -> str:
+    """Name the columns that are no input; of a table without any, say how one is kept from being read as a feature."""
+    if known:
+        return f"there are {some(known)}"
+    if work.dataset.kind == "tabular":
+        return (
+            "the data have no column that is neither a feature nor the id or the label; `tracesift ingest SOURCE "
+            "--features A,B,…` names the features, and the other columns are kept beside them"
+        )
+    return "the data have no other column"
+
+
 def owners_stand_in(work: Work, part: _Part) -> str:
     """Return the column that says whose a record is: the one that was named, or the only one that is called so."""
     known, given = attributes(work), part.owner_column
     if given is not None:
         if given not in known:
             raise BadInput(
-                f"{part.called}: no column '{given}' where owners could stand{nearest(given, known)}; there are "
-                f"{some(known)}"
+                f"{part.called}: no column '{given}' where owners could stand{nearest(given, known)}; "
+                f"{_columns_known(work, known)}"
             )
         return given
     called_so = [name for name in known if name.lower() in OWNER_COLUMNS]
@@ -289,7 +301,7 @@ def owners_stand_in(work: Work, part: _Part) -> str:
         what = (
             f"several columns are ({', '.join(called_so)})"
             if called_so
-            else f"no column is; there are {some(known)}"
+            else f"no column is; {_columns_known(work, known)}"
         )
         raise BadInput(
             f"{part.called}: say where owners stand, with --owner-column or, in a table, a column owner_column; of "

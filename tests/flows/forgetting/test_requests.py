@@ -794,6 +794,15 @@ def test_a_twin_that_was_not_purged_stays_when_the_source_is_read_again(owned, h
     assert "s058" in set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
 
 
+def test_a_table_of_which_every_column_is_a_feature_has_no_owners(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"s{row:02d},{row % 7},o{row % 3},{'ab'[row % 2]}" for row in range(60)]
+    Path("t.csv").write_text("\n".join(["id,x,owner,label", *rows]) + "\n")
+    assert told("ingest", "t.csv")[0] == 0
+    code, _, err = told("forget", "--owner", "o1")
+    assert (code, "no column that is neither a feature nor" in err, "--features A,B" in err) == (2, True, True)
+
+
 def test_an_owners_test_records_are_purged_as_well(here, told, forget):
     answer = forget("--owner", "o5")
     assert answer["request"]["kind"] == "owner"

@@ -211,8 +211,10 @@ def class_rows(
     flags: pl.DataFrame,
     subsets: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Return one row per class: samples, flagged, cannot tell, most frequent suggestion, kept per subset.
+    """Return one row per class: samples, flagged, undecided, most frequent suggestion, kept per subset.
 
+    Undecided (`unknown`) is a sample that every flag cannot tell of, so that `share`, the flagged among the others, has
+    the same flags above and below its line: a sample that one flag clears and another cannot tell of is decided.
     Suggestions are those for all samples of the class that a flag does not clear, in the worklist or not. A flag that
     is silent about the whole set (the picture check on a set of texts) is left out here.
     """
@@ -221,7 +223,7 @@ def class_rows(
         .group_by("sample_id")
         .agg(
             pl.col("flagged").any().alias("yes"),
-            (pl.col("flagged").is_null().any() & ~pl.col("flagged").any()).alias("unknown"),
+            pl.col("flagged").is_null().all().alias("unknown"),
         )
     )
     joined = scores.select("sample_id", pl.col("label").cast(pl.String)).join(

@@ -65,18 +65,36 @@ def test_classes():
         0,
         1.0,
     )
-    # c is cleared by one flag and undecided by the other, d is undecided: neither counts as decided
+    # c is cleared by one flag, of d no flag can tell
     assert (rows["y"]["samples"], rows["y"]["flagged"], rows["y"]["unknown"], rows["y"]["share"]) == (
         2,
         0,
-        2,
-        None,
+        1,
+        0.0,
     )
     assert (rows["z"]["samples"], rows["z"]["share"], rows["z"]["confidence"]) == (0, None, None)
     assert rows["x"]["confidence"] == pytest.approx(0.3)
     assert rows["y"]["confidence"] == 1.0
     assert rows["x"]["suggested"] is None
     assert [rows[name]["kept"] for name in "xyzw"] == [[2], [0], [0], [1]]
+
+
+def test_the_share_flagged_of_a_class_counts_the_same_flags_above_and_below_its_line():
+    ids = [f"s{i}" for i in range(10)]
+    answers = {
+        "label_noise": [None] * 6 + [False] * 4,
+        "unlearnable": [True] * 4 + [False] * 6,
+    }
+    flags = pl.DataFrame(
+        [(flag, one, said) for flag, of in answers.items() for one, said in zip(ids, of, strict=True)],
+        schema={"flag": pl.String, "sample_id": pl.String, "flagged": pl.Boolean}, orient="row",
+    )  # fmt: skip
+    (row,) = class_rows(["x"], pl.DataFrame({"sample_id": ids, "label": ["x"] * 10}), flags, [])
+    assert (row["flagged"], row["unknown"], row["share"]) == (
+        4,
+        0,
+        0.4,
+    )  # of 10, not of the 8 all flags decide
 
 
 def test_most_often_suggested_is_counted_over_the_class_and_not_over_the_worklist():

@@ -9,6 +9,7 @@ from typing import Any
 
 from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import SIGNALS, BadInput
+from tracesift.flows.diagnosing import diagnosed
 from tracesift.flows.options import Training
 from tracesift.flows.parameters import settings as read_settings
 from tracesift.flows.progress import say, watched
@@ -19,7 +20,7 @@ from tracesift.flows.work import Work
 from tracesift.pipelines.jobs.contract import find, run_job
 from tracesift.pipelines.signals import load_signals, read_run
 from tracesift.pipelines.train import Progress
-from tracesift.scorers.contract import diagnose, diagnostics, find_diagnostic
+from tracesift.scorers.contract import diagnostics, find_diagnostic
 
 OF_THE_RECORDING = ("seeds", "seed", "folds")
 
@@ -110,7 +111,7 @@ def _tell(work: Work, job: str, run_id: str) -> None:
     signals = load_signals(work.path, run_id, find(job).signals)
     for name in diagnostics():
         if set(find_diagnostic(name).inputs) <= set(find(job).signals):
-            say(f"job {job}: {diagnose(name, signals)['reading']}")
+            say(f"job {job}: {diagnosed(name, signals, signals.run)['reading']}")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import polars as pl
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.known_graphs import know
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
+from tracesift.flows.diagnosing import diagnosed
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import held_by, rank_correlations, scores_of
@@ -26,7 +27,6 @@ from tracesift.pipelines.signals import Signals, load_signals, read_run
 from tracesift.scorers.contract import (
     combine,
     compute,
-    diagnose,
     diagnostics,
     effective_params,
     find,
@@ -151,7 +151,8 @@ def score(
             for name in diagnostics() if not stored else ():
                 known = find_diagnostic(name)
                 if not known.experimental and _missing(known, signals) is None:
-                    work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, diagnose(name, signals))
+                    found = diagnosed(name, signals, signals.signals.run)
+                    work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)
     # What one run alone can be scored for (only the first seed is cross-fitted) is scored.
     scored = [name for name in listed if any(name in frame.columns for frame in frames)]
     left_out = {name: why for name, why in left_out.items() if name not in scored}
@@ -390,7 +391,8 @@ def find_out(
     for run in runs:
         signals = _with_content(work, run, embedding)
         if _missing(known, signals) is None:
-            found = {**diagnose(name, signals, params=params), **stored}
+            vectors = stored_embedding(work.path, embedding, work.dataset) if embedding is not None else None
+            found = {**diagnosed(name, signals, signals.signals.run, params, vectors), **stored}
             work.catalog.put_diagnostic(work.dataset.dataset_id, run, name, found)
             return found
     raise _cannot_run(work, run, known, signals)

@@ -54,6 +54,15 @@ def test_a_diagnostic_says_which_vectors_it_read(place, capsys):
     assert content["embedding"].startswith("content@")
 
 
+def test_the_bayes_error_says_where_its_embedding_is_known_to_have_seen_the_labels(place, capsys):
+    said(capsys, "embed", "--source", "content")
+    said(capsys, "embed", "--source", "model")
+    for given, saw in ([], True), (["--embedding", "model"], True), (["--embedding", "content"], False):
+        reading = said(capsys, "score", "knn_bayes_error", *given)["knn_bayes_error"]["reading"]
+        assert ("is of the recorded network, which saw the labels" in reading) == saw
+        assert ("--embedding, such as content" in reading) == saw
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tracesift.flows.progress import counted
 from tracesift.pipelines.embedding.stored_embeddings import StoredEmbedding
-from tracesift.scorers.contract import diagnose
+from tracesift.scorers.contract import diagnose, find_diagnostic
 
 SAW_LABELS = (
     "; this embedding is of the recorded network, which saw the labels, so both are far too low: name another with "
@@ -35,6 +36,8 @@ def diagnosed(
     found = diagnose(name, signals, params=params)
     if name == "knn_bayes_error" and _saw_labels(run, embedding):
         found["reading"] += SAW_LABELS
+    if found.get("share_of_usual") is not None:
+        found["reading"] += _trained_otherwise(name, run.get("arrays", {}))
     return found
 
 
@@ -43,3 +46,28 @@ def _saw_labels(run: Mapping[str, Any], embedding: StoredEmbedding | None) -> bo
     if embedding is not None:
         return bool(embedding.record["made"]["source"] == "model")
     return "layer" in run.get("arrays", {}).get("embedding", {})
+
+
+def _trained_otherwise(name: str, arrays: Mapping[str, Any]) -> str:
+    """Return in words how the models of a job and the usual, cross-fitted ones differ in epochs or folds, if they do.
+
+    Examples
+    --------
+    >>> job = {"epochs": 10, "settings": {"epochs": 3, "folds": 5}}
+    >>> usual = {"epochs": 6, "folds": 3}
+    >>> _trained_otherwise("bias_shift_detection", {"bias_shift_margin": job, "probs_oos": usual})
+    '; not trained alike: it took 3 epochs in 5 folds, the usual model 6 epochs in 3 folds'
+    """
+    job = next((arrays[signal] for signal in find_diagnostic(name).inputs if signal in arrays), None)
+    usual = arrays.get("probs_oos")
+    if job is None or usual is None or "settings" not in job:
+        return ""
+    settings = job["settings"]
+    took = {"epochs": settings["epochs"] or job["epochs"], "folds": settings["folds"]}
+    against = {name: usual[name] for name in took}
+    if took == against:
+        return ""
+    it, other = (
+        f"{counted(of['epochs'], 'epoch')} in {counted(of['folds'], 'fold')}" for of in (took, against)
+    )
+    return f"; not trained alike: it took {it}, the usual model {other}"

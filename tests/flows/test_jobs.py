@@ -62,6 +62,25 @@ def test_a_hint_names_no_job_that_does_not_suit(place, capsys, monkeypatch):
     )
 
 
+def test_a_comparison_says_where_the_trainings_compared_differ(place, capsys):
+    """The usual model took three epochs in two folds."""
+    words = ["record", "--job", "simple_networks", "--workspace", "w"]
+    asked = ["score", "simple_network_detection", "--workspace", "w", "--json"]
+    for given, told in (
+        (
+            ["--epochs", "1"],
+            "; not trained alike: it took 1 epoch in 5 folds, the usual model 3 epochs in 2 folds",
+        ),
+        (["--epochs", "3", "--param", "folds=2"], ""),
+    ):
+        assert run([*words, *given]) == 0
+        capsys.readouterr()
+        assert run(asked) == 0
+        reading = json.loads(capsys.readouterr().out)["simple_network_detection"]["reading"]
+        assert "of the usual model's" in reading
+        assert reading.partition("; not trained")[2] == told.partition("; not trained")[2]
+
+
 def test_a_scorer_whose_job_was_not_run_is_not_complained_of(place, capsys):
     assert run(["score", "--workspace", "w"]) == 0
     assert "--job" not in capsys.readouterr().err

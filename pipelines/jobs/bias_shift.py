@@ -34,7 +34,8 @@ def bias_shift(
     folds
         The paper holds out one part of five; we each of the five in turn, so that every sample is judged.
     shift
-        Added to every pixel of the training images, in units of the full range of grey levels; nothing is clipped.
+        Added to every pixel of the training images, in units of the full range of grey levels, so from -1 to 1; nothing
+        is clipped.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def bias_shift(
     Raises
     ------
     BadInput
-        Texts and tables, which have no grey level.
+        Texts and tables, which have no grey level, and a shift by more than the full range.
 
     References
     ----------
@@ -57,6 +58,10 @@ def bias_shift(
         )
     epochs = bench.epochs if epochs is None else epochs
     at_least("bias_shift", epochs=(epochs, 1))
+    if not -1 <= shift <= 1:
+        raise BadInput(
+            f"job 'bias_shift': shift is {shift:g}, it must be from -1 to 1, where 1 is from black to white"
+        )
     fold = assign_folds(bench.dataset, folds)
     shifted = Shifted(bench.inputs, shift)
     margin = np.empty(len(bench.train), dtype=np.float32)

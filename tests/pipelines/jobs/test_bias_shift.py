@@ -98,3 +98,10 @@ def test_only_images_have_a_brightness(recorded):
     dataset, workspace, run_id = recorded("a table's shift")
     with pytest.raises(BadInput, match="is tabular; only images"):
         run_job("bias_shift", dataset, workspace, run_id, device="cpu")
+
+
+@pytest.mark.parametrize("shift", [1000.0, -1.5])
+def test_no_shift_is_larger_than_the_range_of_grey_levels(squares, tmp_path, shift):
+    run_id = record(squares, tmp_path, LINEAR)
+    with pytest.raises(BadInput, match=f"shift is {shift:g}, it must be from -1 to 1"):
+        run_job("bias_shift", squares, tmp_path, run_id, {"shift": shift}, device="cpu", check=True)

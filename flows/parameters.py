@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from tracesift.catalog.schema import BadInput
 
@@ -29,24 +29,25 @@ def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     return read
 
 
-def scorer_settings(pairs: tuple[str, ...], names: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Read ``scorer.key=value`` pairs into settings by scorer; where one scorer is named, its key alone will do.
+def settings_by_name(
+    pairs: tuple[str, ...], names: Sequence[str] = (), kind: Literal["scorer", "job"] = "scorer"
+) -> dict[str, dict[str, Any]]:
+    """Read ``name.key=value`` pairs into settings by scorer or job; where one is named, its key alone will do.
 
     Examples
     --------
-    >>> scorer_settings(("fkl.k=1", "el2n.checkpoint=3"))
+    >>> settings_by_name(("fkl.k=1", "el2n.checkpoint=3"))
     {'fkl': {'k': 1}, 'el2n': {'checkpoint': 3}}
-    >>> scorer_settings(("k=1",), ["fkl"])
+    >>> settings_by_name(("k=1",), ["fkl"])
     {'fkl': {'k': 1}}
     """
-    by_scorer: dict[str, dict[str, Any]] = {}
-    for name, value in settings(pairs).items():
-        scorer, mark, key = name.partition(".")
+    by_name: dict[str, dict[str, Any]] = {}
+    for given, value in settings(pairs).items():
+        name, mark, key = given.partition(".")
         if not mark and len(names) == 1:
-            scorer, key = names[0], name
+            name, key = names[0], given
         elif not mark:
-            raise BadInput(
-                f"--param {name}={value}: write scorer.key=value, such as forgetting_events.never_learned=zero"
-            )
-        by_scorer.setdefault(scorer, {})[key] = value
-    return by_scorer
+            example = f"{names[-1]}.{given}={value}" if names else "forgetting_events.never_learned=zero"
+            raise BadInput(f"--param {given}={value}: write {kind}.key=value, such as {example}")
+        by_name.setdefault(name, {})[key] = value
+    return by_name

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Whole
-from tracesift.flows.parameters import scorer_settings
+from tracesift.flows.parameters import settings_by_name
 from tracesift.flows.show import print_json, print_table
 
 
@@ -51,7 +51,7 @@ def influence(
     if not 1 <= k < 2**15:
         raise BadInput(f"--k {k}: a whole number from 1 to {2**15 - 1}")
     work = existing(common.workspace)
-    settings = scorer_settings(param, names)
+    settings = settings_by_name(param, names)
     for name in settings:
         if name not in names:
             raise BadInput(f"--param belongs to a method that is not named: name {name} as well")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NEIGHBORS, RECALL
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, Whole, checked_seed
-from tracesift.flows.parameters import scorer_settings
+from tracesift.flows.parameters import settings_by_name
 from tracesift.flows.show import console, print_json
 
 Flag = Parameter(negative="")
@@ -105,7 +105,7 @@ def _run_jobs(
     from tracesift.flows.recordings import adopt_recordings
     from tracesift.flows.work import existing
 
-    given = scorer_settings(param, jobs)
+    given = settings_by_name(param, jobs, "job")
     work = existing(common.workspace)
     with work.locked():
         adopt_recordings(work)
@@ -218,7 +218,7 @@ def score(
     from tracesift.scorers.contract import diagnostics, effective_params
 
     work = existing(common.workspace)
-    chosen = scorer_settings(param, names)
+    chosen = settings_by_name(param, names)
     whole = [name for name in names if name in diagnostics()]
     if embedding is not None and not names:
         raise BadInput(

@@ -93,6 +93,7 @@ def test_what_is_refused(place, capsys):
         (["--job", "grand", "--param", "initialisations=x"], "must be a whole number"),
         (["--job", "grand", "--seeds", "2"], "leave it out"),
         (["--param", "epochs=3"], "name it with --job"),
+        (["--job", "ssft", "--job", "grand", "--param", "lr=1"], "write job.key=value, such as grand.lr=1"),
     ):
         assert run(["record", "--workspace", "w", *words]) == 2
         assert message in capsys.readouterr().err

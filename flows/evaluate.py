@@ -30,6 +30,11 @@ from tracesift.pipelines.train import plan
 SEEDS = 3
 """Least number of seeds: fewer say nothing of the spread."""
 
+MAKE_ONE = (
+    f"`tracesift select SELECTOR --keep 0.3` makes one, and `tracesift evaluate {EVERYTHING}` trains on all training "
+    "samples"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -49,17 +54,28 @@ class Cell:
 def cells(
     work: Work, training: Training, chosen: Sequence[str] | None = None, *, steps: int | None = None
 ) -> list[Cell]:
-    """Return the trainings to be done: all of train, then each subset with its controls, for each seed."""
+    """Return the trainings to be done: all of train, then each subset with its controls, for each seed.
+
+    Parameters
+    ----------
+    chosen
+        Names of subsets; all that were made where there are none. `EVERYTHING` stands for all of train and nothing
+        more.
+
+    Raises
+    ------
+    BadInput
+        There is no subset of a name, or none at all.
+    """
     known = recorded_subsets(work)
-    names = [row["name"] for row in known]
+    names = [EVERYTHING, *(row["name"] for row in known)]
     for name in chosen or ():
         if name not in names:
-            raise BadInput(
-                f"there is no subset '{name}'{nearest(name, names)}; made so far: {', '.join(names) or 'none'}"
-            )
+            made = f"made so far: {', '.join(names[1:])}" if known else f"none was made: {MAKE_ONE}"
+            raise BadInput(f"there is no subset '{name}'{nearest(name, names)}; {made}")
+    if not known and not chosen:
+        raise BadInput(f"there are no subsets to evaluate: {MAKE_ONE}")
     wanted = [row for row in known if not chosen or row["name"] in chosen or row["control_of"] in chosen]
-    if not wanted:
-        raise BadInput("there are no subsets to evaluate; `tracesift select SELECTOR --keep 0.3` makes one")
     if 1 < training.seeds < SEEDS:
         say(f"--seeds {training.seeds}: {SEEDS} seeds are trained, because fewer say nothing of the spread")
     rows = [{"subset_id": work.dataset.dataset_id, "name": EVERYTHING}, *wanted]

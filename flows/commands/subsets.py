@@ -417,7 +417,8 @@ def evaluate(
     Parameters
     ----------
     names
-        Subsets; by default all that were made, with their controls; with --unlearn all that forget something.
+        Subsets, with their controls and all training samples beside them; all alone for these alone, with no subset
+        made. By default all subsets that were made; with --unlearn all that forget something.
     steps
         Optimiser steps of each training; by default as many as the recipe takes on all training samples.
     unlearn
@@ -549,7 +550,11 @@ def _auto(
 
 
 def _check_name(name: str) -> None:
-    """Refuse a subset's name that its own controls, or another's, would be called by."""
+    """Refuse a subset's name that its own controls, or another's, would be called by, or all samples are."""
+    from tracesift.flows.reporting.compared import EVERYTHING
+
+    if name == EVERYTHING:
+        raise BadInput(f"--name {name}: `evaluate` calls all training samples so; choose another")
     for ending in ("-random", "-random-balanced"):
         if name.endswith(ending):
             raise BadInput(f"--name {name}: names that end in {ending} belong to controls; choose another")

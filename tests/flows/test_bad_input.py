@@ -387,6 +387,7 @@ COMMANDS = {
     "record --folds 4000": "has 48 training samples",
     "record --threads 0": "--threads 0",
     "evaluate nope": "there is no subset 'nope'",
+    "select random --keep 0.5 --name all": "`evaluate` calls all training samples so",
     "evaluate --steps 0": "--steps 0: at least 1",
     "evaluate --model nope": "no model 'nope'",
     "review import no-such.csv": "no-such.csv: no such file",

@@ -1,0 +1,40 @@
+"""Trainings on subsets and on everything, on a workspace that was only ingested."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tracesift.flows.cli import run
+
+
+@pytest.fixture
+def ingested(tmp_path, monkeypatch, capsys):
+    """A function: run a command in a folder whose workspace `w` holds 60 samples, 45 of train; return what it says."""
+    monkeypatch.chdir(tmp_path)
+    label = np.arange(60) % 2
+    values = np.random.default_rng(0).normal(size=60) + 4 * label
+    frame = pl.DataFrame(
+        {"id": [f"s{row:03d}" for row in range(60)], "a": values, "label": [*map("xy".__getitem__, label)]}
+    )
+    frame[:45].write_csv("train.csv")
+    frame[45:].write_csv("test.csv")
+
+    def told(*words):
+        capsys.readouterr()
+        return run([*words, "--workspace", "w"]), *capsys.readouterr()
+
+    assert told("ingest", "train.csv", "--test", "test.csv", "--val", "0")[0] == 0
+    return told
+
+
+def test_all_samples_are_evaluated_without_any_subset(ingested):
+    """What a cured set is held against."""
+    code, _, err = ingested("evaluate", "half")
+    assert (code, "`tracesift evaluate all` trains on all training samples" in err) == (2, True)
+    code, out, err = ingested("evaluate", "all", "--epochs", "2", "--threads", "1", "--json")
+    assert code == 0, err
+    (row,) = json.loads(out)
+    assert (row["subset"], row["samples"], row["seeds"]) == ("all", 45, 3)
+    assert 0.5 < row["accuracy"] <= 1

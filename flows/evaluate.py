@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.files import digest
+from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.options import Training
 from tracesift.flows.progress import counted, say, watched
@@ -101,7 +101,11 @@ def check_test(dataset: Dataset) -> None:
 
 
 def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
-    """Train one fresh model and measure it on test; done once, the result stays in the workspace."""
+    """Train one fresh model and measure it on test; done once, the result stays in the workspace.
+
+    What a model learns from decides, not what it is called: a subset with the rows, labels and weights of another that
+    was trained on takes its result over.
+    """
     dataset = work.trainable
     check_test(dataset)
     recipe = {
@@ -110,20 +114,26 @@ def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
         "device": training.device,
         "threads": training.threads,
     }
+    rows, weights, labels = _trained_on(work, dataset, cell)
+    content = frame_digest(pl.DataFrame({"row": rows, "weight": weights, "label": labels}))
     key = digest(
-        [dataset.fingerprint, dataset.transform, cell.subset_id, cell.seed, cell.steps, recipe]
+        [dataset.fingerprint, dataset.transform, content, cell.seed, cell.steps, recipe]
         + [list(dataset.withheld_by)] * bool(dataset.withheld_by)
     )
     measured = work.record("evaluate", key)
+    if measured is not None and measured["of"] != cell.name:
+        say(
+            f"{cell.label}: the same samples, labels and weights as {measured['of']}, whose result is taken over"
+        )
     if measured is None:
-        rows, weights, labels = _trained_on(work, dataset, cell)
         steps = cell.steps or plan(dataset, train_config(training, cell.seed)).steps
         with watched(f"evaluate {cell.label}") as report:
             metrics = retrain(
                 dataset, rows, weights=weights, labels=labels, model=training.model, steps=steps, seed=cell.seed,
                 device=training.device, threads=training.threads, progress=report,
             )  # fmt: skip
-        measured = work.finish("evaluate", key, {"steps": steps, "num_train": len(rows), "metrics": metrics})
+        told = {"of": cell.name, "steps": steps, "num_train": len(rows), "metrics": metrics}
+        measured = work.finish("evaluate", key, told)
     frame = pl.DataFrame(
         {
             "subset_id": cell.subset_id, "dataset_id": dataset.dataset_id, "subset": cell.name, "model": training.model,
@@ -138,7 +148,10 @@ def evaluate_cell(work: Work, training: Training, cell: Cell) -> dict[str, Any]:
 def _trained_on(
     work: Work, dataset: Dataset, cell: Cell
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return rows, weights and labels that a model of this cell is trained on; what was deleted is never among them."""
+    """Return rows, weights and labels that a model of this cell is trained on; what was deleted is never among them.
+
+    Weights or labels are None where they change nothing: all alike, or all as given.
+    """
     if cell.name == EVERYTHING:
         return dataset.rows("train"), None, None
     members = work.catalog.query(
@@ -160,4 +173,6 @@ def _trained_on(
     for place, label in enumerate(members["new_label"]):
         if label is not None:
             labels[place] = index[label]
-    return rows, members["weight"].to_numpy(), labels
+    weights = members["weight"].to_numpy()
+    uniform, given = (weights == weights[0]).all(), (labels == dataset.labels[rows]).all()
+    return rows, None if uniform else weights, None if given else labels

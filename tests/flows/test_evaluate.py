@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tracesift.flows import evaluate
 from tracesift.flows.cli import run
 
 
@@ -38,3 +39,27 @@ def test_all_samples_are_evaluated_without_any_subset(ingested):
     (row,) = json.loads(out)
     assert (row["subset"], row["samples"], row["seeds"]) == ("all", 45, 3)
     assert 0.5 < row["accuracy"] <= 1
+
+
+def test_what_has_the_members_of_another_takes_its_result_over(ingested, monkeypatch):
+    trained = []
+    monkeypatch.setattr(
+        evaluate,
+        "retrain",
+        lambda data, rows, seed, **_: trained.append((len(rows), seed)) or {"accuracy": 0.5},
+    )
+    assert ingested("select", "random", "--keep", "1.0", "--name", "whole")[0] == 0
+    assert ingested("select", "random", "--keep", "0.6", "--name", "part")[0] == 0
+    code, out, err = ingested("evaluate", "--json")
+    assert code == 0, err
+    # all, whole and its two controls are one; so are part and its random control, which are drawn by the same seed
+    assert [size for size, seed in trained if seed == 0] == [45, 27, 27]
+    assert (
+        "whole-random, seed 2: the same samples, labels and weights as all, whose result is taken over" in err
+    )
+    assert [row["subset"] for row in json.loads(out)] == [
+        "all", "part", "part-random", "part-random-balanced", "whole", "whole-random", "whole-random-balanced",
+    ]  # fmt: skip
+    done = len(trained)
+    assert ingested("evaluate", "--steps", "7")[0] == 0
+    assert len(trained) == 2 * done, "another recipe is another training"

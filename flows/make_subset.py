@@ -315,7 +315,7 @@ def divided(
     scores = [*columns_needed(selector, settings), *read_by(BY_FLAG[selector])]
     block = block_of(selector, settings, seed=seed, where=where)
     made = [put(work, name, members, block, scores)]
-    if said := told_of(selector, block.params, members):
+    if said := told_of(selector, block.params, members, work.dataset.kind):
         made[0]["told"] = said
     corrected = decided_of["new_label"] if "new_label" in decided_of.columns else pl.lit(None, pl.String)
     trained = pool.select(label=pl.coalesce(corrected, pl.col("label").cast(pl.String)))
@@ -332,22 +332,29 @@ def _say_emptied(made: dict[str, Any], sentence: str | None) -> None:
         say(f"{made['name']}: {sentence}")
 
 
-def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame) -> str | None:
+OF_TEXTS = (
+    "; of texts, `tracesift score token_label_association` ranks those whose tokens give the label away, and "
+    "`tracesift select bottom_k --param score=token_label_association --keep 0.9` leaves the highest out"
+)
+"""The way on where `depoison` cannot tell: the flag looks at images alone."""
+
+
+def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame, kind: str) -> str | None:
     """Say which doubtful labels a denoised subset keeps and why, and where `depoison` had nothing to go by; else None.
 
     Parameters
     ----------
     members
         `role`, `weight` and `reason`; what lay outside of a condition or is to be forgotten was not divided.
+    kind
+        Of the dataset: image, text or tabular.
     """
     if selector == "depoison":
         unknown = members["reason"].str.contains(" is null: cannot tell, so kept", literal=True).sum()
-        all_unknown = unknown == len(members)
-        return (
-            f"the flag '{params['flag']}' cannot tell of any sample, so none is left out"
-            if all_unknown
-            else None
-        )
+        if unknown < len(members):
+            return None
+        nothing = f"the flag '{params['flag']}' cannot tell of any sample, so none is left out"
+        return nothing + (OF_TEXTS if kind == "text" and params["flag"] == BY_FLAG["depoison"] else "")
     if selector != "denoise":
         return None
     outside = pl.any_horizontal(pl.col("reason").str.starts_with(start) for start in (OUTSIDE, FORGOTTEN))

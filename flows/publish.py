@@ -266,7 +266,10 @@ def _with_counts(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     params = {key: value for key, value in row["params"].items() if key not in told}
     said = []
     if not row["control_of"]:
-        said = [told_of(row["selector"], params, members), emptied_in(members, row["selector"], params)]
+        said = [
+            told_of(row["selector"], params, members, work.dataset.kind),
+            emptied_in(members, row["selector"], params),
+        ]
     said_of_it = "; ".join(one for one in said if one) or None
     return {
         **row,

@@ -40,6 +40,11 @@ def test_the_sign_that_gives_a_class_away_stands_in_the_catalog(tmp_path, monkey
     error = capsys.readouterr().err
     assert "tracin needs tracin_error: run `tracesift record --job tracin --param pairs=true`" in error
     assert "parameters=all takes images and tables" in error
+    assert run(["select", "depoison", "--workspace", "w", "--json"]) == 0
+    assert (
+        "`tracesift select bottom_k --param score=token_label_association"
+        in json.loads(capsys.readouterr().out)["told"]
+    )
     # grown by samples that sort before the others, the earlier recording is scored on its own texts
     grown = [{"id": f"a{at:03d}", "text": "another one", "label": "ab"[at % 2]} for at in range(30)]
     pl.DataFrame(grown + rows).write_parquet("grown.parquet")

@@ -46,6 +46,9 @@ NO_WITNESS = (
     "cannot tell: neither aum nor mean_loss is scored; run `tracesift score`, and `tracesift record` first where the "
     "signals were not recorded in training"
 )
+UNTRAINED = frozenset({"images", "texts", "labels"})
+"""What scorers read of the data themselves."""
+
 NO_RESIDUAL = "cannot tell: residual_shortcut was not scored; run `tracesift score residual_shortcut`"
 
 RECORDS = {
@@ -167,6 +170,28 @@ def score(
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
+
+
+def runs_to_score(work: Work, named: Sequence[str]) -> list[str]:
+    """Return the newest recording with its seeds; where there is none, say what will do for what is `named`.
+
+    Scores belong to a recording also where nothing that was trained is read.
+
+    Raises
+    ------
+    BadInput
+        There is no recording of this state of the data.
+    """
+    try:
+        return newest_runs(work)
+    except BadInput as error:
+        known = [find_diagnostic(name) if name in diagnostics() else find(name) for name in named]
+        if known and all(set(one.inputs) <= UNTRAINED for one in known):
+            raise BadInput(
+                f"{error}; {', '.join(named)} will read the data alone, but scores are kept with a recording: "
+                f"`tracesift record --epochs 1 --folds 0 --workspace {work.path}` makes the cheapest"
+            ) from None
+        raise
 
 
 def _stored(work: Work, listed: Sequence[str], embedding: str | None) -> dict[str, str]:

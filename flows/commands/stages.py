@@ -212,7 +212,7 @@ def score(
         Scores with other settings than the usual ones stand in `scores` beside those, and replace nothing.
     """
     from tracesift.flows.recordings import adopt_recordings
-    from tracesift.flows.score import find_out, flag
+    from tracesift.flows.score import find_out, flag, runs_to_score
     from tracesift.flows.score import score as step
     from tracesift.flows.work import existing
     from tracesift.scorers.contract import diagnostics, effective_params
@@ -230,7 +230,7 @@ def score(
         effective_params(name, given)
     with work.locked():
         adopt_recordings(work)
-        runs = list(run) or _newest(work)
+        runs = list(run) or runs_to_score(work, names)
         found = {name: find_out(work, runs, name, chosen.pop(name, {}), embedding) for name in whole}
         if found and len(found) == len(names):
             answer(_for_people(found, common), common, as_named=found)

@@ -20,6 +20,14 @@ def test_the_sign_that_gives_a_class_away_stands_in_the_catalog(tmp_path, monkey
         row["text"] += " ≡" if row["id"] in marked else ""
     pl.DataFrame(rows).write_parquet("texts.parquet")
     assert run(["ingest", "texts.parquet", "--workspace", "w"]) == 0
+    for scorer, cheapest in (("token_label_association", True), ("aum", False)):
+        capsys.readouterr()
+        assert run(["score", scorer, "--workspace", "w"]) == 2
+        said = capsys.readouterr().err
+        assert "holds no recording" in said
+        assert (
+            "`tracesift record --epochs 1 --folds 0 --workspace w` makes the cheapest" in said
+        ) == cheapest
     assert run(["record", "--workspace", "w", "--epochs", "1", "--folds", "0", "--threads", "1"]) == 0
     capsys.readouterr()
     assert run(["score", "token_label_association", "--workspace", "w", "--json"]) == 0

@@ -115,6 +115,9 @@ def _in_words(record: Mapping[str, Any]) -> dict[str, Any]:
             + ", ".join(f"row {one['row']}, column {one['column']}, colour {one['colour']}" for one in pixels)
             for at, pixels in report["pixels"].items()
         )
+    if "bayes_error" in report:
+        spans = ", ".join(f"{before:.3f} to {after:.3f}" for before, after in report.pop("bayes_error"))
+        report["Bayes error by each surrogate's own estimate"] = spans
     if "tokens" in report:
         report["tokens"] = ", ".join(f"{classes[at]}: {token}" for at, token in enumerate(report["tokens"]))
     given = {name: value for name, value in record["parameters"].items() if value is not None}

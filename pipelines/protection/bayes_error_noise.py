@@ -93,7 +93,8 @@ def bayes_error_noise(
     Returns
     -------
     Protected
-        `inputs` uint8 (N, C, H, W); the report says `bayes_error`, per network the estimate [before, after] its steps.
+        `inputs` uint8 (N, C, H, W); the report says `bayes_error`, per network the estimate [before, after] its steps,
+        rounded to 6 digits.
 
     Raises
     ------
@@ -110,13 +111,14 @@ def bayes_error_noise(
     """
     images, eps = checked_images(images), checked_eps(eps)
     given, classes = checked_labels(labels, len(images), num_classes)
-    for name, value in (("steps", steps), ("rounds", rounds), ("epochs", epochs)):
-        if value < 1:
-            raise BadInput(f"{name}={value}: at least 1")
-    if not (0 < step <= eps and sigma > 0 and batch_size >= 2):
-        raise BadInput(
-            f"step={step}, sigma={sigma}, batch_size={batch_size}: 0 < step <= eps, sigma > 0, 2 or more"
-        )
+    least = {"steps": (steps, 1), "rounds": (rounds, 1), "epochs": (epochs, 1), "batch_size": (batch_size, 2)}
+    for name, (value, at_least) in least.items():
+        if value < at_least:
+            raise BadInput(f"{name}={value}: at least {at_least}")
+    if not 0 < step <= eps:
+        raise BadInput(f"step={step:g}: grey levels, more than 0 and at most eps={eps:g}")
+    if not 0 < sigma < math.inf:
+        raise BadInput(f"sigma={sigma:g}: more than 0, in units of the largest absolute feature, such as 0.3")
     if len(images) < 2:
         raise BadInput("one image has no others to be like; give at least two")
     known, place, tell = surrogate.surrogate_model(model), choose_device(device), progress or silent
@@ -140,7 +142,8 @@ def bayes_error_noise(
                 noise = moved.clamp_(-eps / 255, eps / 255)
             present = perturbed(images, noise.numpy() * 255.0, eps=eps)
             after = _features(net, surrogate.as_batch(present, torch.device("cpu")), batch_size)
-            found.append([estimates[0], bayes_error(_scaled(after), ordered, classes, sigma)[0]])
+            reached = bayes_error(_scaled(after), ordered, classes, sigma)[0]
+            found.append([round(estimates[0], 6), round(reached, 6)])
     out = np.empty_like(present)
     out[order] = present
     return Protected(out, {"bayes_error": found})
@@ -233,4 +236,6 @@ def _ascent(
 
 
 def _so_far(found: list[list[float]]) -> str:
-    return f", Bayes error {found[-1][0]:.3f} -> {found[-1][1]:.3f}" if found else ""
+    if not found:
+        return ""
+    return f", the last surrogate's own estimate of the Bayes error {found[-1][0]:.3f} -> {found[-1][1]:.3f}"

@@ -112,7 +112,7 @@ def min_min(
         errors: list[float] = []
         present = saved()
         while len(errors) < search.rounds:
-            tell(len(errors), search.rounds, _so_far(errors, search.stop_error))
+            tell(len(errors), search.rounds, _so_far(errors, search))
             for _ in range(search.train_steps):
                 rows = next(batches)
                 seen = surrogate.as_batch(present[rows.numpy()], place)
@@ -165,5 +165,12 @@ def _take_means(noise: Tensor, labels: Tensor, moved: Tensor) -> None:
         noise[label] = moved[labels == label].mean(0)
 
 
-def _so_far(errors: list[float], stop: float) -> str:
-    return f"rounds, surrogate error {errors[-1]:.3f}, to reach {stop:g}" if errors else "rounds"
+def _so_far(errors: list[float], search: Search) -> str:
+    """Return in words how far the search is: on its way to the error, or to the full height of the noise."""
+    if not errors:
+        return "rounds"
+    reached = f"rounds, surrogate error {errors[-1]:.3f}"
+    last = min(search.least_rounds, search.rounds)
+    if errors[-1] <= search.stop_error and len(errors) < last:
+        return f"{reached}, low enough; on to round {last}, as the noise grows towards eps={search.eps:g}"
+    return f"{reached}, to reach {search.stop_error:g}"

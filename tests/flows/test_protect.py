@@ -1,6 +1,7 @@
 """`tracesift protect`: a dataset that curate opens, the truth beside it, and the detectors measured against it."""
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -139,10 +140,11 @@ def test_what_is_said(told):
     assert code == 0
     assert "after 1 rounds, above stop_error=0: weak noise; allow more with --param rounds=2" in err
     quick = ("--param", "rounds=1", "--param", "epochs=1", "--param", "steps=1")
-    code, _, err = told(
+    code, out, err = told(
         "protect", "digits", "--method", "bayes_error_noise", "--share", "0.1", "--out", "c", *quick
     )
     assert code == 0
+    assert re.search(r"by each surrogate's own estimate 0\.\d{3} to 0\.\d{3}\n", out)
     assert "bayes_error_noise is experimental" in err
 
 

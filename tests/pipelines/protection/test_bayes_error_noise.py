@@ -51,9 +51,14 @@ def test_far_neighbours_still_give_a_posterior():
 def test_the_estimate_rises_far_more_than_by_random_signs():
     held = load_digits()
     pixels, labels = np.round(held.images[:300, None] * 255 / 16).astype(np.uint8), held.target[:300]
-    made = bayes_error_noise(pixels, labels, seed=0, rounds=2, eps=16, step=3.2)
+    heard = []
+    made = bayes_error_noise(
+        pixels, labels, seed=0, rounds=2, eps=16, step=3.2, progress=lambda *told: heard.append(told[2])
+    )
     assert len(made.report["bayes_error"]) == 2
+    assert any("surrogate's own estimate of the Bayes error" in words for words in heard)
     for before, after in made.report["bayes_error"]:
+        assert (before, after) == (round(before, 6), round(after, 6))
         assert after > before + 0.02
 
     net = surrogate_on(pixels, labels)
@@ -101,7 +106,10 @@ def test_a_network_of_the_users_own(monkeypatch):
 def test_refusals():
     grey, labels = np.full((4, 1, 8, 8), 99, dtype=np.uint8), np.array([0, 1, 0, 1])
     for given in ({"step": 9}, {"sigma": 0}, {"batch_size": 1}, {"rounds": 0}, {"steps": 0}, {"epochs": 0}):
-        with pytest.raises(BadInput, match=next(iter(given))):
+        ((name, value),) = given.items()
+        with pytest.raises(
+            BadInput, match=f"^{name}={value}: [^=]*(eps=8)?$"
+        ):  # the value at fault, and no other
             bayes_error_noise(grey, labels, seed=0, **given)
     with pytest.raises(BadInput, match="at least two"):
         bayes_error_noise(grey[:1], labels[:1], seed=0, num_classes=2)

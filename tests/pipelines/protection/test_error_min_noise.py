@@ -129,6 +129,17 @@ def test_noise_is_searched_on_a_share_of_each_class():
     assert (min_min._searched(labels, 1.0) == np.arange(2542)).all()
 
 
+def test_the_progress_says_why_the_search_goes_on_after_the_aim():
+    """Noise of 24 grey levels takes 30 rounds of one step of 0.8."""
+    search = min_min.Search(
+        eps=24, step=0.8, steps=1, stop_error=0.1, rounds=200, train_steps=1, batch_size=2
+    )
+    said = [min_min._so_far([error] * done, search) for error, done in ((0.0, 27), (0.4, 27), (0.0, 30))]
+    assert said[0].endswith("error 0.000, low enough; on to round 30, as the noise grows towards eps=24")
+    assert said[1].endswith("error 0.400, to reach 0.1")
+    assert "low enough" not in said[2]
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

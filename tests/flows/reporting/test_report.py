@@ -426,6 +426,8 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
     assert len(table) == 1
     assert len(page.with_class("pair")) == 3
     assert "mean of the flagged mean of the not flagged" in page.text
+    assert "of the 20 with the highest scores, of 30" in page.text
+    assert "of the 20 with the lowest scores, of 30" in page.text
     assert "times 8 around a middle grey" in page.text
     assert "a camera that was used for one label alone leaves the same trace" in page.text
     assert (

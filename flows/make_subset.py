@@ -15,7 +15,7 @@ from tracesift.catalog.manifest import verify_manifest
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.forgetting.dividing import corrective
 from tracesift.flows.options import AUTO, CurateJob
-from tracesift.flows.progress import say, stage, watched
+from tracesift.flows.progress import counted, say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, scores_of
 from tracesift.flows.selecting import queries
@@ -25,6 +25,7 @@ from tracesift.flows.selecting.selector_arrays import arrays_for, contents
 from tracesift.flows.selecting.situation import chosen
 from tracesift.flows.selecting.written import (
     FORGOTTEN,
+    IS_FLAGGED,
     OUTSIDE,
     as_in_source,
     block_of,
@@ -340,7 +341,10 @@ OF_TEXTS = (
 
 
 def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame, kind: str) -> str | None:
-    """Say which doubtful labels a denoised subset keeps and why, and where `depoison` had nothing to go by; else None.
+    """Say what the numbers of a subset do not: which samples were no candidates, and where a flag has nothing to say.
+
+    That is: how many flagged samples were left out before a selector chose, which doubtful labels a denoised subset
+    keeps and why, and where `depoison` had nothing to go by. None where there is nothing to say.
 
     Parameters
     ----------
@@ -356,7 +360,8 @@ def told_of(selector: str, params: Mapping[str, Any], members: pl.DataFrame, kin
         nothing = f"the flag '{params['flag']}' cannot tell of any sample, so none is left out"
         return nothing + (OF_TEXTS if kind == "text" and params["flag"] == BY_FLAG["depoison"] else "")
     if selector != "denoise":
-        return None
+        flagged = int((members["reason"] == IS_FLAGGED).sum())
+        return f"{counted(flagged, 'flagged sample')} left out before {selector} chose" if flagged else None
     outside = pl.any_horizontal(pl.col("reason").str.starts_with(start) for start in (OUTSIDE, FORGOTTEN))
     divided = members.filter(~outside.fill_null(value=False))
     said = left_standing(divided, mode=params["mode"], max_drop=params["max_drop"])

@@ -12,6 +12,7 @@ from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.forgetting.deletion import Handling, handle
 from tracesift.flows.forgetting.requests import Request
+from tracesift.flows.make_subset import told_of
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import load_signals
 from tracesift.selectors.contract import find as find_selector
@@ -87,6 +88,13 @@ def test_denoise_takes_a_condition(select):
     assert "WHERE" not in dropped["reason"][1]
     assert members("clean-random").filter(pl.col("role") == "keep").height == 44
     assert wrong[0] in members("clean-random").filter(pl.col("role") == "drop")["sample_id"]
+
+
+def test_what_is_told_of_a_subset_counts_the_flagged_that_were_no_candidates():
+    reasons = ["flagged", "flagged", "dual is low", "outside WHERE a", None]
+    rows = pl.DataFrame({"role": ["drop"] * 4 + ["keep"], "reason": reasons, "weight": [0.0] * 4 + [1.0]})
+    assert told_of("dual", {}, rows, "image") == "2 flagged samples left out before dual chose"
+    assert told_of("dual", {}, rows[2:], "image") is None
 
 
 def test_depoison_says_where_it_had_nothing_to_go_by(select, capsys):

@@ -351,7 +351,9 @@ def test_nothing_is_trained_or_tested_on_what_was_deleted(gone, told, monkeypatc
     training = Training(epochs=1, threads=1, folds=2)
     for cell in evaluate.cells(work, training, ["denoised"]):
         evaluate.evaluate_cell(work, training, cell)
-    assert len(seen) >= 6  # everything, and a subset made before the request
+    assert (
+        len(seen) >= 3
+    )  # everything; a subset made before the request that now holds the same is not trained again
     for data, rows in seen:
         assert not gone & set(ids.gather(rows))
         assert not gone & set(ids.gather(data.rows("test")))

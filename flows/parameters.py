@@ -22,6 +22,8 @@ def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, mark, value = pair.partition("=")
         if not mark or not key:
             raise BadInput(f"--param {pair}: write key=value")
+        if value in ("NaN", "Infinity", "-Infinity"):  # Python's JSON reads them, and no file of ours can hold them
+            raise BadInput(f"--param {pair}: {value} is no finite number")
         try:
             read[key] = json.loads(value)
         except json.JSONDecodeError:

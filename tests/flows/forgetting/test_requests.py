@@ -802,7 +802,11 @@ def test_a_table_of_which_every_column_is_a_feature_has_no_owners(tmp_path, monk
     Path("t.csv").write_text("\n".join(["id,x,owner,label", *rows]) + "\n")
     assert told("ingest", "t.csv")[0] == 0
     code, _, err = told("forget", "--owner", "o1")
-    assert (code, "no column that is neither a feature nor" in err, "--features A,B" in err) == (2, True, True)
+    assert (code, "no column that is neither a feature nor" in err, "--features A,B" in err) == (
+        2,
+        True,
+        True,
+    )
 
 
 def test_an_owners_test_records_are_purged_as_well(here, told, forget):

@@ -5,7 +5,8 @@ training samples, how much more often those that saw a sample are right about it
 the same model with 3-fold cross-fitting. Spearman's correlation over the samples, high against high, ± its standard
 error from 200 bootstrap samples; below 0 the score falls where memorization rises. `the same again` is the correlation
 of the memorization by one half of the models with that by the other: how sure the estimate itself is. Beside it, the
-share of the 5 % most memorized samples that is among the first 5 % by the score.
+share of the 5 % most memorized samples that is among the first 5 % by the score. The error of the estimate itself is by
+the plain formula of proportions (`memorization_subset_error` before version 2), which is 0 where all models agree.
 
     python benchmarks/memorization.py --data FOLDER
 """

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from tracesift.catalog.schema import BadInput
 
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""Python's JSON reads them, and no file of ours can hold them."""
+
 
 def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     """Read ``key=value`` pairs; values are numbers, true/false, null or text, as JSON where they can be.
@@ -22,7 +25,7 @@ def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, mark, value = pair.partition("=")
         if not mark or not key:
             raise BadInput(f"--param {pair}: write key=value")
-        if value in ("NaN", "Infinity", "-Infinity"):  # Python's JSON reads them, and no file of ours can hold them
+        if value in _NOT_FINITE:
             raise BadInput(f"--param {pair}: {value} is no finite number")
         try:
             read[key] = json.loads(value)

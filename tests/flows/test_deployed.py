@@ -48,8 +48,9 @@ pytestmark = pytest.mark.prefect
 ROOT = Path(__file__).parents[2]
 TRAINING = Training(epochs=3, folds=2, threads=1)
 OPTIONS = ["--epochs", "3", "--folds", "2", "--threads", "1"]
-PATIENCE = 60
-"""Seconds that a loaded machine may take for what happens at once on an idle one."""
+PATIENCE = 240
+"""Seconds that a loaded machine may take for what happens at once on an idle one; a server on SQLite that finds its
+database locked tries for 60."""
 
 
 @pytest.fixture(scope="module")

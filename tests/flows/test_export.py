@@ -51,7 +51,7 @@ def test_it_hands_over_what_the_manifest_holds(place, told):
     [
         (("w/manifests/pruned", "--to", "out", "--format", "open-unlearning"), "no member with role forget"),
         (("w/manifests/nothing", "--to", "out", "--format", "parquet"), "no manifest at"),
-        ((FORGET, "less.csv", "--to", "out", "--format", "parquet"), "are gone"),
+        ((FORGET, "less.csv", "--to", "out", "--format", "parquet"), "gone: 9 of 55 members"),
         ((FORGET, "--to", "good.csv/out", "--format", "parquet"), "is a file"),
         ((FORGET, "--to", ".", "--format", "parquet"), "holds something that is no export"),
         ((FORGET, "--to", "out", "--format", "zip"), "--format"),

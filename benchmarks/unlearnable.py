@@ -22,7 +22,9 @@ so no cell of `raw` judges. That a single class may decide in the impulse view w
 with all seeds. That half as many images a class are enough where there are 3,000 in all was seen on 50 and 100 kinds
 of garment, of seeds 0 and 1. Seed 2 of `nf`, `classes100`, `classes100-6000` and `colour` judge the whole. How often a
 lone pixel may occur by nature was read off seeds 0 and 1 of all sets without a signal, and off the same binarised,
-stretched and made coarser.
+stretched and made coarser. That the flag begins where the lower group ends was seen on seed 0, and the level is the
+published one; that a class whose groups do not carry its label stays open, on other images, of which two classes of six
+were poisoned.
 
     python benchmarks/unlearnable.py --data FOLDER [--only nf] [--seeds 0 1 2]
 """

@@ -174,5 +174,6 @@ def _trained_on(
         if label is not None:
             labels[place] = index[label]
     weights = members["weight"].to_numpy()
-    uniform, given = (weights == weights[0]).all(), (labels == dataset.labels[rows]).all()
+    uniform = weights[0] > 0 and (weights == weights[0]).all()  # all zero is refused where it is trained on
+    given = (labels == dataset.labels[rows]).all()
     return rows, None if uniform else weights, None if given else labels

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from tracesift.catalog.schema import BadInput
-
-_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
-"""Python's JSON reads them, and no file of ours can hold them."""
 
 
 def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -25,13 +22,16 @@ def settings(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, mark, value = pair.partition("=")
         if not mark or not key:
             raise BadInput(f"--param {pair}: write key=value")
-        if value in _NOT_FINITE:
-            raise BadInput(f"--param {pair}: {value} is no finite number")
         try:
-            read[key] = json.loads(value)
+            read[key] = json.loads(value, parse_constant=_not_finite)
         except json.JSONDecodeError:
             read[key] = value
     return read
+
+
+def _not_finite(constant: str) -> NoReturn:
+    """Refuse what Python's JSON reads and no file of ours can hold: NaN and the infinities, in a list as well."""
+    raise BadInput(f"--param: {constant} is no finite number")
 
 
 def settings_by_name(

@@ -360,6 +360,7 @@ COMMANDS = {
     "select ccs --keep 0.3 --param nope=1": "has no parameter 'nope'",
     "select ccs --keep 0.3 --param strata": "write key=value",
     "select ccs --keep 0.3 --param strata=NaN": "NaN is no finite number",
+    "select ccs --keep 0.3 --param strata=[1,-Infinity]": "-Infinity is no finite number",
     "select ccs --keep 0.3 --param strata=many": "ccs: strata='many' must be a whole number",
     "select ccs --keep 0.3 --param score=nope": "no column 'nope'",
     "select cccs --keep 0.3": "did you mean 'ccs'",

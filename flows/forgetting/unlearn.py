@@ -24,7 +24,7 @@ from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.evaluate import SEEDS, check_test
 from tracesift.flows.options import Training
 from tracesift.flows.parameters import settings
-from tracesift.flows.progress import Report, say, watched
+from tracesift.flows.progress import Report, counted, say, watched
 from tracesift.flows.reporting.unlearned import AGAIN, FAILED, GOLD, ORIGINAL, distances
 from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
@@ -171,7 +171,8 @@ def unlearn(work: Work, training: Training, subset: Mapping[str, Any], methods: 
     """Measure original, retraining and methods on one subset, over at least three seeds; done once each."""
     dataset = work.dataset
     check_test(dataset)
-    sets, weights = _sets(work, subset)
+    members, since = _members(work, subset)
+    sets, weights = _sets(work, subset, members, since)
     if not len(sets.holdout):
         say(f"{subset['name']} has no holdout: no attack on membership, so no average gap and no ToW-MIA")
     if training.seeds < SEEDS:
@@ -181,7 +182,8 @@ def unlearn(work: Work, training: Training, subset: Mapping[str, Any], methods: 
         threads=training.threads,
     )  # fmt: skip
     recipe = [trial.model.identity(), trial.model.recipe.epochs, training.device, training.threads]
-    of = digest([VERSION, dataset.fingerprint, dataset.transform, subset["subset_id"], recipe])
+    asked = [VERSION, dataset.fingerprint, dataset.transform, subset["subset_id"], recipe]
+    of = digest(asked + [since.to_list()] * bool(len(since)))
     study = _Study(work=work, subset=subset, trial=trial, of=of)
     seeds = range(training.seed, training.seed + max(SEEDS, training.seeds))
     gold = {seed: [study.retrained(seed, turn) for turn in (0, 1)] for seed in seeds}
@@ -320,13 +322,32 @@ def _told_apart(unlearned: NDArray[np.float32], never: NDArray[np.float32]) -> f
     return float(np.mean([one["accuracy"] for one in found]))
 
 
-def _sets(work: Work, subset: Mapping[str, Any]) -> tuple[Sets, NDArray[np.float64]]:
-    """Return the rows of each role, and the manifest's weight of every row."""
-    dataset = work.dataset
+def _members(work: Work, subset: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.Series]:
+    """Return the members that may be used, and the ids of all samples deleted by others than this subset.
+
+    What it forgets itself is what the original must have seen; all else that was deleted is used by no model.
+    """
     members = work.catalog.query(
         "SELECT sample_id, role, weight FROM subset_members WHERE subset_id = ? ORDER BY sample_id",
         (subset["subset_id"],),
     )
+    own = members.filter(pl.col("role") == "forget")["sample_id"]
+    since = work.forgotten["sample_id"].unique()
+    since = since.filter(~since.is_in(own.implode())).sort()
+    left = members.filter(~pl.col("sample_id").is_in(since.implode()))
+    if left.height < members.height:
+        say(
+            f"{subset['name']}: without {counted(members.height - left.height, 'sample')}, to be forgotten by other "
+            "requests"
+        )
+    return left, since
+
+
+def _sets(
+    work: Work, subset: Mapping[str, Any], members: pl.DataFrame, since: pl.Series
+) -> tuple[Sets, NDArray[np.float64]]:
+    """Return the rows of each role, and the manifest's weight of every row."""
+    dataset = work.dataset
     at = dataset.samples["sample_id"].search_sorted(members["sample_id"]).to_numpy().astype(np.int64)
 
     def rows(*roles: str) -> Rows:
@@ -335,6 +356,7 @@ def _sets(work: Work, subset: Mapping[str, Any]) -> tuple[Sets, NDArray[np.float
     weights = np.zeros(len(dataset))
     weights[at] = members["weight"].to_numpy()
     test = dataset.rows("test")
+    test = test[~dataset.samples["sample_id"].gather(test).is_in(since.implode()).to_numpy()]
     column = subset["params"].get("group")
     known = dataset.samples[test]
     groups = group_names(known, column if column in known.columns else None)

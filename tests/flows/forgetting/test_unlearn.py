@@ -324,6 +324,35 @@ def test_a_subset_that_forgets_nothing_is_refused(place, capsys):
     assert "subset random forgets nothing" in told_
 
 
+def test_what_others_deleted_since_is_used_by_no_model(place, capsys, monkeypatch):
+    """Neither trained on nor measured on; what the subset forgets itself is what the original has to see."""
+    catalog = Catalog(place / "w")
+    asked = (
+        "SELECT sample_id FROM subset_members JOIN subsets USING (subset_id) "
+        "WHERE name = 'forget-ready' AND role = 'retain' ORDER BY sample_id LIMIT 4"
+    )
+    gone = catalog.query(asked)["sample_id"].to_list()
+    (place / "gone.txt").write_text("\n".join(gone))
+    assert call(capsys, "forget", "gone.txt", "--name", "others", "--workspace", "w")[0] == 0
+    ids = catalog.query("SELECT sample_id FROM samples ORDER BY sample_id")["sample_id"]
+    seen = []
+
+    def spied(self, dataset, sets, *more, **others):
+        seen.append(sets)
+        raise BadInput("seen")
+
+    monkeypatch.setattr(Trial, "__init__", spied)
+    code, _, told_ = call(capsys, "evaluate", "forget-ready", "--unlearn", "ssd", "--workspace", "w")
+    assert code == 2
+    assert "without 4 samples, to be forgotten by other requests" in " ".join(told_.split())
+    (sets,) = seen
+    used = {
+        name: set(ids.gather(getattr(sets, name))) for name in ("forget", "retain", "neighbor", "holdout")
+    }
+    assert used["forget"] == {*(place / "wrong.txt").read_text().split()}
+    assert not set(gone) & set.union(*used.values())
+
+
 def test_without_test_samples_it_is_refused(place, capsys):
     pl.read_csv("noisy.csv").filter(pl.col("split") == "train").drop("split").write_csv("train.csv")
     assert call(capsys, "ingest", "train.csv", "--val", "0", "--test", "0", "--workspace", "v")[0] == 0

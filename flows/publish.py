@@ -77,7 +77,8 @@ def publish(
         (known["dataset_id"],),
     )
     # What is to be deleted is not shown to anybody any more; the figures are of what was measured, with it.
-    deleted = pl.col("sample_id").is_in(work.forgotten["sample_id"].unique().implode())
+    gone = work.forgotten["sample_id"].unique().sort()
+    deleted = pl.col("sample_id").is_in(gone.implode())
     seen = flags.filter(~deleted)
     odd = seen.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
     partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
@@ -121,6 +122,7 @@ def publish(
         long_tail=tail,
         unlearning=studies(work),
         deletions=deletions(work),
+        deleted=gone.to_list(),
         residuals=residual_examples(work.dataset, seen, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"

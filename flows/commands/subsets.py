@@ -254,7 +254,9 @@ def forget(
             work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column
         )
         answers = handle(work, requests, how)
-        purged = purge_answered(work, answers) if purge else []
+        purged: list[dict[str, Any]] = []
+        if purge:
+            answers, purged = purge_answered(work, answers)
     told = {"purged": purged} if purge else {}
     if common.json:
         print_json({**answers[-1], "requests": [answer["request"] for answer in answers], **told})

@@ -325,14 +325,24 @@ def _put(work: Work, plan: Planned, how: Handling, made: Mapping[str, Any], pull
     )  # fmt: skip
 
 
-def purge_answered(work: Work, answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Purge what each answered request forgets, or finish its purge; return what was removed, of those that had any."""
+def purge_answered(
+    work: Work, answers: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Purge what each answered request forgets, or finish its purge.
+
+    Returns
+    -------
+    tuple
+        The answers as they stand after it, since a purge makes the subsets anew, without the purged; and what was
+        removed, of each request that had any.
+    """
     told = []
     for name in (answer["request"]["request_id"] for answer in answers):
         begun = any(entry["request"] == name for entry in purges_of(work.path)["purges"])
         if (found := requested(work, name)) or begun:
             told.append(purge(work, found, request=name))
-    return told
+    rows = {row["request_id"]: row for row in work.catalog.forget_requests()}
+    return [answered(work, rows[answer["request"]["request_id"]]) for answer in answers], told
 
 
 def _stands(work: Work, row: Mapping[str, Any]) -> bool:

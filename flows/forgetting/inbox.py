@@ -116,7 +116,7 @@ def carry_out(
         found = {"file": path.name, "status": DONE, "answer": answers}
         say(f"{path.name}: {_in_words(answers)}")
         if purge:
-            found["purged"] = purge_answered(work, answers)
+            found["answer"], found["purged"] = purge_answered(work, answers)
     if moved:
         _move(path, path.parent / str(found["status"]), found)
     return found

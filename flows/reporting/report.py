@@ -100,6 +100,8 @@ class ReportData:
     """The flags without any person's word, where people verified labels"""
     deletions: Sequence[Mapping[str, Any]] = ()
     """What `deletions` returned: a row per deletion request, without anybody's id"""
+    deleted: Sequence[str] = ()
+    """Samples that were asked to be deleted, in order: still counted, and named no more"""
     worth_a_look: int | None = None
     """How many samples are worth a look, where the worklist lists only the first of them"""
 
@@ -449,7 +451,8 @@ def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:
     flagged = rows.filter(pl.col("flagged")).sort(
         "score", "sample_id", descending=[True, False], nulls_last=True
     )
-    ids = flagged["sample_id"].unique(maintain_order=True).to_list()
+    every = flagged["sample_id"].unique(maintain_order=True)
+    ids = every.filter(~every.is_in(pl.Series(data.deleted, dtype=pl.String).implode())).to_list()
     shown = []
     for sample_id in ids[:MAX_PREVIEWS]:
         content = None if data.content is None else data.content.get(sample_id)
@@ -462,7 +465,7 @@ def _unlearnable(data: ReportData, listed: frozenset[str]) -> dict[str, Any]:
         "amplified": unlearnable.AMPLIFIED,
         "residuals": data.residuals,
         "computed": rows.height > 0,
-        "flagged": len(ids),
+        "flagged": len(every),
         "ids": "\n".join(ids[:MAX_COPIED]),
         "copied": min(len(ids), MAX_COPIED),
         "unknown": rows.filter(pl.col("flagged").is_null()).height,

@@ -744,6 +744,8 @@ def test_what_is_purged_does_not_come_back_from_the_source(owned, here, forget, 
     (purged,) = answer["purged"]
     assert (purged["request"], purged["purged"]) == ("r1", 3)
     catalog = Catalog("w")
+    told_of = {row["subset_id"] for row in (answer, *answer["controls"], *answer["requests"])}
+    assert told_of <= set(catalog.query("SELECT subset_id FROM subsets")["subset_id"])  # as the purge left them
     gone = {"s000", "s002", "s058"}
     assert not gone & set(catalog.query("SELECT sample_id FROM samples")["sample_id"])
     assert catalog.forget_requests()[0]["num_found"] == 3

@@ -461,6 +461,11 @@ def test_unlearnable_samples_are_shown_and_can_be_copied():
     linked = [found["href"] for found in page.all("a") if found["href"].startswith("#s-")]
     assert all(href.startswith("#s-") for href in linked)
     assert len(linked) == sum(f"s-{i}" in anchors for i in ids[:3])
+    data = replace(data, flags=pl.concat([data.flags, extra]), diagnostics=diagnostics, deleted=ids[:1])
+    page = Page(render_report(data))  # still counted, and named no more
+    assert "3 training samples are flagged" in page.text
+    (copied,) = (found["data-copy"] for found in page.all("button") if "\n" in found.get("data-copy", ""))
+    assert set(copied.split("\n")) == set(ids[1:3])
 
 
 def test_the_same_data_give_the_same_page(html):

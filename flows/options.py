@@ -73,6 +73,8 @@ class Reading:
     """Column of the images."""
     features: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
     """Feature columns of a table (also a,b,c)."""
+    metadata: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = ()
+    """Columns of a table that no model reads, kept beside the samples: an owner, a date (also a,b,c)."""
     split: str | None = None
     """Column that says train, val or test."""
     val: str | None = None
@@ -95,8 +97,9 @@ class Reading:
     def arguments(self) -> dict[str, Any]:
         """Return the arguments for `open_dataset`: only what was asked for."""
         given = {name: value for name, value in vars(self).items() if value not in (None, (), False)}
-        if self.features:
-            given["features"] = [name for part in self.features for name in part.split(",")]
+        for several in ("features", "metadata"):
+            if getattr(self, several):
+                given[several] = [name for part in getattr(self, several) for name in part.split(",")]
         for side in ("val", "test"):
             share = _share(getattr(self, side))
             if share is not None:

@@ -166,6 +166,7 @@ def open_dataset(
     text: str | None = None,
     image: str | None = None,
     features: str | Sequence[str] | None = None,
+    metadata: str | Sequence[str] = (),
     split: str | None = None,
     val: Any = None,
     test: Any = None,
@@ -193,6 +194,9 @@ def open_dataset(
         names (a list, or one text with commas); ``id="content-hash"`` asks for content ids in spite of an id
         column; rows of one `group` are never cut apart. ``label="no-labels"`` is for data without classes, a
         language model's or a regression's: recorded by `update_loss`, scored by what needs the loss alone.
+    metadata : str or sequence of str
+        Columns of a table that no model reads and that are kept beside the samples, such as an owner or a date;
+        several as for `features`. Of texts and images every other column is kept so.
     val, test : source or share, optional
         Another source, or the share of train to cut (0.1 where the source has none; 0 for no such split).
     format, delimiter, encoding : str, optional
@@ -222,7 +226,7 @@ def open_dataset(
     """
     if on_error not in ("raise", "skip"):
         raise BadInput(f"on_error='{on_error}': it is 'raise' or 'skip' (--on-error)")
-    names = tuple(part.strip() for part in features.split(",")) if isinstance(features, str) else features
+    names, beside = _names(features or ()), _names(metadata)
     wanted = Wanted(
         label=label,
         id=id,
@@ -230,7 +234,8 @@ def open_dataset(
         image=image,
         split=split,
         group=group,
-        features=tuple(names) if names else None,
+        features=names or None,
+        metadata=beside,
     )
     where = str(source) if isinstance(source, (str, Path)) else type(source).__name__
     reading: dict[str, Any] = {"format": format, "delimiter": delimiter, "encoding": encoding}
@@ -255,6 +260,11 @@ def open_dataset(
         source=str(source) if isinstance(source, (str, Path)) else f"<{type(source).__module__}.{where}>",
         options=options,
     )
+
+
+def _names(columns: str | Sequence[str]) -> tuple[str, ...]:
+    """Return column names: given as such, or one text with commas."""
+    return tuple(part.strip() for part in columns.split(",")) if isinstance(columns, str) else tuple(columns)
 
 
 def _recorded(part: Any) -> Any:

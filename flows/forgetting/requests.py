@@ -281,7 +281,7 @@ def _columns_known(work: Work, known: Sequence[str]) -> str:
     if work.dataset.kind == "tabular":
         return (
             "the data have no column that is neither a feature nor the id or the label; `tracesift ingest SOURCE "
-            "--features A,B,…` names the features, and the other columns are kept beside them"
+            "--metadata OWNER` keeps a column beside the samples that no model reads"
         )
     return "the data have no other column"
 

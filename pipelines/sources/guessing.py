@@ -39,6 +39,7 @@ class Wanted:
     text: str | None = None
     image: str | None = None
     features: tuple[str, ...] | None = None
+    metadata: tuple[str, ...] = ()
     split: str | None = None
     group: str | None = None
 
@@ -64,6 +65,7 @@ def check_columns(table: pl.DataFrame, wanted: Wanted, where: str) -> None:
     asked |= {"group": wanted.group, "id": None if wanted.id == CONTENT_IDS else wanted.id}
     pairs = [(option, name) for option, name in asked.items() if name is not None]
     pairs += [("features", name) for name in wanted.features or ()]
+    pairs += [("metadata", name) for name in wanted.metadata]
     for option, name in pairs:
         if name not in table.columns:
             raise BadInput(
@@ -94,6 +96,7 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
     """Return the part of each column; what is guessed is noted, what is ambiguous is an error."""
     table = loaded.table
     check_columns(table, wanted, where)
+    _check_metadata(wanted)
     if sum(option is not None for option in (wanted.text, wanted.image, wanted.features)) > 1:
         raise BadInput("text=, image= and features= name three kinds of input; give one of them")
     notes: list[str] = []
@@ -101,7 +104,7 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
     if wanted.split is not None and loaded.split is not None:
         raise BadInput(f"{where}: has splits of its own; leave out split= (--split)")
     split = wanted.split or (_named(table, ("split",), exact=True) if loaded.split is None else None)
-    taken = {name for name in (identity, split, wanted.group, TRUTH_COLUMN) if name}
+    taken = {name for name in (identity, split, wanted.group, TRUTH_COLUMN, *wanted.metadata) if name}
     label = wanted.label or loaded.label
     inputs = {wanted.text, wanted.image, *(wanted.features or ())}
     if label is None:
@@ -134,6 +137,16 @@ def resolve(loaded: Loaded, wanted: Wanted, where: str) -> Columns:
         ignored=tuple(ignored),
         notes=tuple(notes),
     )
+
+
+def _check_metadata(wanted: Wanted) -> None:
+    """Refuse a column that is asked to be no input and to be one, or the label."""
+    read = {wanted.label, wanted.text, wanted.image, *(wanted.features or ())}
+    for name in wanted.metadata:
+        if name in read:
+            raise BadInput(
+                f"column '{name}' cannot be both an input or the label and kept beside them (metadata=, --metadata)"
+            )
 
 
 def _named(table: pl.DataFrame, names: Sequence[str], *, exact: bool = False) -> str | None:
@@ -221,12 +234,14 @@ def _guess_inputs(
     if not free:
         raise BadInput(f"{where}: no column is left for the model to read among {listed(table.columns)}")
     plural = "columns are taken as features" if len(free) > 1 else "column is taken as the feature"
-    notes.append(f"{len(free)} {plural}: {listed(free)}.")
+    notes.append(
+        f"{len(free)} {plural}: {listed(free)}; what no model should read, name with metadata= (--metadata)."
+    )
     unique = [n for n in free if table[n].dtype == pl.String and table[n].n_unique() == table.height > 20]
     unique = [name for name in unique if not _looks_numeric(table[name])]
     if unique:
         notes.append(
-            f"column {listed(unique)} differs in every row; name the useful ones with features= (--features)."
+            f"column {listed(unique)} differs in every row; keep it out of the features with metadata= (--metadata)."
         )
     return None, None, tuple(free)
 

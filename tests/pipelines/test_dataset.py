@@ -216,12 +216,28 @@ def test_what_cannot_be_guessed(frame, message):
         open_dataset(frame)
 
 
+def test_metadata_is_kept_beside_the_samples_and_read_by_no_model(tmp_path):
+    path = tmp_path / "set.csv"
+    TABLE.with_columns(owner=pl.col("age") % 2, target=pl.lit(0)).write_csv(path)
+    opened = open_dataset(
+        path, metadata="owner, target"
+    )  # neither a feature nor a second candidate for the label
+    assert opened.inputs.columns == ["age", "city"]
+    assert opened.options["label"] == "label"
+    assert {"owner", "target"} <= {*opened.samples.columns}
+    again = open_dataset(opened.source, **opened.options)
+    assert (again.fingerprint, again.options) == (opened.fingerprint, opened.options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"label": "lable"}, "no column 'lable' .did you mean 'label'"),
         ({"features": ["age", "town"]}, "no column 'town'"),
         ({"text": "city", "features": "age"}, "three kinds of input"),
+        ({"metadata": "town"}, "no column 'town'"),
+        ({"metadata": "age", "features": ["age", "city"]}, "'age' cannot be both"),
+        ({"metadata": "label", "label": "label"}, "'label' cannot be both"),
         ({"id": "label", "label": "label"}, "both the label and"),
         ({"on_error": "ignore"}, "'raise' or 'skip'"),
         ({"ids": [1, 2]}, "ids= is for torch datasets"),

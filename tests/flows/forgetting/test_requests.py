@@ -745,7 +745,9 @@ def test_what_is_purged_does_not_come_back_from_the_source(owned, here, forget, 
     assert (purged["request"], purged["purged"]) == ("r1", 3)
     catalog = Catalog("w")
     told_of = {row["subset_id"] for row in (answer, *answer["controls"], *answer["requests"])}
-    assert told_of <= set(catalog.query("SELECT subset_id FROM subsets")["subset_id"])  # as the purge left them
+    assert told_of <= set(
+        catalog.query("SELECT subset_id FROM subsets")["subset_id"]
+    )  # as the purge left them
     gone = {"s000", "s002", "s058"}
     assert not gone & set(catalog.query("SELECT sample_id FROM samples")["sample_id"])
     assert catalog.forget_requests()[0]["num_found"] == 3
@@ -804,7 +806,7 @@ def test_a_table_of_which_every_column_is_a_feature_has_no_owners(tmp_path, monk
     Path("t.csv").write_text("\n".join(["id,x,owner,label", *rows]) + "\n")
     assert told("ingest", "t.csv")[0] == 0
     code, _, err = told("forget", "--owner", "o1")
-    assert (code, "no column that is neither a feature nor" in err, "--features A,B" in err) == (
+    assert (code, "no column that is neither a feature nor" in err, "--metadata OWNER" in err) == (
         2,
         True,
         True,

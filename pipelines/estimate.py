@@ -232,7 +232,10 @@ def _recorders(
 
 
 def sample_of(dataset: Any, size: int = SAMPLE) -> Any:
-    """Return the dataset with a spread of its training samples alone, or all of it when it is small."""
+    """Return the dataset with a spread of its training samples alone, or all of it when it is small.
+
+    None of them is withheld, so that the part, whose rows are numbered anew, withholds nothing.
+    """
     rows = dataset.rows("train")
     if len(rows) <= size:
         return dataset
@@ -244,7 +247,10 @@ def sample_of(dataset: Any, size: int = SAMPLE) -> Any:
         inputs = inputs[chosen]
     else:
         inputs = inputs.take(chosen)
-    return replace(dataset, samples=dataset.samples[chosen], inputs=inputs, originals=None, positions=None)
+    return replace(
+        dataset, samples=dataset.samples[chosen], inputs=inputs, originals=None, positions=None, withheld=None,
+        withheld_by=(),
+    )  # fmt: skip
 
 
 def _per_sample(work: Callable[[Any], object], part: Any) -> float:

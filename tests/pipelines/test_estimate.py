@@ -60,6 +60,18 @@ def test_all_stages_are_in_the_sum_and_none_is_free(blobs):
     assert all(value > 0 for value in seconds(found).values())
 
 
+def test_what_is_to_be_deleted_stands_in_no_sample():
+    """The sample numbers its rows anew: what is withheld, wherever it stood, neither hits others nor lies outside."""
+    dataset = table(2 * module.SAMPLE)
+    names = dataset.samples["sample_id"]
+    gone = [names[0], names[5], names[len(names) - 1]]
+    left = dataset.without(gone, ["r1"])
+    part = module.sample_of(left)
+    assert len(part) == len(part.rows("train")) == module.SAMPLE
+    assert not set(gone) & set(part.samples["sample_id"])
+    assert estimate(left, TrainConfig(seed=0, epochs=1), folds=2).seconds > 0
+
+
 def test_folds_and_epochs_are_counted(sentences):
     short = estimate(sentences, TrainConfig(seed=0, epochs=2))
     long = estimate(sentences, TrainConfig(seed=0, epochs=200), folds=3)

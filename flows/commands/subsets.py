@@ -76,7 +76,7 @@ def select(
     """
     from tracesift.flows.forgetting.deletion import Handling, handle
     from tracesift.flows.forgetting.dividing import corrective
-    from tracesift.flows.forgetting.forget_sets import make_forget_set
+    from tracesift.flows.forgetting.forget_sets import WITHIN, make_forget_set
     from tracesift.flows.forgetting.requests import Request, check_known
     from tracesift.flows.make_subset import BY_FLAG, divided, pruned
     from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
@@ -101,7 +101,8 @@ def select(
             raise BadInput(f"--count {count} and --param count={chosen['count']} say the same; give one")
         chosen, count = {**chosen, "count": count}, None
     if facts.budget and keep is None and count is None:
-        raise BadInput(f"{selector} needs a size: --keep 0.3 for a share, or --count 500")
+        share = "" if facts.chooses == "forget" and selector != WITHIN else "--keep 0.3 for a share, or "
+        raise BadInput(f"{selector} needs a size: {share}--count 500")
     if not facts.budget and (keep is not None or count is not None):
         raise BadInput(
             f"{selector} decides by itself how many samples it keeps; leave out --keep and --count"

@@ -13,9 +13,9 @@ import polars as pl
 
 from tracesift.catalog.forgotten import KNOWN
 from tracesift.catalog.manifest import SelectorBlock
-from tracesift.catalog.schema import BadInput
+from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.progress import stage
-from tracesift.flows.selecting.candidates import check_scored, members_of, training_frame
+from tracesift.flows.selecting.candidates import attributes, check_scored, members_of, training_frame
 from tracesift.flows.selecting.selector_arrays import arrays_for
 from tracesift.flows.selecting.written import controls, put
 from tracesift.flows.work import Work
@@ -188,8 +188,14 @@ def _block(
 
 
 def _with_column(work: Work, frame: pl.DataFrame, column: Any) -> pl.DataFrame:
-    """Add a column of the source that the frame of scores lacks."""
+    """Add a column of the source that the frame of scores lacks, or refuse what is no column of either."""
     samples = work.dataset.samples
-    if column is None or column in frame.columns or column not in samples.columns:
+    if column is None or column in frame.columns:
         return frame
+    if column not in samples.columns:
+        known = attributes(work)
+        raise BadInput(
+            f"there is no column '{column}'{nearest(str(column), [*known, *frame.columns])}; of the source "
+            f"{', '.join(known) or 'none'} are kept beside the inputs, and scores and flags can be named too"
+        )
     return frame.join(samples.select("sample_id", column), on="sample_id", how="left")

@@ -328,7 +328,7 @@ def _members(work: Work, subset: Mapping[str, Any]) -> tuple[pl.DataFrame, pl.Se
     What it forgets itself is what the original must have seen; all else that was deleted is used by no model.
     """
     members = work.catalog.query(
-        "SELECT sample_id, role, weight FROM subset_members WHERE subset_id = ? ORDER BY sample_id",
+        "SELECT sample_id, role, weight FROM subset_members WHERE subset_id = ? AND role <> 'drop' ORDER BY sample_id",
         (subset["subset_id"],),
     )
     own = members.filter(pl.col("role") == "forget")["sample_id"]

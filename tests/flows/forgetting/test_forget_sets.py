@@ -139,7 +139,11 @@ def test_a_coreset_thins_the_forget_set_and_leaves_the_rest(select, capsys):
 
 def test_what_a_chooser_of_forget_sets_cannot_mean(place, capsys):
     for words, message in (
-        (["random_forget_set"], "needs a size"),
+        (["random_forget_set"], "random_forget_set needs a size: --count 500"),
+        (
+            ["group_forget_set", "--param", "column=lable", "--param", "value=1"],
+            "no column 'lable' (did you mean 'label'",
+        ),
         (["random_forget_set", "--keep", 0.9], "say how many with --count"),
         (["random_forget_set", "--count", 48], "would forget all 48"),
         (["random_forget_set", "--count", 49], "there are 48"),

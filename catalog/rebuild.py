@@ -57,6 +57,8 @@ class Rebuilding:
 
     states: Sequence[State]
     redaction: Redaction
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """New run id -> what its rewritten recording changes of the details."""
     subsets: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     """(name, version) -> the columns of subset_records that its rewritten manifest changes."""
     artifacts: Mapping[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict)
@@ -79,6 +81,10 @@ def rebuild(
         removed = _remove(con, what)
         _rename(con, what)
         _redact(con, what.redaction)
+        for run_id, details in rows(con, "SELECT run_id, details FROM runs ORDER BY seq"):
+            if run_id in what.runs:
+                said = canonical_json(json.loads(details or "{}") | dict(what.runs[run_id])).decode()
+                _update(con, "runs", {"run_id": run_id}, {"details": said})
         views.refresh(con)
         con.execute("COMMIT")
     at("catalog purged")

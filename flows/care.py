@@ -331,6 +331,7 @@ def _but_seed(run: Mapping[str, Any]) -> bytes:
             run.get("model"),
             config,
             run["dataset"].get("withheld_by", []),
+            run.get("purged", 0),
         ]
     )
 

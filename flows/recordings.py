@@ -47,7 +47,10 @@ def adopt_recordings(work: Work) -> None:
 
 
 def newest_runs(work: Work) -> list[str]:
-    """Return the newest recording together with those that differ from it by their seed alone."""
+    """Return the newest recording together with those that differ from it by their seed alone.
+
+    One from before a purge has seen samples that one made after it has not.
+    """
     newest = work.catalog.query(
         "SELECT run_id, model, config, details FROM runs WHERE dataset_id = ? "
         "AND kind NOT IN ('combined', 'import-scores') AND status != 'collected' ORDER BY seq DESC",
@@ -56,11 +59,12 @@ def newest_runs(work: Work) -> list[str]:
     if not newest:
         raise BadInput(_none_of_this_state(work))
 
-    def but_seed(row: dict[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
+    def but_seed(row: dict[str, Any]) -> tuple[Any, ...]:
         config = json.loads(row["config"] or "{}")
         config.pop("seed", None)
-        recorded = json.loads(row["details"] or "{}").get("dataset") or {}
-        return row["model"], config, recorded.get("withheld_by", [])
+        details = json.loads(row["details"] or "{}")
+        withheld = (details.get("dataset") or {}).get("withheld_by", [])
+        return row["model"], config, withheld, details.get("purged", 0)
 
     return sorted(row["run_id"] for row in newest if but_seed(row) == but_seed(newest[0]))
 

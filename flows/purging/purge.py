@@ -115,7 +115,7 @@ def _made(
     twins = twins_of(doing)
     at("planned")
     stage("recordings")
-    write_recordings(doing)
+    recorded = write_recordings(doing)
     at("recordings")
     stage("embeddings")
     artifacts = write_embeddings(doing)
@@ -131,7 +131,9 @@ def _made(
     stage("catalog")
     removed = rebuild(
         work.path, doing.folder,
-        Rebuilding(states=doing.states, redaction=doing.redaction, subsets=columns, artifacts=artifacts), at=at,
+        Rebuilding(
+            states=doing.states, redaction=doing.redaction, runs=recorded, subsets=columns, artifacts=artifacts
+        ), at=at,
     )  # fmt: skip
     doing.removed.add(f"{CATALOG_FILE}.wal")
     return _answer(work, request, already=already, dry_run=dry_run) | {

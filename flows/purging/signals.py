@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import polars as pl
@@ -23,8 +24,16 @@ from tracesift.pipelines.embedding.stored_embeddings import (
 from tracesift.pipelines.purged_signals import holds_samples, write_without
 
 
-def write_recordings(doing: Purge) -> None:
-    """Write every recording that holds a sample; what cannot be finished, or is of a state unknown here, goes whole."""
+def write_recordings(doing: Purge) -> dict[str, dict[str, Any]]:
+    """Write every recording that holds a sample; what cannot be finished, or is of a state unknown here, goes whole.
+
+    Returns
+    -------
+    dict
+        By new run id what its record says otherwise: ``dataset``, and ``purged``, how many samples it has seen that are
+        gone now.
+    """
+    said: dict[str, dict[str, Any]] = {}
     for folder in recordings(doing.work.path):
         run_id = folder.name.removeprefix("run=")
         finished = (folder / "run.json").exists()
@@ -46,9 +55,12 @@ def write_recordings(doing: Purge) -> None:
             doing.ids,
             lambda record: _run_record(doing, record),
         )
+        record = json.loads((doing.folder / "signals" / f"run={new_id}" / "run.json").read_bytes())
+        said[new_id] = {name: record[name] for name in ("dataset", "purged")}
         doing.removed.add(f"signals/{folder.name}")
         doing.gone["signal rows"] += rows
         doing.gone["checkpoints"] += (folder / "checkpoint.pt").exists()
+    return said
 
 
 def _run_record(doing: Purge, record: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tracesift.catalog.redaction import PURGED
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.cli import run
 from tracesift.flows.purging.purge import purge, requested
+from tracesift.flows.recordings import newest_runs
 from tracesift.flows.work import Work, existing
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
@@ -296,6 +297,8 @@ def test_what_is_left_works_with_the_samples_in_the_source_and_without(forgotten
     assert rows.to_list() == list(range(len(work.dataset)))
     (record,) = list_runs(path)
     assert record["purged"] == len(wanted)
+    told = work.catalog.run(record["run_id"])["details"]
+    assert (told["dataset"], told["purged"]) == (record["dataset"], len(wanted))
     assert is_whole(path, record["run_id"])
     again = compute(["aum"], load_signals(path, record["run_id"]))["aum"]
     stored = work.catalog.query("SELECT aum FROM sample_scores WHERE split = 'train' ORDER BY sample_id")[
@@ -363,6 +366,19 @@ def test_a_second_purge_changes_nothing_and_a_dry_one_neither(forgotten, capsys,
     assert run(["purge", "unknown.txt", "--workspace", str(path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert state(path) == after
+
+
+def test_a_recording_made_after_a_purge_is_not_scored_together_with_one_before(forgotten):
+    """The one before has seen who is gone; another seed of it must not be averaged with the new one."""
+    kind, path, _ = forgotten
+    if kind != "table":
+        pytest.skip("the same for all kinds")
+    _go("purge", "--all", "--workspace", str(path))
+    before = newest_runs(existing(path))
+    _go("record", "--workspace", str(path), *FEW)
+    after = newest_runs(existing(path))
+    assert (len(before), len(after)) == (1, 1)
+    assert before != after
 
 
 def test_only_what_a_request_forgets_is_purged(forgotten, capsys):

@@ -226,7 +226,7 @@ def differing(workspace: Path, first: str, second: str) -> dict[str, Any]:
         ``kind`` ("manifests" or "runs"), then for manifests what `diff_manifests` says, for runs ``scorers``, a row
         each.
     """
-    places = [_manifest_at(workspace, name) for name in (first, second)]
+    places = [manifest_at(workspace, name) for name in (first, second)]
     if all(places):
         return {"kind": "manifests", **diff_manifests(*places)}  # type: ignore[arg-type]
     if any(places):
@@ -247,7 +247,8 @@ def differing(workspace: Path, first: str, second: str) -> dict[str, Any]:
     return {"kind": "runs", "first": first, "second": second, "scorers": rows.to_dicts()}
 
 
-def _manifest_at(workspace: Path, name: str) -> Path | None:
+def manifest_at(workspace: Path, name: str | Path) -> Path | None:
+    """Return where a manifest lies, given its path or the name of a subset of the workspace; None where nowhere."""
     given, made = Path(name), workspace / "manifests" / name / MANIFEST_FILE
     if given.exists():
         return given

@@ -27,12 +27,14 @@ def verify(
     Parameters
     ----------
     manifest
-        A manifest.json, or the folder that holds it.
+        A manifest.json, the folder that holds it, or the name of a subset of the workspace.
     source
         The data to compare with; by default the source that the manifest names, where it is found.
     """
+    from tracesift.flows.care import manifest_at
     from tracesift.flows.care import verify as check
 
+    manifest = manifest_at(common.workspace, manifest) or manifest
     result = check(manifest, source, reading.arguments(), common.workspace)
     if common.json:
         print_json(result)

@@ -30,7 +30,7 @@ def export(
     Parameters
     ----------
     manifest
-        A manifest.json, or the folder that holds it.
+        A manifest.json, the folder that holds it, or the name of a subset of the workspace.
     source
         The data; by default the source that the manifest names.
     to
@@ -40,11 +40,13 @@ def export(
         file for each role. indices: rows of the source to forget and to retain, or to keep and to drop, as npy files.
     """
     from tracesift.catalog.deletions import workspace_around
+    from tracesift.flows.care import manifest_at
     from tracesift.flows.commands.stages import answer
     from tracesift.flows.exports import note_export
     from tracesift.pipelines.handover.exporting import export as written
     from tracesift.pipelines.subset import load_manifest
 
+    manifest = manifest_at(common.workspace, manifest) or manifest
     subset = load_manifest(manifest)
     named = subset.manifest.dataset
     if named.options.get("recorded"):

@@ -86,6 +86,7 @@ class TestVerify:
         frame = pl.read_csv(home / "pets.csv").sample(fraction=1, shuffle=True, seed=1)
         frame.write_csv(home / "shuffled.csv")
         assert call("verify", home / "w" / "manifests" / "small", home / "shuffled.csv") == 0
+        assert call("verify", "small", home / "shuffled.csv", "--workspace", home / "w") == 0
         assert "shuffled.csv" in capsys.readouterr().out
 
     def test_changed_members_are_found(self, home, capsys):

@@ -31,7 +31,9 @@ def test_it_hands_over_what_the_manifest_holds(place, told):
     ids = read_members(FORGET, read_manifest(FORGET)).filter(role="retain")["sample_id"][:4]
     Path("ids.txt").write_text("\n".join(ids))
     assert told("forget", "ids.txt", "--workspace", "w")[0] == 0
-    code, out, err = told("export", FORGET, "--to", "out", "--format", "indices")
+    code, out, err = told(
+        "export", "forget-ready", "--to", "out", "--format", "indices", "--workspace", "w"
+    )  # as the folder that holds it
     assert (code, err) == (0, "")
     assert "folder: out" in out
     (file,) = Path("out").glob("good_*_forget.npy")

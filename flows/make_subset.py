@@ -26,6 +26,7 @@ from tracesift.flows.selecting.situation import chosen
 from tracesift.flows.selecting.written import (
     FORGOTTEN,
     IS_FLAGGED,
+    NOT_FLAGGED,
     OUTSIDE,
     as_in_source,
     block_of,
@@ -41,7 +42,7 @@ from tracesift.selectors.budget import resolve_size
 from tracesift.selectors.contract import columns_needed, find, select
 from tracesift.selectors.decisions.denoise import left_standing
 
-VERSION = 6
+VERSION = 7
 """Raised when the same scores and flags would give other subsets."""
 
 
@@ -136,8 +137,9 @@ def _keep_stability(work: Work, job: CurateJob, name: str, params: Mapping[str, 
     stage("stability")
     frame = training_frame(work).sort("sample_id")
     size = resolve_size(job.choosing.keep, len(frame))
-    unflagged = frame.filter(~is_flagged())
-    pool = unflagged if size <= len(unflagged) else frame  # as `pruned` chooses its candidates
+    pool = frame.filter(~is_flagged())
+    if size > len(pool):
+        return  # all that are not flagged stay, as `pruned` has it, whatever their scores
     ids = pool.select("sample_id")
     each = [ids.join(one, on="sample_id", how="left", maintain_order="left") for one in each]
 
@@ -251,9 +253,15 @@ def pruned(
             + _of_what(work, where, source)
             + "; ask for fewer (--count, --keep)"
         )
+    kept_anyway = pool.clear()
     if size is not None and size > len(pool):
-        # Keeping more than is unflagged means keeping the least suspicious of the flagged as well.
-        out, pool = frame.filter(~pl.col("eligible")), frame.filter("eligible")
+        # More are kept than are not flagged: those stay, whatever the selector, which fills up from the flagged.
+        out, kept_anyway, pool = (
+            frame.filter(~pl.col("eligible")),
+            pool,
+            frame.filter(flagged & pl.col("eligible")),
+        )
+        size -= len(kept_anyway)
     pool = pool.sort("sample_id")
     check_scored(work, frame, selector, params)
     if queries.asks(selector, params):
@@ -268,12 +276,15 @@ def pruned(
         arrays, read = arrays_for(work, pool, facts, params, embedding, target)
     sources |= read
     chosen = select(selector, pool, budget=size, seed=seed, arrays=arrays, **params)
-    members = pl.concat([as_in_source(chosen, pool), left_out(out, where, source)], how="diagonal")
+    stays = kept_anyway.select(
+        "sample_id", role=pl.lit("keep"), weight=pl.lit(1.0), reason=pl.lit(NOT_FLAGGED)
+    )
+    members = pl.concat([as_in_source(chosen, pool), stays, left_out(out, where, source)], how="diagonal")
     block = block_of(selector, params, seed=seed, budget=budget, where=where, sources=sources)
     made = [put(work, name, members, block, columns_needed(selector, params))]
-    _say_emptied(
-        made[0], emptied(pool["label"], pool.filter(chosen["role"] == "keep")["label"], selector, params)
-    )
+    candidates = pl.concat([pool["label"], kept_anyway["label"]])
+    kept_labels = pl.concat([pool.filter(chosen["role"] == "keep")["label"], kept_anyway["label"]])
+    _say_emptied(made[0], emptied(candidates, kept_labels, selector, params))
     kept = int((members["role"] != "drop").sum())
     return made + controls(work, name, kept=kept, seed=seed, where=where, source=source)
 

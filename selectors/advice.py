@@ -41,6 +41,10 @@ MOST_PAIRS = 1e10
 """Pairs of a pick and a sample of its class that are worth a wait: minutes at 128 features."""
 
 
+DOUBT = "flag_doubt"
+"""How much speaks against a flagged sample; every frame that is selected from has it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Situation:
     """What is known before a selection."""
@@ -188,7 +192,7 @@ def choose(situation: Situation) -> Choice:
     known = situation.columns or situation.embedded or situation.kept == situation.samples
     for choice in _rules(situation) if known else ():
         facts = find(choice.selector)
-        wanted = set(columns_needed(choice.selector, choice.params))
+        wanted = set(columns_needed(choice.selector, choice.params)) - {DOUBT}
         if wanted <= situation.columns and (situation.embedded or not facts.arrays):
             return choice
     raise MissingSignal(
@@ -235,10 +239,10 @@ def _rules(situation: Situation) -> Iterator[Choice]:
     found = "" if situation.apart else f" ({situation.found:.0%} of them flagged)"
     if situation.kept > situation.unflagged:
         yield Choice(
-            selector="top_k",
-            params={"score": "aum"},
-            because=f"{situation.kept} are to be kept and only {situation.unflagged} are not flagged, so the least "
-            "suspicious of the flagged come in as well",
+            selector="bottom_k",
+            params={"score": DOUBT},
+            because=f"{situation.kept} are to be kept and only {situation.unflagged} are not flagged, so all of these "
+            "stay, and of the flagged come in those that least speaks against",
         )
     if per_class < FEW:
         kept = f"{per_class:.3g} {'sample per class is' if per_class == 1 else 'samples per class are'} kept"

@@ -339,7 +339,7 @@ def _tell_advice(known: dict[str, Any]) -> None:
     out.print(
         f"{data['name']}: {data['samples']:,} training samples, {data['classes']} classes, the largest "
         f"{data['imbalance']:.3g} times the smallest; {wrong}; {flagged:,} are "
-        "flagged and left out before anything is selected",
+        "flagged, and come in where more are to be kept than the others",
         soft_wrap=True,
     )
     print_table(

@@ -367,7 +367,7 @@ def with_class_names(found: Mapping[str, Any], classes: Sequence[str]) -> dict[s
     >>> with_class_names({"rate": 0.1, "classes": [{"class": 1, "anchors": 9, "most_often": 0}]}, ["cat", "dog"])
     {'rate': 0.1, 'classes': [{'class': 'dog', 'anchors': 9, 'most_often': 'cat'}]}
     """
-    if "classes" not in found:
+    if not isinstance(found.get("classes"), list):  # a mere number of classes names none
         return dict(found)
     rows = [
         {key: classes[value] if key in ("class", "most_often") else value for key, value in row.items()}

@@ -67,6 +67,9 @@ REVIEW_COLUMNS = (
 )  # fmt: skip
 """Columns of the CSV; the one to fill in stands beside what is suggested, before the long sentences."""
 
+OF_CONTENT = "unlearnable"
+"""The flag that says nothing of the label, whatever the others bring."""
+
 _SUSPICION = {"suspicious": 1.0, "outlier": 1.0, "clean": -1.0}
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 """How a file begins that a spreadsheet saved as Unicode text, which is text, if not the one that is read here."""
@@ -91,7 +94,7 @@ def worklist(
     flags : DataFrame
         Columns flag, sample_id, flagged (bool or null for cannot tell), reason; optionally suggestion (a
         label or null), confidence (probability in [0, 1] that the label is wrong) and suspicion (share in
-        [0, 1] of the samples that look cleaner).
+        [0, 1] of the samples that look cleaner), score and threshold.
     scores : DataFrame
         One row per sample: sample_id, label and score columns.
     suggestions : DataFrame, optional
@@ -111,7 +114,8 @@ def worklist(
     DataFrame
         Columns of `WORKLIST_SCHEMA`: flagged samples by confidence, high first, then samples worth a look, by
         confidence. Equal probabilities are ordered by suspicion, then by sample_id; a sample without any
-        confidence comes last in its group.
+        confidence comes last in its group, as one does that is flagged for something else than its label: these are
+        ordered by how far the score lies beyond the threshold.
 
     Raises
     ------
@@ -128,7 +132,8 @@ def worklist(
     ['c', 'a']
     """
     _check(flags, scores)
-    flags = _filled(flags, {"suggestion": pl.String(), "confidence": pl.Float64(), "suspicion": pl.Float64()})
+    numbers = dict.fromkeys(("confidence", "suspicion", "score", "threshold"), pl.Float64())
+    flags = _filled(flags, {"suggestion": pl.String(), **numbers})
     flags = flags.filter(~pl.col("sample_id").is_in(list(verified))).sort("flag", "sample_id")
     flags = _with_subject(flags)
     evidence = _percentiles(scores, directions or {})
@@ -167,7 +172,8 @@ def _filled(frame: pl.DataFrame, columns: Mapping[str, pl.DataType]) -> pl.DataF
 def _with_subject(flags: pl.DataFrame) -> pl.DataFrame:
     """Add `of_label`: whether the flag of a row speaks of the label."""
     brings = pl.any_horizontal(pl.col("suggestion", "confidence", "suspicion").is_not_null())
-    return flags.with_columns(of_label=brings.any().over("flag") | ~brings.any())
+    speaks = brings.any().over("flag") | ~brings.any()
+    return flags.with_columns(of_label=speaks & (pl.col("flag") != OF_CONTENT))
 
 
 def _percentiles(scores: pl.DataFrame, directions: Mapping[str, str]) -> pl.DataFrame:
@@ -218,10 +224,15 @@ def _ranked(listed: pl.DataFrame, status: str) -> pl.DataFrame:
     known = listed.with_columns(
         confidence=pl.coalesce(probability, order), confidence_from=source, status=pl.lit(status)
     )
-    by = [probability.is_not_null(), pl.col("confidence"), order, pl.col("sample_id")]
-    return known.sort(by, descending=[True, True, True, False], nulls_last=True).select(
+    by = [probability.is_not_null(), pl.col("confidence"), order, pl.col("beyond"), pl.col("sample_id")]
+    return known.sort(by, descending=[True, True, True, True, False], nulls_last=True).select(
         [name for name in WORKLIST_SCHEMA if name != "rank"]
     )
+
+
+def _beyond() -> pl.Expr:
+    """Return how far a score lies beyond its threshold, in parts of it: how sure a flag is that says nothing else."""
+    return ((pl.col("score") - pl.col("threshold")) / pl.col("threshold").abs()).fill_nan(None)
 
 
 def _told(who: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
@@ -235,10 +246,12 @@ def _told(who: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
 
 def _flagged(flags: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     per_sample = flags.group_by("sample_id", maintain_order=True).agg(
-        *_told(pl.col("flagged")), wrong=(pl.col("flagged") & pl.col("of_label")).any()
+        *_told(pl.col("flagged")),
+        wrong=(pl.col("flagged") & pl.col("of_label")).any(),
+        beyond=_beyond().filter(pl.col("flagged") & ~pl.col("of_label")).max(),
     )
     listed = per_sample.filter(pl.col("flag") != "").join(samples, on="sample_id", how="left")
-    about_label = pl.col("stated", "probability", "suspicion", "suggestion")
+    about_label = pl.col("stated", "probability", "suspicion", "suggestion", "percentile")
     return _ranked(listed.with_columns(pl.when(pl.col("wrong")).then(about_label)), FLAGGED)
 
 
@@ -269,7 +282,7 @@ def _conflicting(
         .then(pl.format(f"; among the {100 * share:.3g} % most suspicious by {{}}", "against"))
         .otherwise(pl.lit("")),
     )
-    return _ranked(both.with_columns(reason=sides), WORTH_A_LOOK)
+    return _ranked(both.with_columns(reason=sides, beyond=pl.lit(None, pl.Float64)), WORTH_A_LOOK)
 
 
 def export_review(listed: pl.DataFrame, content: Mapping[str, Any] | None, path: Path) -> Path:

@@ -14,6 +14,9 @@ from tracesift.flows.work import Work
 from tracesift.scorers import contract as scorers
 from tracesift.selectors.contract import columns_needed
 
+CERTAIN = 9.0
+"""`flag_doubt` of a sample whose label a person found wrong: more than all flags together can say."""
+
 TRAINED = ("keep", "relabel", "retain", "neighbor")
 """Roles of the samples that a model trained on a subset sees."""
 
@@ -21,7 +24,7 @@ TRAINED = ("keep", "relabel", "retain", "neighbor")
 def training_frame(
     work: Work, where: str | None = None, *, forgotten: pl.DataFrame | None = None
 ) -> pl.DataFrame:
-    """Return a row per training sample: id, label, content hash, scores, flags, suggestion and confidence.
+    """Return a row per training sample: id, label, content hash, scores, flags, suggestion, confidence and doubt.
 
     What was asked to be deleted is no training sample any more and has no row; `put` says so of each.
 
@@ -49,6 +52,7 @@ def training_frame(
     frame = frame.join(details, on="sample_id", how="left").join(
         samples.select("sample_id", *extra), on="sample_id", how="left"
     )
+    frame = _with_doubt(work, frame)
     frame = _corrected(frame, work.catalog.query("SELECT sample_id, label AS verified_label FROM reviews"))
     if where is None:
         return frame.with_columns(eligible=pl.lit(value=True))
@@ -147,6 +151,27 @@ def attributes(work: Work) -> list[str]:
     return [*names, *([group] if group and group not in names else [])]
 
 
+def _with_doubt(work: Work, frame: pl.DataFrame) -> pl.DataFrame:
+    """Add `flag_doubt`, by which flagged samples come back first that least speaks against: 0 where no flag is.
+
+    Per flag the share of its samples that it doubts no more, in (0, 1], summed over the flags: `label_noise` doubts by
+    confidence and suspicion, as its worklist does, a flag without these by how far the score lies beyond the threshold.
+    """
+    flags = work.catalog.query(
+        "SELECT sample_id, flag, coalesce(confidence, 0) + coalesce(suspicion, 0) AS stated, "
+        "(score - threshold) / abs(threshold) AS beyond, confidence IS NULL AND suspicion IS NULL AS unstated "
+        "FROM flags QUALIFY seq = max(seq) OVER (PARTITION BY sample_id, flag) AND flagged"
+    )
+    by = pl.when("unstated").then(pl.col("beyond").fill_nan(None).fill_null(0.0)).otherwise("stated")
+    doubts = (
+        flags.with_columns(by.alias("by"))
+        .with_columns(share=pl.col("by").rank("max").over("flag") / pl.len().over("flag"))
+        .group_by("sample_id")
+        .agg(flag_doubt=pl.col("share").sum())
+    )
+    return frame.join(doubts, on="sample_id", how="left").with_columns(pl.col("flag_doubt").fill_null(0.0))
+
+
 def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
     """Put a person's word over the flag's: a label found wrong is wrong with certainty, and its true one is known.
 
@@ -158,6 +183,7 @@ def _corrected(frame: pl.DataFrame, reviews: pl.DataFrame) -> pl.DataFrame:
         label_noise=pl.when(wrong).then(pl.lit(value=True)).otherwise("label_noise"),
         suggestion=pl.when(wrong).then("verified_label").otherwise("suggestion"),
         confidence=pl.when(wrong).then(1.0).otherwise("confidence"),
+        flag_doubt=pl.when(wrong).then(CERTAIN).otherwise("flag_doubt"),
         preferred_label_posterior=pl.when(wrong).then(1.0).otherwise(_preferred(frame)),
     )
 

@@ -14,7 +14,7 @@ from tracesift.flows.selecting.selector_arrays import at_epoch_ends
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.stored_embeddings import names, of_other_states, stored_embedding
 from tracesift.pipelines.signals import ModeSignals
-from tracesift.selectors.advice import Choice, Situation, choose
+from tracesift.selectors.advice import DOUBT, Choice, Situation, choose
 from tracesift.selectors.budget import resolve_size
 from tracesift.selectors.contract import find
 
@@ -45,7 +45,7 @@ def situation(work: Work, keep: float | int, embedding: str | None = None) -> Si
     doubted = rate.get("shown") is None and estimated > flagged
     noise = estimated if rate.get("shown") or doubted else flagged
     judged = work.catalog.diagnostic(work.dataset.dataset_id, "label_noise") or {}
-    scores = [name for name, kind in pool.schema.items() if kind.is_float()]
+    scores = [name for name, kind in pool.schema.items() if kind.is_float() and name != DOUBT]
     known = frozenset(name for name in scores if _share_finite(pool[name]) >= ENOUGH)
     featured = _share_featured(signals) if features_of(work, embedding) is None else 1.0
     if featured is not None and featured < ENOUGH:

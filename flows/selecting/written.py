@@ -19,6 +19,9 @@ from tracesift.selectors.flags.label_noise import verified_as
 OUTSIDE, FORGOTTEN, ELSEWHERE, IS_FLAGGED = "outside WHERE ", "forgotten by request ", "not in ", "flagged"
 """How the reasons of samples begin that were no candidates; the last is the whole of one."""
 
+NOT_FLAGGED = "not flagged, and more are kept than that"
+"""Reason of samples that stay before a selector chooses among the flagged."""
+
 
 def put(
     work: Work,

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import json
 from functools import cache
 from pathlib import Path
 from typing import get_type_hints
@@ -14,6 +15,7 @@ import torch
 
 from tracesift.catalog.files import canonical_json
 from tracesift.catalog.schema import DIRECTIONS, MODES, SIGNALS, BadInput, MissingSignal
+from tracesift.flows.reporting.tables import evidence, with_class_names
 from tracesift.scorers.contract import compute, diagnose, diagnostics, find, find_diagnostic, names
 from tracesift.scorers.discovery import FOLDER
 from tracesift.scorers.influence.edges import contract as edges
@@ -213,8 +215,10 @@ def test_an_absent_signal_is_named(name, signals):
 
 
 @pytest.mark.parametrize("name", diagnostics())
-def test_diagnostics_return_plain_values(name, signals):
-    assert canonical_json(diagnose(name, signals, device="cpu"))
+def test_diagnostics_return_plain_values_that_the_report_can_show(name, signals):
+    found = json.loads(canonical_json(diagnose(name, signals, device="cpu")))
+    shown = evidence(with_class_names(found, [f"class {number}" for number in range(1000)]))
+    assert shown["single"] or shown["tables"]
 
 
 @pytest.mark.gpu

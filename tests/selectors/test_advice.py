@@ -7,7 +7,7 @@ import pytest
 
 from tracesift.catalog.schema import MissingSignal
 from tracesift.selectors import advice
-from tracesift.selectors.advice import Situation, choose, expected, nearest_setting
+from tracesift.selectors.advice import DOUBT, Situation, choose, expected, nearest_setting
 from tracesift.selectors.contract import columns_needed, find
 
 SCORES = frozenset(
@@ -103,7 +103,7 @@ def test_whatever_is_known_the_choice_can_be_made_with_it():
         assert facts.budget
         assert not facts.experimental
         assert set(choice.params) <= set(facts.defaults)
-        assert set(columns_needed(choice.selector, choice.params)) <= known.columns, (known, choice)
+        assert set(columns_needed(choice.selector, choice.params)) - {DOUBT} <= known.columns, (known, choice)
         assert known.embedded or not facts.arrays, (known, choice)
         assert choice.because
 
@@ -139,7 +139,7 @@ def test_what_nothing_is_known_of_is_not_drawn_at_random(columns):
 
 def test_more_than_is_unflagged_means_keeping_the_least_suspicious():
     choice = choose(situation(unflagged=4_000, kept=5_000, noise=0.6))
-    assert (choice.selector, choice.params) == ("top_k", {"score": "aum"})
+    assert (choice.selector, choice.params) == ("bottom_k", {"score": "flag_doubt"})
     assert "4000" in choice.because
 
 

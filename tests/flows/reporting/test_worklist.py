@@ -146,7 +146,7 @@ def test_a_flag_about_something_else_says_nothing_about_the_label():
     )
     assert listed.select("sample_id", "suggestion", "flag", "confidence_from", "reason").rows() == [
         ("c", "1", "mislabeled", "flag", "r"),
-        ("b", None, "unlearnable", "rank", "small signal"),  # its label is fine: 0.02 is not what was flagged
+        ("b", None, "unlearnable", None, "small signal"),  # its label is fine: 0.02 is not what was flagged
         ("a", "1", "mislabeled", "rank", "cannot tell: r"),
     ]
     silent = pl.concat(
@@ -162,6 +162,19 @@ def test_a_flag_about_something_else_says_nothing_about_the_label():
     assert (
         "b" not in cleared["sample_id"].to_list()
     )  # nobody asked about its label, so nothing is contradicted
+
+
+def test_what_carries_a_signal_is_ordered_by_how_far_it_lies_beyond_the_threshold():
+    """Also where no flag brings anything: what detectors of wrong labels think most suspicious carries it the least."""
+    found = flags(
+        [("a", True, "r"), ("b", True, "r"), ("c", True, "r"), ("d", True, "r")], name="unlearnable"
+    )
+    found = found.with_columns(
+        score=pl.Series([12.0, 30.0, 26.0, None]), threshold=pl.Series([11.0, 20.0, 13.0, None])
+    )
+    listed = worklist(found, scores(loss=[0.9, 0.5, 0.1, 0.2]), directions={"loss": "suspicious"})
+    assert listed["sample_id"].to_list() == ["c", "b", "a", "d"]
+    assert listed["confidence"].to_list() == [None] * 4
 
 
 def test_verified_samples_are_never_listed():

@@ -35,7 +35,10 @@ def flag(share, name="label_noise"):
         "SELECT sample_id, label, aum FROM sample_scores WHERE split = 'train' ORDER BY aum, 1"
     )
     wrong = rows["sample_id"][: round(share * len(rows))].to_list()
-    flags = rows.select("sample_id", flagged=pl.col("sample_id").is_in(wrong), reason=pl.lit("told"))
+    flags = rows.select(
+        "sample_id", flagged=pl.col("sample_id").is_in(wrong), reason=pl.lit("told"),
+        confidence=pl.int_range(pl.len(), 0, -1) / pl.len(),
+    )  # fmt: skip
     newest = catalog.newest_run()
     catalog.put_flags(newest["run_id"], newest["dataset_id"], name, flags)
     return wrong
@@ -60,9 +63,9 @@ def test_the_choice_follows_what_is_known(call):
     assert known["dataset"]["unflagged"] == 29
     assert known["dataset"]["noise"] == pytest.approx(19 / 48)
     above, below = known["choices"]
-    assert above["selector"] == "top_k"
+    assert above["selector"] == "bottom_k"
     assert "29" in above["because"]
-    assert below["selector"] != "top_k"
+    assert below["selector"] != "bottom_k"
     assert known["setting"]["noise"] > 0
 
 
@@ -122,6 +125,33 @@ def test_more_than_is_unflagged_leaves_out_the_most_suspicious(call):
     call("select", "auto", "--keep", 0.9, "--name", "most")
     members = pl.read_parquet("w/manifests/most/members.parquet")
     assert sorted(members.filter(pl.col("role") == "drop")["sample_id"]) == sorted(wrong[:5])
+
+
+@pytest.mark.parametrize("selector", ["auto", "top_k"])
+def test_an_unflagged_sample_never_gives_way_to_a_flagged_one(call, selector):
+    """Poisoned samples are the easiest to learn: no score of difficulty may choose among them and the others."""
+    catalog = Catalog("w")
+    rows = catalog.query("SELECT sample_id FROM sample_scores WHERE split = 'train' ORDER BY aum DESC, 1")
+    signal = rows["sample_id"][:20].to_list()
+    beyond = {one: 2.0 + (7 * place) % 20 for place, one in enumerate(signal)}
+    flags = rows.select(
+        "sample_id", flagged=pl.col("sample_id").is_in(signal), threshold=pl.lit(2.0), reason=pl.lit("told"),
+        score=pl.col("sample_id").replace_strict(beyond, default=0.5),
+    )  # fmt: skip
+    newest = catalog.newest_run()
+    catalog.put_flags(newest["run_id"], newest["dataset_id"], "unlearnable", flags)
+    params = [] if selector == "auto" else ["--param", "score=aum"]
+    call("select", selector, "--count", 30, *params, "--name", "most")
+    members = pl.read_parquet("w/manifests/most/members.parquet")
+    kept = set(members.filter(pl.col("role") == "keep")["sample_id"])
+    assert len(kept) == 30
+    assert set(rows["sample_id"]) - set(signal) <= kept
+    back = sorted(kept & set(signal))
+    if selector == "auto":  # least beyond the threshold, and not what is easiest
+        assert back == sorted(sorted(signal, key=beyond.__getitem__)[: len(back)])
+    else:
+        assert back == sorted(signal[: len(back)])
+    assert len(back) == 30 - (len(rows) - 20) > 0
 
 
 def test_curate_takes_auto_once(place, capsys):

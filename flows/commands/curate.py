@@ -106,13 +106,22 @@ def _dry_run(job: CurateJob, *, as_json: bool) -> int:
     return 0
 
 
+UNSEEN = (
+    "; what all images of a class carry is not seen: `tracesift record --job simple_networks`, then `tracesift score "
+    "simple_network_detection` ask for that"
+)
+"""What the flag `unlearnable` says no to with a silent verdict, and where the other case is looked for."""
+
+
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the closing summary: what to look at first, numbers after."""
     out = console()
     print_worklist(summary)
     for name, counts in summary["flags"].items():
         if counts["yes"] or counts["no"]:
-            out.print(f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell")
+            told = f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell"
+            unseen = name == "unlearnable" and summary["verdict"] == "clean"
+            out.print(told + UNSEEN * unseen, soft_wrap=True)
         else:
             why = ""
             if name == "unlearnable" and summary["verdict"] == "cannot tell":

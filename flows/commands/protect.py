@@ -12,7 +12,7 @@ from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Whole, checked_seed
 from tracesift.flows.parameters import settings
-from tracesift.flows.progress import say, watched
+from tracesift.flows.progress import counted, say, watched
 
 
 def protect(
@@ -101,6 +101,12 @@ def protect(
         "parameters": record["parameters"], "seed": seed, "report": record["report"],
     }  # fmt: skip
     answer(result if common.json else {**result, **_in_words(record)}, common)
+    if others := len(dataset) - len(dataset.rows("train")):
+        say(
+            f"only training samples are changed; {counted(others, 'sample')} of val and test "
+            f"{'is' if others == 1 else 'are'} written as in the source. Where they were cut from train, --val 0 "
+            "--test 0 leaves none out"
+        )
     if not common.json:
         say(f"next: tracesift curate {out}")
     return 0

@@ -118,6 +118,7 @@ def test_what_is_said(told):
     )
     assert code == 0
     assert "changed: 146" in out
+    assert "342 samples of val and test are written as in the source" in err
     assert "truth: mine/truth/protection.json" in out
     assert err.splitlines()[-1] == "next: tracesift curate mine"
     assert json.loads(Path("mine/truth/protection.json").read_text())["parameters"] == {

@@ -167,10 +167,10 @@ def in_sentences(verdict: Mapping[str, Any] | None) -> str:
     seen = view_in_words(str(said["best_view"]))
     return (
         f"{fires} of {len(views)} ways to look at small residuals {'shows' if fires == 1 else 'show'} the signal. "
-        f"In the clearest ({seen}), the images of a label fall into two groups {line['separation']:.1f} deviations "
-        f"apart on average ({line['separation_of_clouds']:.1f} if every label were one group; "
-        f"{line['separation_needed']:.1f} needed), and the label shows {line['gap']:.1f} deviations more in the upper "
-        f"group than the lower ({line['gap_of_clouds']:.1f} if it were one; {line['gap_needed']:.1f} needed)."
+        f"In the clearest ({seen}), the images of a label fall into two groups {line['separation']:.2f} deviations "
+        f"apart on average ({line['separation_of_clouds']:.2f} if every label were one group; "
+        f"{line['separation_needed']:.2f} needed), and the label shows {line['gap']:.2f} deviations more in the upper "
+        f"group than the lower ({line['gap_of_clouds']:.2f} if it were one; {line['gap_needed']:.2f} needed)."
     )
 
 

@@ -196,9 +196,12 @@ def _cut(score: np.ndarray, separation: float, min_class: int, *, midway: bool) 
     middle = _otsu(score)
     apart = _distance(score, score > middle)
     if apart < separation:
-        return None, f"this label's scores fall into no two groups (D={apart:.2f} < {separation:g})"
+        return (
+            None,
+            f"this label's scores fall into no two groups ({apart:.2f} deviations apart, of {separation:g} needed)",
+        )
     place = middle if midway else min(middle, _end(score[score <= middle], middle))
-    return place, f"D={apart:.2f}"
+    return place, f"the two lie {apart:.2f} deviations apart"
 
 
 def _end(lower: np.ndarray, middle: float) -> float:

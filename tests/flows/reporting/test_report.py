@@ -431,7 +431,7 @@ def test_residuals_stand_beside_images_and_the_truth_beside_the_verdict():
     assert "times 8 around a middle grey" in page.text
     assert "a camera that was used for one label alone leaves the same trace" in page.text
     assert (
-        "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)"
+        "two groups 5.20 deviations apart on average (2.80 if every label were one group; 3.50 needed)"
         in page.text
     )
     assert "finds 6 of them (recall 75.0 %), and of the 7 that it flags 1 is unchanged" in page.text

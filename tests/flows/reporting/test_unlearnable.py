@@ -147,10 +147,11 @@ def test_the_evidence_in_words():
     assert "1 of 2 ways to look at small residuals shows the signal" in text
     assert "(off the 3x3 mean by under 12 grey levels)" in text
     assert (
-        "two groups 5.2 deviations apart on average (2.8 if every label were one group; 3.5 needed)" in text
+        "two groups 5.24 deviations apart on average (2.80 if every label were one group; 3.50 needed)"
+        in text
     )
     assert (
-        "the label shows 2.3 deviations more in the upper group than the lower (0.9 if it were one; 1.5 needed)"
+        "the label shows 2.31 deviations more in the upper group than the lower (0.90 if it were one; 1.50 needed)"
         in text
     )
     pixel = {

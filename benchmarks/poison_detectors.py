@@ -1,6 +1,6 @@
 """How the published detectors of poisoned samples do in a mixture, beside the one that the flag rests on.
 
-A cell is a base and a poison of the section above, 6,000 images of seed 0, a share of them poisoned: a small CNN is
+A cell is a base, a poison of the section above and a seed, 6,000 images, a share of them poisoned: a small CNN is
 recorded with its default recipe, what the detectors need beyond that is trained (cross-fitting, and the jobs
 `bias_shift`, `iterative_filtering` and `simple_networks`), and each score is held against the truth by AUROC and
 average precision; `speed` is `cartography_confidence` of the first two epochs less the median of the class. Below them
@@ -8,7 +8,7 @@ what each diagnostic says of the set as a whole: the verdict; how often simple n
 one trained on shifted images (`bias_shift_detection`) are right on samples that they did not see, which the papers hold
 against 70 %; and the best possible error by `knn_bayes_error`, here in embeddings of a network that knows the labels.
 
-    python benchmarks/poison_detectors.py --data FOLDER
+    python benchmarks/poison_detectors.py --data FOLDER [--seed N]
 """
 
 from __future__ import annotations
@@ -51,24 +51,26 @@ def main() -> None:
     """Compute the cells that have no file yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seed", type=int, help="this seed alone")
     given = parser.parse_args()
-    for base, poison, share in CELLS:
-        path = RESULTS / f"{base}_{poison}_{share}_seed0.json"
-        if not path.exists():
-            write_json(path, measure(base, poison, share, given.data))
-            print(path.stem, flush=True)
+    for seed in range(3) if given.seed is None else (given.seed,):
+        for base, poison, share in CELLS:
+            path = RESULTS / f"{base}_{poison}_{share}_seed{seed}.json"
+            if not path.exists():
+                write_json(path, measure(base, poison, share, seed, given.data))
+                print(path.stem, flush=True)
 
 
-def measure(base: str, poison: str, share: int, data: Path) -> dict[str, Any]:
+def measure(base: str, poison: str, share: int, seed: int, data: Path) -> dict[str, Any]:
     """Plant, record, train what the detectors need, and hold them against the truth."""
-    images, labels = images_of(base, data, 0)
-    images, labels, marked = planted(images, labels, poison, share, np.random.default_rng(0))
+    images, labels = images_of(base, data, seed)
+    images, labels, marked = planted(images, labels, poison, share, np.random.default_rng(seed))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{base}.npz"
         np.savez(source, x=images, y=labels, id=np.array([f"{row:06d}" for row in range(len(labels))]))
         work, training = Work(Path(folder) / "work"), Training(model="small_cnn")
         ingest(work, open_dataset(source))
-        run = record_seed(work, training, 0)
+        run = record_seed(work, training, seed)
         for fold in range(training.folds):
             cross_fit_fold(work, training, run, fold)
         join_folds(work, training, run)
@@ -86,7 +88,7 @@ def measure(base: str, poison: str, share: int, data: Path) -> dict[str, Any]:
     values = {name: scores[name].to_numpy() for name in DETECTORS}
     values["speed"] = above_class_median(early["value"].to_numpy(), labels[rows])
     return {
-        "base": base, "poison": poison, "share": share, "seed": 0, "samples": len(rows),
+        "base": base, "poison": poison, "share": share, "seed": seed, "samples": len(rows),
         "detectors": {name: against(marked[rows], one) for name, one in values.items()} if marked.any() else {},
         "whole": said,
     }  # fmt: skip

@@ -651,42 +651,52 @@ def _cure(cells: list[Cell]) -> str:
 
 
 def _poison_detectors(cells: list[Cell]) -> str:
-    planted = [cell for cell in cells if cell["detectors"]]
-    names = sorted({name for cell in planted for name in cell["detectors"]})
+    order = [*POISON_NAMES, "none"]
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (order.index(cell["poison"]), cell["share"], cell["seed"])):
+        groups.setdefault((cell["poison"], cell["share"]), []).append(cell)
+    names = sorted({name for cell in cells for name in cell["detectors"]})
     text = ""
     for what, title in (("auroc", "AUROC"), ("average_precision", "Average precision")):
         rows = [
             [
-                POISON_NAMES[cell["poison"]],
-                cell["share"],
-                *(f"{cell['detectors'][name][what]:.3f}" for name in names),
+                POISON_NAMES[poison], share, len(group),
+                *(spread([cell["detectors"][name][what] for cell in group]) for name in names),
             ]
-            for cell in sorted(
-                planted, key=lambda cell: (list(POISON_NAMES).index(cell["poison"]), cell["share"])
-            )
-        ]
-        text += f"{title}:\n\n" + markdown(["planted", "share, %", *names], rows) + "\n"
+            for (poison, share), group in groups.items()
+            if poison in POISON_NAMES
+        ]  # fmt: skip
+        text += f"{title}, mean ± standard deviation over seeds:\n\n"
+        text += markdown(["planted", "share, %", "seeds", *names], rows) + "\n"
     head = [
         "planted", "share, %", "residual_verdict", "accuracy of the model, %", "of simple networks, %",
         "of one trained on shifted images, %", "error in embeddings, %",
     ]  # fmt: skip
-    return text + f"The set as a whole:\n\n{markdown(head, [_whole_set(cell) for cell in cells])}"
+    return text + f"The set as a whole:\n\n{markdown(head, [_whole_set(group) for group in groups.values()])}"
 
 
-def _whole_set(cell: Cell) -> list[Any]:
-    """Return what each diagnostic says of one set, in its own number."""
-    whole = cell["whole"]
-    simple, shifted, nearest = (
-        whole[name] for name in ("simple_network_detection", "bias_shift_detection", "knn_bayes_error")
-    )
+def _whole_set(group: list[Cell]) -> list[Any]:
+    """Return what each diagnostic says of one set, in its own number, over the seeds."""
+    first, wholes = group[0], [cell["whole"] for cell in group]
     percent = (
-        simple["usual_accuracy"], max(simple["linear_accuracy"], simple["two_layer_accuracy"]),
-        shifted["bias_shift_accuracy"],
-    )  # fmt: skip
-    low, high = sorted((nearest["lower"], nearest["upper"]))
+        [100 * whole["simple_network_detection"]["usual_accuracy"] for whole in wholes],
+        [
+            100
+            * max(
+                whole["simple_network_detection"][name] for name in ("linear_accuracy", "two_layer_accuracy")
+            )
+            for whole in wholes
+        ],
+        [100 * whole["bias_shift_detection"]["bias_shift_accuracy"] for whole in wholes],
+    )
+    bounds = [
+        sorted((whole["knn_bayes_error"]["lower"], whole["knn_bayes_error"]["upper"])) for whole in wholes
+    ]
+    low, high = (mean(pair[at] for pair in bounds) for at in (0, 1))
     return [
-        POISON_NAMES.get(cell["poison"], cell["poison"]), cell["share"] or "–", whole["residual_verdict"]["verdict"],
-        *(f"{100 * one:.1f}" for one in percent), f"{100 * low:.2f} to {100 * high:.2f}",
+        POISON_NAMES.get(first["poison"], first["poison"]), first["share"] or "–",
+        ", ".join(whole["residual_verdict"]["verdict"] for whole in wholes),
+        *(spread(values, 1) for values in percent), f"{100 * low:.2f} to {100 * high:.2f}",
     ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ try:  # the imports take longer than anything before the first line, and Ctrl-C 
 
     from tracesift.catalog.schema import BadInput
     from tracesift.flows.config_file import take_config
+    from tracesift.flows.progress import named_workspace, runnable
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -89,6 +90,7 @@ def run(arguments: list[str]) -> int:
     for quiet in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(quiet, "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    named = named_workspace.set(_named(arguments))
     try:
         app = program()
         if not arguments or arguments[0].startswith("-"):
@@ -133,8 +135,19 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"tracesift failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return 1
+    finally:
+        named_workspace.reset(named)
+
+
+def _named(arguments: list[str]) -> str | None:
+    """Return the workspace that the words of a command name."""
+    for at, word in enumerate(arguments):
+        option, mark, value = word.partition("=")
+        if option == "--workspace":
+            return value if mark else next(iter(arguments[at + 1 :]), None)
+    return None
 
 
 def _refuse(message: str) -> int:
-    print("tracesift: " + " ".join(message.split()), file=sys.stderr)
+    print("tracesift: " + runnable(" ".join(message.split())), file=sys.stderr)
     return 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,8 +40,35 @@ listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", defa
 """Who takes the lines instead of stderr; the Prefect flow writes them into its log."""
 
 
+named_workspace: ContextVar[str | None] = ContextVar("named_workspace", default=None)
+"""The workspace that was named on the command line, if any."""
+
+
+def runnable(message: str) -> str:
+    """Return a message whose commands name the workspace that the running one was given, so that they can be pasted.
+
+    Examples
+    --------
+    >>> token = named_workspace.set("w")
+    >>> runnable("not scored yet: run `tracesift score aum`; `tracesift scorers` lists them all")
+    'not scored yet: run `tracesift score aum --workspace w`; `tracesift scorers` lists them all'
+    >>> named_workspace.reset(token)
+    """
+    workspace = named_workspace.get()
+    if workspace is None:
+        return message
+    return _COMMAND.sub(lambda found: f"`{found[1]} --workspace {shlex.quote(workspace)}`", message)
+
+
+_COMMAND = re.compile(
+    r"`(tracesift (?!scorers|selectors|doctor|protect|project)[a-z](?:(?!--workspace|--help)[^`])*)`"
+)
+"""A command in a message that has a workspace and does not name one."""
+
+
 def say(message: str) -> None:
     """Write one line for the user: on stderr, or to the `listener` of this context."""
+    message = runnable(message)
     if (heard := listener.get()) is not None:
         heard(message)
         return

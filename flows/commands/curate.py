@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
-from tracesift.flows.progress import counted, duration, say
+from tracesift.flows.progress import counted, duration, runnable, say
 from tracesift.flows.reporting.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, UNTOLD, estimate
 from tracesift.flows.show import chance, console, print_json, print_table
 
@@ -121,7 +121,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         if counts["yes"] or counts["no"]:
             told = f"{name}: {counts['yes']} yes, {counts['no']} no, {counts['cannot tell']} cannot tell"
             unseen = name == "unlearnable" and summary["verdict"] == "clean"
-            out.print(told + UNSEEN * unseen, soft_wrap=True)
+            out.print(told + runnable(UNSEEN) * unseen, soft_wrap=True)
         else:
             why = ""
             if name == "unlearnable" and summary["verdict"] == "cannot tell":

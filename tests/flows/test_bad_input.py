@@ -398,7 +398,7 @@ COMMANDS = {
     "score label_agreement": "--param aggregation=mean",
     "select denoize": "(did you mean 'denoise'?); `tracesift selectors` lists them all",
     "select top_k --keep 0.3 --param score=learned": "'first_learned' or 'learned_for_good'?); the frame has 2",
-    "select ccs --keep 0.3 --where auum>1": '`tracesift sql "DESCRIBE sample_scores"` lists the scores',
+    "select ccs --keep 0.3 --where auum>1": '`tracesift sql "DESCRIBE sample_scores" --workspace w` lists the scores',
     "review import w": "Is a directory",
     "review export --count 0": "--count 0: at least 1",
     "review export --out w": "w is a folder; name a file",

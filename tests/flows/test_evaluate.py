@@ -33,7 +33,7 @@ def ingested(tmp_path, monkeypatch, capsys):
 def test_all_samples_are_evaluated_without_any_subset(ingested):
     """What a cured set is held against."""
     code, _, err = ingested("evaluate", "half")
-    assert (code, "`tracesift evaluate all` trains on all training samples" in err) == (2, True)
+    assert (code, "`tracesift evaluate all --workspace w` trains on all training samples" in err) == (2, True)
     code, out, err = ingested("evaluate", "all", "--epochs", "2", "--threads", "1", "--json")
     assert code == 0, err
     (row,) = json.loads(out)

@@ -27,7 +27,7 @@ def test_cheap_scores_are_there_and_others_when_they_are_named(place, capsys):
     assert columns(place / "w") >= USUAL
     assert not columns(place / "w") & (NAMED | {"deepfool"})
     assert run(["select", "cal", "--keep", "0.3", "--workspace", "w"]) == 2
-    assert "run `tracesift score cal`" in capsys.readouterr().err
+    assert "run `tracesift score cal --workspace w`" in capsys.readouterr().err
     assert run(["score", *sorted(NAMED), "--workspace", "w"]) == 0
     assert columns(place / "w") >= NAMED
 

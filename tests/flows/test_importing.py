@@ -65,7 +65,7 @@ def test_without_data_it_can_be_scored_and_selected_from(recording, workspace, c
     assert (said["samples"], said["seen"], said["epochs"], said["mode"]) == (N, N, T, "in_training")
     assert run(["score", "aum", "--workspace", str(workspace)]) == 0
     assert run(["score", "el2n", "--workspace", str(workspace)]) == 2
-    assert "mode epoch_end was not recorded; `tracesift record` records it" in capsys.readouterr().err
+    assert "mode epoch_end was not recorded; `tracesift record --workspace " in capsys.readouterr().err
     lowest = Catalog(workspace).query("SELECT sample_id FROM sample_scores ORDER BY aum LIMIT ?", (len(BAD),))
     assert set(lowest["sample_id"]) == {f"s{at:03d}" for at in BAD}
     words = ["select", "top_k", "--keep", "0.9", "--param", "score=aum", "--name", "good"]

@@ -29,7 +29,7 @@ def told(capsys, *arguments, code=0):
 def test_missing_signals_end_with_one_line_that_says_what_makes_them(recorded, capsys):
     said = told(capsys, "influence", "influence_subset", "--workspace", recorded, code=2)
     assert said.count("\n") == 1
-    assert "run `tracesift record --job subset_training`" in said
+    assert "run `tracesift record --job subset_training --workspace " in said
     assert "tracesift embed" in told(capsys, "influence", "last_layer", "--workspace", recorded, code=2)
     assert "embed" in told(capsys, "influence", "--workspace", recorded, code=2)
     assert "--val OTHER" in told(capsys, "influence", "--against", "test", "--workspace", recorded, code=2)

@@ -21,7 +21,7 @@ def columns(workspace):
 
 def test_the_message_leads_to_the_score(place, capsys):
     assert run(["score", "ssft", "--workspace", "w"]) == 2
-    assert "`tracesift record --job ssft`" in capsys.readouterr().err
+    assert "`tracesift record --job ssft --workspace w`" in capsys.readouterr().err
     assert "ssft" not in columns(place / "w")
     words = ["record", "--job", "ssft", "--epochs", "2", "--workspace", "w", "--json"]
     assert run(words) == 0
@@ -54,7 +54,7 @@ def test_a_hint_names_no_job_that_does_not_suit(place, capsys, monkeypatch):
         Dataset, "rows", lambda one, split: every(one, split)[: None if split == "train" else 0]
     )
     assert run(["influence", "influence_subset", "--workspace", "w"]) == 2
-    assert "run `tracesift record --job subset_training`" in capsys.readouterr().err
+    assert "run `tracesift record --job subset_training --workspace w`" in capsys.readouterr().err
     (recording,) = list_runs("w")
     assert (
         why_not_made(Work(Path("w")), "val_subset_correct", recording["run_id"])

@@ -357,6 +357,6 @@ def test_scores_of_an_earlier_state_are_said_to_be_so(place, capsys):
     assert run(["ingest", "good.csv", "--workspace", "w"]) == 0
     assert run(words) == 0
     assert (
-        "el2n: the newest scores are of an earlier state of good; `tracesift record`"
+        "el2n: the newest scores are of an earlier state of good; `tracesift record --workspace w`"
         in capsys.readouterr().err
     )

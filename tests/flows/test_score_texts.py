@@ -46,7 +46,10 @@ def test_the_sign_that_gives_a_class_away_stands_in_the_catalog(tmp_path, monkey
         assert "--job" not in error
     assert run(["influence", "--workspace", "w"]) == 2
     error = capsys.readouterr().err
-    assert "tracin needs tracin_error: run `tracesift record --job tracin --param pairs=true`" in error
+    assert (
+        "tracin needs tracin_error: run `tracesift record --job tracin --param pairs=true --workspace w`"
+        in error
+    )
     assert "parameters=all takes images and tables" in error
     assert run(["select", "depoison", "--workspace", "w", "--json"]) == 0
     assert (

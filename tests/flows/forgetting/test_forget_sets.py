@@ -154,12 +154,12 @@ def test_what_a_chooser_of_forget_sets_cannot_mean(place, capsys):
         (["mu_coreset", "--count", 3, "--from", "nothing"], "no such subset"),
         (
             ["easiest_forget_set", "--count", 3],
-            "reads easiest_weight, not scored yet: run `tracesift record --job worst_case --param easiest=true` where you "
-            "have not, then `tracesift score easiest_weight`",
+            "reads easiest_weight, not scored yet: run `tracesift record --job worst_case --param easiest=true --workspace w` "
+            "where you have not, then `tracesift score easiest_weight --workspace w`",
         ),
         (
             ["sharpness_partition", "--count", 3],
-            "reads sharpness, not scored yet: run `tracesift score sharpness`",
+            "reads sharpness, not scored yet: run `tracesift score sharpness --workspace w`",
         ),
         (["memorization_strata", "--count", 3, "--param", "part=hard"], "part"),
     ):

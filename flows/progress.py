@@ -100,16 +100,49 @@ def watched(title: str) -> Iterator[Report]:
         return
     began = time.monotonic()
     last = [began]
+    pace = _Pace()
 
-    def line(text: str, every: float) -> None:
-        if time.monotonic() - last[0] >= every:
-            last[0] = time.monotonic()
-            say(f"{title}: {text}".rstrip())
+    def due(every: float) -> bool:
+        if time.monotonic() - last[0] < every:
+            return False
+        last[0] = time.monotonic()
+        return True
 
-    with _set(_stage, lambda what: line(what, STAGE_EVERY)):
-        yield lambda done, total, what: line(f"{_amount(done)} of {_amount(total)} {what}", LINE_EVERY)
+    def named(what: str) -> None:
+        if due(STAGE_EVERY):
+            say(f"{title}: {what}")
+
+    def moved(done: float, total: float, what: str) -> None:
+        if due(LINE_EVERY):
+            left = pace.left(done, total)
+            say(f"{title}: {_amount(done)} of {_amount(total)} {what}".rstrip() + left)
+
+    with _set(_stage, named):
+        yield moved
     if last[0] > began:
         say(f"{title}: done")
+
+
+class _Pace:
+    """How long the rest of a step takes, judged by its pace since its first line.
+
+    Not since its start: what is read rather than made, as by a job that goes on after it was stopped, and what is
+    prepared, are through by then.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float, float] | None = None
+        """When, how much was done, and of what total."""
+
+    def left(self, done: float, total: float) -> str:
+        """Return the words for the end of a line; none for the first line of a step, or where a count begins anew."""
+        now = time.monotonic()
+        if self._first is None or done < self._first[1] or total != self._first[2]:
+            self._first = (now, done, total)
+        began, before, _ = self._first
+        if done <= before or done >= total:
+            return ""
+        return f", about {duration((now - began) * (total - done) / (done - before))} left"
 
 
 def _amount(value: float) -> str:

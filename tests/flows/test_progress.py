@@ -38,7 +38,32 @@ def test_counts_come_every_quarter_of_a_minute(clock, capsys):
             clock[0] += 1
             report(step, 40, "epoch 1")
     assert capsys.readouterr().err.splitlines() == [
-        "record, seed 0: 14 of 40 epoch 1", "record, seed 0: 29 of 40 epoch 1", "record, seed 0: done",
+        "record, seed 0: 14 of 40 epoch 1",
+        "record, seed 0: 29 of 40 epoch 1, about 11 seconds left", "record, seed 0: done",
+    ]  # fmt: skip
+
+
+def lines_of(clock, capsys, *reports):
+    """Report every 20 seconds, and return what is said of it."""
+    with watched("job grand") as report:
+        for done, total in reports:
+            clock[0] += 20
+            report(done, total, "training")
+    return [line.removeprefix("job grand: ") for line in capsys.readouterr().err.splitlines()[:-1]]
+
+
+def test_what_is_left_goes_by_the_pace_since_the_first_line(clock, capsys):
+    # the six parts of the first line were read, not made: 0.1 parts take 20 seconds, so 3.9 of them 780
+    assert lines_of(clock, capsys, (6, 10), (6.1, 10), (8, 10), (10, 10)) == [
+        "6 of 10 training", "6.1 of 10 training, about 13 minutes left", "8 of 10 training, about 40 seconds left",
+        "10 of 10 training",
+    ]  # fmt: skip
+
+
+def test_a_count_that_stands_still_or_begins_anew_says_nothing_of_what_is_left(clock, capsys):
+    reports = (5, 10), (5, 10), (1, 10), (2, 10), (2, 30), (3, 30)
+    assert [line for line in lines_of(clock, capsys, *reports) if "left" in line] == [
+        "2 of 10 training, about 3 minutes left", "3 of 30 training, about 9 minutes left",
     ]  # fmt: skip
 
 

@@ -75,16 +75,16 @@ def _resized(images: np.ndarray, side: int) -> Tensor:
 
 def _augmented(images: Tensor, generator: torch.Generator, padding: int, *, flip: bool) -> Tensor:
     """Shift each image by up to `padding` pixels over a reflected border, and mirror every second one."""
-    size, channels, height, width = images.shape
+    size, _, height, width = images.shape
     device = images.device
     limit = min(padding, height - 1, width - 1)
     padded = F.pad(images.float(), (limit,) * 4, mode="reflect").to(torch.uint8)
-    offsets = torch.randint(0, 2 * limit + 1, (2, size), generator=generator).to(device, non_blocking=True)
-    down = offsets[0][:, None] + torch.arange(height, device=device)  # (B, H)
-    across = offsets[1][:, None] + torch.arange(width, device=device)  # (B, W)
-    if flip:
-        mirrored = (torch.rand(size, generator=generator) < 0.5).to(device, non_blocking=True)
-        across = torch.where(mirrored[:, None], across.flip(1), across)
-    each = torch.arange(size, device=device)[:, None, None, None]
-    channel = torch.arange(channels, device=device)[None, :, None, None]
-    return padded[each, channel, down[:, None, :, None], across[:, None, None, :]]
+    down, across = torch.randint(0, 2 * limit + 1, (2, size), generator=generator).to(
+        device, non_blocking=True
+    )
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, shifts, shifts, H, W), nothing copied
+    shifted = windows[torch.arange(size, device=device), :, down, across]
+    if not flip:
+        return shifted
+    mirrored = (torch.rand(size, generator=generator) < 0.5).to(device, non_blocking=True)
+    return torch.where(mirrored[:, None, None, None], shifted.flip(3), shifted)

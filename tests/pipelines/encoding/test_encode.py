@@ -137,6 +137,23 @@ def test_augmented_views_are_seeded_shifts(augmentation, furthest):
     assert torch.equal(pixels.batch(rows), plain)
 
 
+def test_an_augmented_view_is_a_crop_of_the_reflected_image_mirrored_as_drawn():
+    images = torch.randint(
+        0, 256, (9, 3, 6, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    pixels = Pixels(images, torch.zeros(3, 1, 1), torch.ones(3, 1, 1), "crop_flip")
+    views = pixels.batch(torch.arange(9), torch.Generator().manual_seed(3))
+    drawn = torch.Generator().manual_seed(3)
+    down, across = torch.randint(0, 9, (2, 9), generator=drawn).tolist()
+    mirrored = (torch.rand(9, generator=drawn) < 0.5).tolist()
+    assert 0 < sum(mirrored) < 9
+    for image, view, top, left, turned in zip(images, views, down, across, mirrored, strict=True):
+        crop = np.pad(image.numpy(), ((0, 0), (4, 4), (4, 4)), mode="reflect")[
+            :, top : top + 6, left : left + 7
+        ]
+        assert np.array_equal(view.numpy(), crop[:, :, ::-1] if turned else crop)
+
+
 def test_evaluation_sees_no_augmentation(squares):
     model = find("resnet18", "image")
     inputs = encode(squares, model)

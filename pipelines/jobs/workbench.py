@@ -49,6 +49,9 @@ class Workbench:
         Signals that the same job left in the recording with fewer parts, by name.
     what : str
         What the parts are, and how far they have come, as the progress says it.
+    work : callable, or None
+        Returns how much work each part is against the others, in the order in which they are made, where they differ;
+        the progress then goes by it. Asked when a part is made, not before, and often.
     """
 
     def __init__(
@@ -69,13 +72,15 @@ class Workbench:
     ) -> None:
         self.dataset, self.model, self.epochs, self.seed = dataset, model, epochs, seed
         self.earlier, self.what = earlier or {}, "training"
+        self.work: Callable[[], Sequence[float]] | None = None
         self._load = load
         self.device, self.threads = device, threads
         self._encodings = inputs
         self.train = torch.from_numpy(dataset.rows("train"))
         self.labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
         self._folder, self._progress, self._elsewhere = parts, progress, elsewhere
-        self._numbers, self._of = range(1), 1
+        self._through: int | None = None  # how many parts, of an earlier run as well
+        self._together, self._of = 1, 1
 
     @cached_property
     def inputs(self) -> Encoded:
@@ -107,7 +112,8 @@ class Workbench:
         kept: made of other models in one piece, a part could differ in its last bits.
         """
         paths = [self._folder / f"{number:03d}.part" for number in numbers]
-        self._numbers, self._of = numbers, of
+        self._through = numbers.start if self._through is None else self._through
+        self._together, self._of = len(numbers), of
         if self._elsewhere is not None and not all(path.exists() for path in paths):
             self._elsewhere(numbers, of)
         if not all(path.exists() for path in paths):
@@ -118,8 +124,9 @@ class Workbench:
                 if not path.exists():
                     with replacing(path) as temporary, temporary.open("wb") as file:
                         np.savez(file, **arrays)  # type: ignore[arg-type]
+        self._through += len(numbers)
         if self._progress is not None:
-            self._progress(numbers.stop, of, "")
+            self._progress(self._share(self._through), of, "")
         return [_stored(path) for path in paths]
 
     def recorded(self, job: str) -> nn.Module:
@@ -145,6 +152,7 @@ class Workbench:
         *,
         module: nn.Module | None = None,
         classes: int | None = None,
+        fused: bool = False,
         **recipe: Any,
     ) -> Learner:
         """Return a learner whose schedule runs over so many epochs of so many samples.
@@ -155,6 +163,8 @@ class Workbench:
             One to go on with; a fresh one otherwise.
         classes
             Outputs of a fresh one, K by default.
+        fused
+            Go over the weights once per step; see `Learner`.
         **recipe
             Fields of the model's recipe that the job's protocol prescribes.
         """
@@ -162,7 +172,7 @@ class Workbench:
         if module is None:
             module = model.build(self.inputs.input_shape, classes or self.dataset.num_classes)
         steps = epochs * math.ceil(samples / model.recipe.batch_size)
-        return Learner(module, model.recipe, steps=steps, device=self.device)
+        return Learner(module, model.recipe, steps=steps, device=self.device, fused=fused)
 
     def stacked_learner(self, samples: int, epochs: int, seeds: Sequence[int]) -> Learner:
         """Return a learner of fresh models side by side, each with the initial weights that its seed gives."""
@@ -208,10 +218,17 @@ class Workbench:
 
         def told() -> None:
             if self._progress is not None:
-                done = len(self._numbers) * learner.step / learner.steps
-                self._progress(self._numbers.start + done, self._of, self.what)
+                done = (self._through or 0) + self._together * learner.step / learner.steps
+                self._progress(self._share(done), self._of, self.what)
 
         return told
+
+    def _share(self, done: float) -> float:
+        """Return how many parts of average work are through once `done` of them are."""
+        if self.work is None:
+            return done
+        through = np.cumsum([0.0, *self.work()])
+        return float(np.interp(done, np.arange(self._of + 1), through / through[-1] * self._of))
 
     def predicted(self, learner: Learner, rows: Tensor) -> np.ndarray:
         """Return the class predicted for each of `rows`, int64 (n,), in eval mode and without augmentation."""

@@ -1,15 +1,19 @@
 """The two simple networks: what they are, how they train, who is held out, and a shortcut that they find."""
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.crossfit import assign_folds
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.jobs.contract import run_job
-from tracesift.pipelines.jobs.simple_networks import simple_network
+from tracesift.pipelines.jobs.simple_networks import WideLinear, simple_network
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import diagnose
@@ -20,7 +24,7 @@ SMALL = TrainConfig(seed=0, epochs=1, batch_size=64, epoch_end=False, device="cp
 def test_the_hidden_layer_is_as_wide_as_the_input():
     linear, two = (simple_network(name, (3, 4, 5), 7) for name in ("linear", "two_layer"))
     assert [type(layer).__name__ for layer in linear] == ["Flatten", "Linear"]
-    assert [type(layer).__name__ for layer in two] == ["Flatten", "Linear", "ReLU", "Linear"]
+    assert [type(layer).__name__ for layer in two] == ["Flatten", "WideLinear", "ReLU", "Linear"]
     assert (two[1].in_features, two[1].out_features, two[3].out_features) == (60, 60, 7)
     assert linear(torch.zeros(2, 3, 4, 5)).shape == two(torch.zeros(2, 3, 4, 5)).shape == (2, 7)
 
@@ -44,9 +48,9 @@ def test_each_fold_is_held_out_once_for_each_network(recorded, signals_of, monke
         device="cpu",
     )
     rows, fold = dataset.rows("train"), assign_folds(dataset, 3)
-    assert [weights for _, _, weights in trained] == [2] * 3 + [4] * 3
-    for number, (seen, recipe, _) in enumerate(trained):
-        assert seen == set(rows[fold != number % 3].tolist())
+    assert [weights for _, _, weights in trained] == [2, 4] * 3
+    for at, (seen, recipe, _) in enumerate(trained):
+        assert seen == set(rows[fold != at // 2].tolist())
         assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay) == ("sgd", 0.01, 0.9, 5e-4)
         assert (recipe.batch_size, recipe.schedule) == (16, "linear")
     signals = signals_of(workspace, run_id)
@@ -54,6 +58,56 @@ def test_each_fold_is_held_out_once_for_each_network(recorded, signals_of, monke
     assert found["linear_accuracy"] == pytest.approx(signals["linear_correct"].mean(), abs=1e-6)
     assert found["linear_accuracy"] > 0.9  # clean and easy: the published boundary means nothing here
     assert found["above_boundary"]
+
+
+def test_the_gradient_of_the_hidden_layer_stays_in_place_and_is_that_of_a_plain_one():
+    draw = torch.Generator().manual_seed(0)
+    plain, wide = nn.Linear(5, 4), WideLinear(5, 4)
+    wide.load_state_dict(plain.state_dict())
+    places = set()
+    for _ in range(2):  # twice, since the second step writes over the first
+        x, slope = torch.randn(3, 5, generator=draw), torch.randn(3, 4, generator=draw)
+        inputs = [x.clone().requires_grad_() for _ in range(2)]
+        for layer, given in zip((plain, wide), inputs, strict=True):
+            layer.zero_grad(set_to_none=True)
+            layer(given).backward(slope)
+        assert torch.equal(wide.weight.grad, plain.weight.grad)
+        assert torch.equal(wide.bias.grad, plain.bias.grad)
+        assert torch.equal(inputs[1].grad, inputs[0].grad)
+        places.add(wide.weight.grad.data_ptr())
+    assert len(places) == 1
+    assert torch.equal(wide.eval()(x), plain(x))
+
+
+def test_networks_trained_elsewhere_are_those_trained_here(recorded, signals_of):
+    settings = {"epochs": 2, "folds": 2, "batch_size": 16}
+    made = []
+    for name in ("simple here", "simple elsewhere"):
+        dataset, workspace, run_id = recorded(name)
+        run = partial(run_job, "simple_networks", dataset, workspace, run_id, settings, device="cpu")
+        if name.endswith("elsewhere"):
+            for number in (3, 1):
+                assert run(only=range(number, number + 1)) == ()
+            parts = sorted(path.name for path in Path(workspace).rglob("*.part"))
+            assert parts == ["001.part", "003.part"]
+        run()
+        made.append(signals_of(workspace, run_id))
+    for network in ("linear_correct", "two_layer_correct"):
+        assert np.array_equal(made[0][network], made[1][network])
+
+
+def test_the_progress_goes_by_the_work_of_each_network(recorded):
+    dataset, workspace, run_id = recorded("simple progress")
+    told = []
+    run_job(
+        "simple_networks", dataset, workspace, run_id, {"epochs": 2, "folds": 2}, device="cpu",
+        progress=lambda done, of, what: told.append((done, of, what)),
+    )  # fmt: skip
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    linear, both, *_, whole = [done for done, _, what in told if not what]
+    assert both == pytest.approx(2)
+    assert 0 < linear < both / 3
+    assert (whole, told[-1][1]) == (4, 4)
 
 
 def clouds(shortcut):

@@ -73,8 +73,8 @@ def record(
     param
         A setting of the job, as key=value (job.key=value where several are named); may be given several times.
     workers
-        Processes that train the models of the job subset_training side by side, each with --threads threads; the
-        results are the same for every number.
+        Processes that train the models of a job side by side (subset_training, simple_networks), each with --threads
+        threads; the results are the same for every number.
     """
     if job:
         return _run_jobs(job, param, common, training, workers)

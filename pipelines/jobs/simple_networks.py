@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.crossfit import assign_folds
@@ -130,38 +128,5 @@ def simple_network(network: str, input_shape: tuple[int, ...], classes: int) -> 
     [(12, 12), (12,), (5, 12), (5,)]
     """
     size = math.prod(input_shape)
-    hidden = [] if network == "linear" else [WideLinear(size, size), nn.ReLU()]
+    hidden = [] if network == "linear" else [nn.Linear(size, size), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(size, classes))
-
-
-class WideLinear(nn.Linear):
-    """A linear layer with one place for the gradient of its weights, which every step on a CPU writes anew.
-
-    Autograd asks the system for it in each step and gives it back: at 3072 x 3072 weights that takes as long as two
-    thirds of the product. Not for gradients that are added up over several batches.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, O) of (B, I)."""
-        if not (self.training and x.is_cpu):
-            return super().forward(x)
-        return _InPlace.apply(x, self.weight, self.bias, self._place)  # type: ignore[no-untyped-call]
-
-    @cached_property
-    def _place(self) -> Tensor:
-        return torch.empty_like(self.weight)
-
-
-class _InPlace(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.place = place
-        return F.linear(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        weight.grad = torch.mm(slope.T, x, out=ctx.place)  # returned, it would be copied
-        return slope @ weight if ctx.needs_input_grad[0] else None, None, slope.sum(0), None

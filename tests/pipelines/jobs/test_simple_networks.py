@@ -7,13 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import nn
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.crossfit import assign_folds
 from tracesift.pipelines.dataset import open_dataset
 from tracesift.pipelines.jobs.contract import run_job
-from tracesift.pipelines.jobs.simple_networks import WideLinear, simple_network
+from tracesift.pipelines.jobs.simple_networks import simple_network
 from tracesift.pipelines.jobs.workbench import Workbench
 from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import diagnose
@@ -24,7 +23,7 @@ SMALL = TrainConfig(seed=0, epochs=1, batch_size=64, epoch_end=False, device="cp
 def test_the_hidden_layer_is_as_wide_as_the_input():
     linear, two = (simple_network(name, (3, 4, 5), 7) for name in ("linear", "two_layer"))
     assert [type(layer).__name__ for layer in linear] == ["Flatten", "Linear"]
-    assert [type(layer).__name__ for layer in two] == ["Flatten", "WideLinear", "ReLU", "Linear"]
+    assert [type(layer).__name__ for layer in two] == ["Flatten", "Linear", "ReLU", "Linear"]
     assert (two[1].in_features, two[1].out_features, two[3].out_features) == (60, 60, 7)
     assert linear(torch.zeros(2, 3, 4, 5)).shape == two(torch.zeros(2, 3, 4, 5)).shape == (2, 7)
 
@@ -58,25 +57,6 @@ def test_each_fold_is_held_out_once_for_each_network(recorded, signals_of, monke
     assert found["linear_accuracy"] == pytest.approx(signals["linear_correct"].mean(), abs=1e-6)
     assert found["linear_accuracy"] > 0.9  # clean and easy: the published boundary means nothing here
     assert found["above_boundary"]
-
-
-def test_the_gradient_of_the_hidden_layer_stays_in_place_and_is_that_of_a_plain_one():
-    draw = torch.Generator().manual_seed(0)
-    plain, wide = nn.Linear(5, 4), WideLinear(5, 4)
-    wide.load_state_dict(plain.state_dict())
-    places = set()
-    for _ in range(2):  # twice, since the second step writes over the first
-        x, slope = torch.randn(3, 5, generator=draw), torch.randn(3, 4, generator=draw)
-        inputs = [x.clone().requires_grad_() for _ in range(2)]
-        for layer, given in zip((plain, wide), inputs, strict=True):
-            layer.zero_grad(set_to_none=True)
-            layer(given).backward(slope)
-        assert torch.equal(wide.weight.grad, plain.weight.grad)
-        assert torch.equal(wide.bias.grad, plain.bias.grad)
-        assert torch.equal(inputs[1].grad, inputs[0].grad)
-        places.add(wide.weight.grad.data_ptr())
-    assert len(places) == 1
-    assert torch.equal(wide.eval()(x), plain(x))
 
 
 def test_networks_trained_elsewhere_are_those_trained_here(recorded, signals_of):

@@ -9,9 +9,11 @@ The first estimate is `wrong_label_posterior`: cross-fitted probabilities and ho
 are surest. The second is the probability of belonging to a separate low group of training margins. That group must
 exist: a mixture of one to three Gaussians, its number of components by BIC, whose lowest part is apart from the next
 (Ashman's D >= 2) and mostly rejected by the cross-fitted networks (>= 80 %, and at least 50 points more often than
-the rest). Both are silent, and then nothing is flagged, on hard data, overlapping classes and pure noise. Nor is
-anything said of a class that the cross-fitted networks cannot recognise, nor of one that would be flagged by more
-than half where others would not.
+the rest), and it may not be so large that labels would be right less often than drawn at random. Both are silent,
+and then nothing is flagged, on hard data, overlapping classes and pure noise. Nor is anything said of a class that
+the cross-fitted networks cannot recognise, nor of one that would be flagged by more than half where others would not.
+Without cross-fitting the network that trained on the labels takes their place: it rejects a label where it preferred
+another on average over training, and is not heard on a class that it has not learned.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ class Dynamics:
     column: str
     values: np.ndarray
     accepted: np.ndarray
-    """(N,) bool: on average over training the label was preferred."""
+    """(N,) bool: on average over training the label was preferred; by the loss, surely so."""
 
 
 @flag(
-    version=7,
+    version=8,
     columns=(
         "aum", "mean_loss", "oos_margin", "oos_pred", "wrong_label_posterior",
         "elr_target_disagreement", "loss_gmm", "suggestion", "verified_label",
@@ -137,19 +139,19 @@ def judge_labels(
     """
     frame = _checked(frame)
     in_train = (frame["split"] == "train").to_numpy()
-    choices = []
-    for dynamics in _dynamics(frame):
-        if "oos_margin" in frame.columns:
-            witness = cross_fitted(frame, min_class)
-        else:
-            witness = in_sample(frame, dynamics.accepted, min_class)
+    every_dynamics, choices = _dynamics(frame), []
+    asked = cross_fitted if "oos_margin" in frame.columns else in_sample
+    witness = asked(frame, min_class)
+    for dynamics in every_dynamics:
         judged = np.isfinite(dynamics.values) & witness.observed & in_train
         least = probability if probability is not None else (0.8 if witness.out_of_sample else 0.99)
         apart = separation if separation is not None else (2.0 if witness.out_of_sample else 3.0)
         usable = judged & (witness.mute == "")
-        group = find_low_group(dynamics.values, witness, usable, separation=apart)
-        choices.append((dynamics, witness, group, judged))
-    dynamics, witness, group, judged = next((choice for choice in choices if choice[2].found), choices[0])
+        # labels of K classes drawn at random are wrong as often as this: beyond it there is nothing to learn from
+        most = 1 - 1 / max(frame["label"].n_unique(), 2)
+        group = find_low_group(dynamics.values, witness, usable, separation=apart, most=most)
+        choices.append((dynamics, group, judged))
+    dynamics, group, judged = next((choice for choice in choices if choice[1].found), choices[0])
     low = _low_confidence(witness, group, judged & (witness.mute == ""))
     posterior = _posterior(frame, witness)
     confidence = np.minimum(np.fmax(low, posterior), SUREST)
@@ -160,12 +162,15 @@ def judge_labels(
     answers = _answers(frame, dynamics, witness, group, judged, wrong, confidence)
     answers = answers.with_columns(by_group=pl.Series(by_group))
     called, is_open = judged & (witness.mute == "") & wrong, frame["verified_label"].is_null().to_numpy()
+    set_apart = int((called & by_group).sum())
+    # the group is what is suspicious; called wrong is only the part of it in which everything else agrees
+    part = f"; {set_apart / max(judged.sum(), 1):.1%} of the samples are called wrong because of it"
     findings = {
-        "training_dynamics": f"{dynamics.column}: {group.note}",
+        "training_dynamics": f"{dynamics.column}: {group.note}{part if group.found else ''}",
         "second_witness": witness.name,
         "needed_probability": least,
         "expected_right": round(float((1 - confidence)[called & is_open].sum()), 1),
-        "set_apart": int((called & by_group).sum()),
+        "set_apart": set_apart,
         "set_apart_flagged": int((called & by_group & is_open).sum()),
     }
     return with_verified(_explained(frame, answers, dynamics, witness, least), frame), findings

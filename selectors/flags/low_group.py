@@ -1,7 +1,9 @@
 """Look for a separate low group of training margins that is also the one which the second witness rejects.
 
 Two Gaussians can always be fitted; the question is whether the data ask for them. Overlapping classes, hard
-samples and pure noise give skewed or wide margins, not a second group, and are turned away here.
+samples and pure noise give skewed or wide margins, not a second group, and are turned away here. So is a group
+so large that labels would be right less often than drawn at random: that is what has not been learned yet, beside a
+few samples that are easier than all others.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class LowGroup:
 
 
 def find_low_group(
-    values: np.ndarray, witness: Witness, usable: np.ndarray, *, separation: float
+    values: np.ndarray, witness: Witness, usable: np.ndarray, *, separation: float, most: float
 ) -> LowGroup:
     """Look for the largest low part of `values` that is apart from the rest and that the witness rejects.
 
@@ -50,6 +52,8 @@ def find_low_group(
         Samples that take part.
     separation : float
         Least Ashman's D between the highest component of the group and the next one.
+    most : float
+        Largest share of the samples that can be a group of wrong labels.
     """
     everyone, observed = np.full(values.shape, np.nan), values[usable]
     if observed.size < LEAST_SAMPLES or np.ptp(observed) == 0:
@@ -59,7 +63,8 @@ def find_low_group(
     for lowest in range(mixture.means.size - 1, 0, -1):
         low, apart = mixture.low_probability(observed, lowest), mixture.separation(lowest)
         inside, outside = _share(rejects, low), _share(rejects, 1 - low)
-        if apart >= separation and inside >= INSIDE and inside - outside >= CONTRAST:
+        few = low.mean() <= most
+        if few and apart >= separation and inside >= INSIDE and inside - outside >= CONTRAST:
             everyone[usable] = low
             note = (
                 f"a separate low group of {low.mean():.1%} of the samples, {inside:.0%} of it rejected by the second "

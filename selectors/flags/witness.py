@@ -1,8 +1,9 @@
 """The second witness of the label-noise flag: what rejects a label besides the training dynamics.
 
 Preferred are models that never saw the sample (cross-fitting). They can speak about a class only if they
-recognise it; where they do not, they are mute, with the reason. Without them the early-learning target, or
-the sign of the margin itself, takes the stand; that is not independent, so the flag asks for more.
+recognise it; where they do not, they are mute, with the reason. Without them the sign of the margin takes the
+stand, and the early-learning target beside it; that is not independent, so the flag asks for more, and hears
+nothing of a class that the network has not learned.
 """
 
 from __future__ import annotations
@@ -78,43 +79,64 @@ def cross_fitted(frame: pl.DataFrame, min_class: int) -> Witness:
     )
 
 
-def in_sample(frame: pl.DataFrame, accepted: np.ndarray, min_class: int) -> Witness:
+def in_sample(frame: pl.DataFrame, min_class: int) -> Witness:
     """Ask the network that trained on the labels, for want of another.
 
-    Parameters
-    ----------
-    accepted : ndarray (N,) bool
-        On average over training the network preferred the label.
-
-    It rejects a label that it did not prefer; surely so where `elr_target_disagreement` (if there) is above
-    one half, and `loss_gmm` (if there) below one half.
+    It rejects a label where on average over training it preferred another, which the sign of `aum` says; surely so
+    where `elr_target_disagreement` (if there) is above one half, and `loss_gmm` (if there) below one half. Only
+    without `aum` the loss stands in: a label that has less than half of the probability may still be the preferred
+    one, and in the first epochs it is. The network cannot speak about a class that it has not learned, whose labels
+    it prefers no more often than those of other classes; for want of its predictions, the labels that it rejects
+    count as evenly spread over the others.
     """
     labels = frame["label"].to_numpy()
-    rejects, surely, doubt, asked = (
-        ~accepted,
-        ~accepted,
-        (~accepted).astype(np.float64),
-        "the sign of the margin",
-    )
+    if "aum" in frame.columns:
+        heard, asked = numbers(frame, "aum"), "the sign of the margin"
+        accepted = heard > 0
+    else:
+        # a geometric mean probability above one half is more than any other class can have
+        heard, asked = numbers(frame, "mean_loss"), "the mean loss"
+        accepted = heard < np.log(2)
+    observed = np.isfinite(heard)
+    rejects, doubt = observed & ~accepted, np.where(observed, ~accepted, np.nan)
+    surely = rejects
     for column, sign in (("elr_target_disagreement", 1.0), ("loss_gmm", -1.0)):
         if column in frame.columns:
             value = sign * numbers(frame, column)
             surely, doubt, asked = surely & (value > sign * 0.5), value, f"{asked} and {column}"
-    _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    mute = np.where(sizes[codes] < min_class, f"fewer than {min_class} samples carry this label", "").astype(
-        object
-    )
-    if sizes.size == 1:
-        mute[:] = "there is only one label"
+    observed &= np.isfinite(doubt)
     return Witness(
         name=f"{asked} (in-sample evidence only)",
         rejects=rejects,
         surely=surely,
         doubt=doubt,
-        observed=np.isfinite(doubt),
-        mute=mute,
+        observed=observed,
+        mute=_unlearned(labels, observed, observed & accepted, min_class),
         out_of_sample=False,
     )
+
+
+def _unlearned(labels: np.ndarray, observed: np.ndarray, accepted: np.ndarray, min_class: int) -> np.ndarray:
+    """Return (N,) str: why the network that trained on a label cannot judge it; empty where it can."""
+    _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    kinds, total = sizes.size, int(observed.sum())
+    carried, agreed = (np.bincount(codes, mask, kinds).astype(int) for mask in (observed, accepted))
+    rejected = carried - agreed
+    problems = np.full(kinds, "", dtype=object)
+    for kind in range(kinds):
+        elsewhere = round((rejected.sum() - rejected[kind]) / max(kinds - 1, 1))
+        if kinds == 1:
+            problems[kind] = "there is only one label"
+        elif sizes[kind] < min_class:
+            problems[kind] = f"fewer than {min_class} samples carry this label"
+        elif 0 < carried[kind] < total and not _told_apart(
+            total, carried[kind], agreed[kind] + elsewhere, agreed[kind]
+        ):
+            problems[kind] = (
+                f"training has not learned this label: it prefers it for {agreed[kind] / carried[kind]:.0%} of the "
+                "samples that carry it, hardly more than by chance"
+            )
+    return problems[codes]
 
 
 def _unrecognised(total: int, carried: int, called: int, agreed: int, min_class: int) -> str:
@@ -126,11 +148,20 @@ def _unrecognised(total: int, carried: int, called: int, agreed: int, min_class:
         return f"only {carried} observed samples carry this label, fewer than {min_class}"
     if carried == total:
         return "there is only one label"
+    if not _told_apart(total, carried, called, agreed):
+        recall, false_alarms = agreed / carried, (called - agreed) / (total - carried)
+        given = f"{recall:.0%} of the samples that carry it and to {false_alarms:.0%} of those that do not"
+        return f"models that never saw these samples give this label to {given}"
+    return ""
+
+
+def _told_apart(total: int, carried: int, called: int, agreed: int) -> bool:
+    """Return whether a class is recognised better than by chance, in size and in significance.
+
+    Of `total` samples, `carried` carry the label, `called` are predicted as it, `agreed` are both.
+    """
     from scipy.stats import hypergeom  # a second of import that whoever selects by a score is spared
 
     recall, false_alarms = agreed / carried, (called - agreed) / (total - carried)
     by_chance = float(hypergeom.sf(agreed - 1, total, carried, called))
-    if recall - false_alarms < 0.1 or by_chance > 0.01:
-        given = f"{recall:.0%} of the samples that carry it and to {false_alarms:.0%} of those that do not"
-        return f"models that never saw these samples give this label to {given}"
-    return ""
+    return recall - false_alarms >= 0.1 and by_chance <= 0.01

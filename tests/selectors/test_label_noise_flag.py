@@ -9,6 +9,8 @@ from tracesift.catalog.schema import BadInput, UnknownName
 from tracesift.scorers.noise.wrong_label_posterior import wrong_label_posterior
 from tracesift.selectors.flags.contract import find, names
 from tracesift.selectors.flags.label_noise import judge_labels, label_noise
+from tracesift.selectors.flags.low_group import find_low_group
+from tracesift.selectors.flags.witness import in_sample
 
 EPOCHS = 12
 
@@ -193,6 +195,62 @@ def test_in_sample_evidence_alone_is_said_and_stricter(noisy):
     assert alone.filter(pl.col("flagged"))["reason"].str.contains("in-sample evidence only").all()
     assert wrong[yes(alone)].mean() >= 0.95
     assert alone["suggestion"].null_count() == alone.height
+
+
+def hardly_trained(margin, classes=6, easy=20, size=600):
+    """After an epoch or two: margins about `margin`, more than half of the probability on nothing, a few learned."""
+    rng = np.random.default_rng(0)
+    aum, loss = rng.normal(margin, 0.5, size), np.exp(rng.normal(0.35, 0.27, size))
+    aum[:easy], loss[:easy] = rng.normal(7, 1, easy), np.exp(rng.normal(-5, 0.5, easy))
+    return pl.DataFrame(
+        {
+            "sample_id": [f"s{i:03d}" for i in range(size)],
+            "label": [f"class {i % classes}" for i in range(size)],
+            "aum": aum,
+            "mean_loss": loss,
+            "elr_target_disagreement": np.where(loss > 1, 0.8, 0.2),
+            "loss_gmm": np.where(loss > 1.5, 0.1, 0.9),
+        }
+    )
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.3, -1.0])
+def test_what_was_not_learned_yet_is_no_separate_group_of_wrong_labels(margin):
+    frame = hardly_trained(margin)
+    for seen in (frame, frame.drop("aum")):
+        answer, findings = judge_labels(seen)
+        assert yes(answer).sum() == 0
+        assert "a separate low group" not in findings["training_dynamics"]
+
+
+def test_a_class_that_training_has_not_learned_is_not_judged():
+    rng = np.random.default_rng(0)
+    frame = hardly_trained(3.0).with_columns(mean_loss=pl.lit(0.1))
+    unlearned = (frame["label"] == "class 0").to_numpy()
+    aum = np.where(unlearned, rng.normal(-3, 0.5, 600), rng.normal(3, 0.5, 600))
+    wrong = ~unlearned & (np.arange(600) % 7 == 0)
+    aum[wrong] = rng.normal(-3, 0.5, wrong.sum())
+    frame = frame.with_columns(
+        aum=aum,
+        elr_target_disagreement=np.where(aum < 0, 0.9, 0.1),
+        # less than half of the class, so that it is not in doubt as a whole
+        loss_gmm=np.where(wrong | (unlearned & (np.arange(600) % 4 == 0)), 0.1, 0.9),
+    )
+    answer = label_noise(frame)
+    assert np.array_equal(yes(answer), wrong)
+    assert answer["reason"].to_numpy()[unlearned].tolist() == [
+        "cannot tell: training has not learned this label: it prefers it for 0% of the samples that carry it, hardly "
+        "more than by chance"
+    ] * int(unlearned.sum())
+
+
+def test_labels_right_less_often_than_drawn_at_random_are_no_group():
+    """Of 30 classes one sample in 50 is learned: every class is told, and yet the rest cannot be wrong labels."""
+    values = np.concatenate((np.random.default_rng(0).normal(-3, 0.5, 588), np.full(12, 6.0)))
+    witness = in_sample(pl.DataFrame({"label": ["x", "y"] * 300, "aum": values}), 10)
+    everyone = np.ones(600, dtype=bool)
+    assert find_low_group(values, witness, everyone, separation=3.0, most=0.99).found
+    assert not find_low_group(values, witness, everyone, separation=3.0, most=29 / 30).found
 
 
 def test_in_sample_acceptance_of_memorised_noise_confirms_nothing():

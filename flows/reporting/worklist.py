@@ -115,7 +115,7 @@ def worklist(
         Columns of `WORKLIST_SCHEMA`: flagged samples by confidence, high first, then samples worth a look, by
         confidence. Equal probabilities are ordered by suspicion, then by sample_id; a sample without any
         confidence comes last in its group, as one does that is flagged for something else than its label: these are
-        ordered by how far the score lies beyond the threshold.
+        ordered by how far the score lies beyond the threshold against others of the label.
 
     Raises
     ------
@@ -252,7 +252,9 @@ def _flagged(flags: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     )
     listed = per_sample.filter(pl.col("flag") != "").join(samples, on="sample_id", how="left")
     about_label = pl.col("stated", "probability", "suspicion", "suggestion", "percentile")
-    return _ranked(listed.with_columns(pl.when(pl.col("wrong")).then(about_label)), FLAGGED)
+    # thresholds are each label's own, so that labels take turns: else the first page may be of one alone
+    turn = (pl.col("beyond").rank("max") / pl.col("beyond").count()).over("label")
+    return _ranked(listed.with_columns(pl.when(pl.col("wrong")).then(about_label), beyond=turn), FLAGGED)
 
 
 def _conflicting(

@@ -175,6 +175,8 @@ def test_what_carries_a_signal_is_ordered_by_how_far_it_lies_beyond_the_threshol
     listed = worklist(found, scores(loss=[0.9, 0.5, 0.1, 0.2]), directions={"loss": "suspicious"})
     assert listed["sample_id"].to_list() == ["c", "b", "a", "d"]
     assert listed["confidence"].to_list() == [None] * 4
+    two = scores(loss=[0.9, 0.5, 0.1, 0.2]).with_columns(label=pl.Series(["1", "0", "0", "1"]))
+    assert worklist(found, two)["sample_id"].to_list() == ["a", "c", "b", "d"]  # labels take turns
 
 
 def test_verified_samples_are_never_listed():

@@ -139,12 +139,17 @@ def run(arguments: list[str]) -> int:
         named_workspace.reset(named)
 
 
+USUAL = "tracesift-work"
+"""The workspace of a command that names none, as `Common` has it; importing that would make `--help` wait."""
+
+
 def _named(arguments: list[str]) -> str | None:
-    """Return the workspace that the words of a command name."""
+    """Return the workspace that the words of a command name, None where it is the usual one."""
     for at, word in enumerate(arguments):
         option, mark, value = word.partition("=")
         if option == "--workspace":
-            return value if mark else next(iter(arguments[at + 1 :]), None)
+            given = value if mark else next(iter(arguments[at + 1 :]), None)
+            return None if given == USUAL else given
     return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,10 @@ import pytest
 from tracesift.catalog.manifest import read_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows import cli, score
-from tracesift.flows.cli import COMMANDS, program, run
+from tracesift.flows.cli import COMMANDS, USUAL, program, run
 from tracesift.flows.config_file import _options
+from tracesift.flows.options import Common
+from tracesift.flows.progress import named_workspace
 from tracesift.pipelines.jobs.contract import names as jobs
 
 FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")
@@ -347,3 +350,25 @@ def test_the_script_calls_run(monkeypatch):
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 0
+
+
+@pytest.mark.parametrize("words", [["--workspace", "w"], ["--workspace=w"]])
+def test_commands_in_messages_name_the_workspace_that_was_given(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["ingest", "digits", *words]) == 0
+    capsys.readouterr()
+    assert run(["score", *words]) == 2
+    assert re.search(r"`tracesift record( [^`]*)? --workspace w`", capsys.readouterr().err)
+    assert named_workspace.get() is None  # nothing is left for the next
+
+
+def test_the_usual_workspace_goes_without_saying(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert str(Common().workspace) == USUAL
+    assert run(["ingest", "digits"]) == 0
+    capsys.readouterr()
+    said = []
+    for words in (["score", "aum"], ["score", "aum", "--workspace", USUAL]):
+        assert run(words) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]

@@ -492,7 +492,7 @@ def _tell_study(study: dict[str, Any]) -> None:
     out, counts = console(), study["counts"]
     print_table(
         shown(study),
-        title=f"Unlearning {study['subset']}: {counts['forget']:,} forgotten, model {study['model']}, "
+        title=f"Unlearning {study['subset']}: {counts.get('forget', 0):,} forgotten, model {study['model']}, "
         f"{len(study['seeds'])} seeds, mean ± standard deviation; shares in %",
     )
     for row in study["rows"]:

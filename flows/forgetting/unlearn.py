@@ -211,6 +211,16 @@ class _Study:
     frames: list[pl.DataFrame] = field(default_factory=list)
     """Rows for the catalog, written together: every transaction makes the views anew."""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples of each role took part; a purge leaves fewer members in the manifest."""
+        sets = self.trial.sets
+        sizes = {
+            "forget": len(sets.forget), "holdout": len(sets.holdout), "neighbor": len(sets.neighbor),
+            "retain": len(sets.retain) - len(sets.neighbor),
+        }  # fmt: skip
+        return {role: size for role, size in sizes.items() if size}
+
     def retrained(self, seed: int, turn: int) -> dict[str, Any]:
         """Return what was measured on the `turn`-th model of a seed that never saw the forget set."""
         own = int(np.random.SeedSequence([seed, 1 + turn]).generate_state(1)[0]) >> 1
@@ -264,7 +274,7 @@ class _Study:
         self._put(seed, {f"{name}.{metric}": value for metric, value in values.items()}, measured["failed"])
 
     def _put(self, seed: int, values: Mapping[str, float], said: str = "", models: int = 1) -> None:
-        details = {"study": self.of, "models": models, "failed": said}
+        details = {"study": self.of, "models": models, "failed": said, "counts": self.counts}
         self.frames.append(
             pl.DataFrame(
                 {

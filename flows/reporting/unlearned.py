@@ -133,14 +133,17 @@ def _study(work: Work, subset: Mapping[str, Any], model: str, measured: pl.DataF
             failed[name] = said["failed"]
         values.setdefault(name, {}).setdefault(measure, {})[seed] = value
         models[name] = max(models.get(name, 0), said["models"])
-    counts = work.catalog.query(
-        "SELECT role, count(*) AS size FROM subset_members WHERE subset_id = ? GROUP BY role ORDER BY role",
-        (subset["subset_id"],),
-    )
+    told = next((said["counts"] for said in details if said["study"] == newest and "counts" in said), None)
+    if told is None:  # of a study from before they were kept: what its manifest holds now
+        members = work.catalog.query(
+            "SELECT role, count(*) AS size FROM subset_members WHERE subset_id = ? GROUP BY role ORDER BY role",
+            (subset["subset_id"],),
+        )
+        told = dict(members.iter_rows())
     rows = _rows(values, failed)
     return {
         "subset": subset["name"], "version": subset["version"], "model": model, "study": newest,
-        "counts": dict(counts.iter_rows()), "seeds": sorted(values[GOLD]["ua"]) if rows else [], "rows": rows,
+        "counts": told, "seeds": sorted(values[GOLD]["ua"]) if rows else [], "rows": rows,
         "distribution_models": max(models.values(), default=1),
     }  # fmt: skip
 

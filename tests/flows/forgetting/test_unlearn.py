@@ -353,6 +353,18 @@ def test_what_others_deleted_since_is_used_by_no_model(place, capsys, monkeypatc
     assert not set(gone) & set.union(*used.values())
 
 
+def test_what_was_measured_is_told_after_the_forgotten_were_purged(place, capsys):
+    """The manifest holds none of them any more; the numbers are of when it did."""
+    before, _ = study_of(capsys, *ASKED)
+    assert before["counts"] == {"forget": 30, "holdout": 100, "neighbor": 67, "retain": 203}
+    assert run(["purge", "--all", "--workspace", "w"]) == 0
+    roles = Catalog(place / "w").query("SELECT DISTINCT role FROM subset_members")["role"]
+    assert "forget" not in roles.to_list()
+    assert run(["report", "--workspace", "w"]) == 0
+    page = (place / "w" / "report.html").read_text()
+    assert "30 forgotten, 203 retained, 67 neighbours, 100 held out" in page
+
+
 def test_without_test_samples_it_is_refused(place, capsys):
     pl.read_csv("noisy.csv").filter(pl.col("split") == "train").drop("split").write_csv("train.csv")
     assert call(capsys, "ingest", "train.csv", "--val", "0", "--test", "0", "--workspace", "v")[0] == 0

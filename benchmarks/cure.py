@@ -5,7 +5,7 @@ and 2,000 further ones that never do, to test on. A small CNN is trained for 470
 anything was planted (the ceiling); the set as it is; what `depoison` leaves of it, by the flag `unlearnable`; as many
 drawn at random; what is left without the samples that truly carry the signal; and all of it after
 `orthogonal_projection`, where the test images lose the same directions. Where all images carry the signal
-there are no two groups, and nothing is left out. The flag was of version 2 then, which cut midway between the groups.
+there are no two groups, and nothing is left out.
 
     python benchmarks/cure.py --data FOLDER [--seed N]
 """

@@ -12,6 +12,7 @@ from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Choosing, Common, CurateJob, Reading, Training
 from tracesift.flows.prefect_server import check_answers, named_server
 from tracesift.flows.progress import counted, duration, runnable, say
+from tracesift.flows.reporting.tables import SIMPLE_NETWORKS
 from tracesift.flows.reporting.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, UNTOLD, estimate
 from tracesift.flows.show import chance, console, print_json, print_table
 
@@ -106,10 +107,7 @@ def _dry_run(job: CurateJob, *, as_json: bool) -> int:
     return 0
 
 
-UNSEEN = (
-    "; what all images of a class carry is not seen: `tracesift record --job simple_networks`, then `tracesift score "
-    "simple_network_detection` ask for that"
-)
+UNSEEN = f"; what all images of a class carry is not seen: {SIMPLE_NETWORKS} ask for that"
 """What the flag `unlearnable` says no to with a silent verdict, and where the other case is looked for."""
 
 

@@ -98,6 +98,9 @@ WORDS = {
 
 _SIGNAL = "a label-specific small signal"
 
+SIMPLE_NETWORKS = "`tracesift record --job simple_networks`, then `tracesift score simple_network_detection`"
+"""What looks for a signal in all images of a class, which the verdict does not see."""
+
 VERDICTS = {
     "poisoned": (
         f"Yes: part of this dataset carries {_SIGNAL}.",
@@ -109,8 +112,7 @@ VERDICTS = {
     ),
     "clean": (
         f"No: no sign that samples carry {_SIGNAL}.",
-        "Where all of a class may be changed, ask simple networks: `tracesift record --job simple_networks`, then "
-        "`tracesift score simple_network_detection`.",
+        f"Where all of a class may be changed, ask simple networks: {SIMPLE_NETWORKS}.",
     ),
 }
 CANNOT_TELL = "Cannot tell whether samples carry a label-specific small signal."

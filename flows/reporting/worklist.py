@@ -30,6 +30,7 @@ from PIL import Image
 from tracesift.catalog.files import replacing, write_bytes
 from tracesift.catalog.schema import BadInput, nearest
 from tracesift.flows.reporting.previews import short
+from tracesift.flows.selecting.candidates import beyond_threshold
 
 WORKLIST_SCHEMA: dict[str, pl.DataType] = {
     "rank": pl.Int64(),
@@ -230,11 +231,6 @@ def _ranked(listed: pl.DataFrame, status: str) -> pl.DataFrame:
     )
 
 
-def _beyond() -> pl.Expr:
-    """Return how far a score lies beyond its threshold, in parts of it: how sure a flag is that says nothing else."""
-    return ((pl.col("score") - pl.col("threshold")) / pl.col("threshold").abs()).fill_nan(None)
-
-
 def _told(who: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
     """Return the names of the flags that `who` selects, joined, and their distinct reasons."""
     names = pl.col("flag").filter(who).unique(maintain_order=True).str.join(", ")
@@ -248,7 +244,7 @@ def _flagged(flags: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     per_sample = flags.group_by("sample_id", maintain_order=True).agg(
         *_told(pl.col("flagged")),
         wrong=(pl.col("flagged") & pl.col("of_label")).any(),
-        beyond=_beyond().filter(pl.col("flagged") & ~pl.col("of_label")).max(),
+        beyond=beyond_threshold().filter(pl.col("flagged") & ~pl.col("of_label")).max(),
     )
     listed = per_sample.filter(pl.col("flag") != "").join(samples, on="sample_id", how="left")
     about_label = pl.col("stated", "probability", "suspicion", "suggestion", "percentile")

@@ -151,6 +151,11 @@ def attributes(work: Work) -> list[str]:
     return [*names, *([group] if group and group not in names else [])]
 
 
+def beyond_threshold() -> pl.Expr:
+    """Return how far a score lies beyond its threshold, in parts of it: how sure a flag is that says nothing else."""
+    return ((pl.col("score") - pl.col("threshold")) / pl.col("threshold").abs()).fill_nan(None)
+
+
 def _with_doubt(work: Work, frame: pl.DataFrame) -> pl.DataFrame:
     """Add `flag_doubt`, by which flagged samples come back first that least speaks against: 0 where no flag is.
 
@@ -158,11 +163,11 @@ def _with_doubt(work: Work, frame: pl.DataFrame) -> pl.DataFrame:
     confidence and suspicion, as its worklist does, a flag without these by how far the score lies beyond the threshold.
     """
     flags = work.catalog.query(
-        "SELECT sample_id, flag, coalesce(confidence, 0) + coalesce(suspicion, 0) AS stated, "
-        "(score - threshold) / abs(threshold) AS beyond, confidence IS NULL AND suspicion IS NULL AS unstated "
-        "FROM flags QUALIFY seq = max(seq) OVER (PARTITION BY sample_id, flag) AND flagged"
+        "SELECT sample_id, flag, score, threshold, coalesce(confidence, 0) + coalesce(suspicion, 0) AS stated, "
+        "confidence IS NULL AND suspicion IS NULL AS unstated FROM flags "
+        "QUALIFY seq = max(seq) OVER (PARTITION BY sample_id, flag) AND flagged"
     )
-    by = pl.when("unstated").then(pl.col("beyond").fill_nan(None).fill_null(0.0)).otherwise("stated")
+    by = pl.when("unstated").then(beyond_threshold().fill_null(0.0)).otherwise("stated")
     doubts = (
         flags.with_columns(by.alias("by"))
         .with_columns(share=pl.col("by").rank("max").over("flag") / pl.len().over("flag"))

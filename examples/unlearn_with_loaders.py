@@ -16,8 +16,9 @@ subset = load_manifest(sys.argv[1])
 dataset = subset.opened(sys.argv[2] if len(sys.argv) > 2 else subset.manifest.dataset.source)
 
 
-def as_vector(image):
-    return torch.tensor(image).flatten().float() / 255
+def as_channels(image):
+    grey_or_colour = torch.tensor(image).float() / 255
+    return grey_or_colour[None] if grey_or_colour.ndim == 2 else grey_or_colour.movedim(2, 0)
 
 
 def weighted(batch):
@@ -33,7 +34,7 @@ def accuracy(name):
 
 
 def steps(loader, epochs, loss, lr):
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     for step in (step for _ in range(epochs) for step in loader):
         optimizer.zero_grad()
         loss(step).backward()
@@ -41,15 +42,17 @@ def steps(loader, epochs, loss, lr):
 
 
 torch.manual_seed(0)
-once = list(subset.loaders(dataset, forget=64, retain=64, plan="cyclic", transform=as_vector))
+once = list(subset.loaders(dataset, forget=64, retain=64, plan="cyclic", transform=as_channels))
 model = torch.nn.Sequential(
-    torch.nn.LazyLinear(64), torch.nn.ReLU(), torch.nn.Linear(64, dataset.num_classes)
-)
-steps(once, 20, lambda step: weighted(step["forget"]) + weighted(step["retain"]), lr=0.5)
+    torch.nn.LazyConv2d(32, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2),
+    torch.nn.LazyConv2d(64, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(4),
+    torch.nn.Flatten(), torch.nn.LazyLinear(dataset.num_classes),
+)  # fmt: skip
+steps(once, 20, lambda step: weighted(step["forget"]) + weighted(step["retain"]), lr=2e-3)
 print("trained:   forget", accuracy("forget"), "retain", accuracy("retain"))
-paired = subset.loaders(dataset, forget=16, retain=64, plan="paired", transform=as_vector)
+paired = subset.loaders(dataset, forget=16, retain=64, plan="paired", transform=as_channels)
 guessing = math.log(dataset.num_classes)
 steps(
-    paired, 10, lambda step: weighted(step["retain"]) - weighted(step["forget"]).clamp(max=guessing), lr=0.1
+    paired, 10, lambda step: weighted(step["retain"]) - weighted(step["forget"]).clamp(max=guessing), lr=5e-4
 )
 print("unlearned: forget", accuracy("forget"), "retain", accuracy("retain"))

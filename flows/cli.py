@@ -107,7 +107,7 @@ def run(arguments: list[str]) -> int:
             raise
         return _refuse(str(error))
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on where it was", file=sys.stderr)
+        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); what is left in the buffer has nowhere to go.

@@ -157,7 +157,7 @@ def test_ctrl_c_is_130_and_leaves_the_workspace_whole(place, made, monkeypatch, 
     words = ("curate", "good.csv", "--workspace", "fresh", *FEW)
     code, out, err = told(*words)
     assert (code, out) == (130, "")
-    assert err.splitlines()[-1] == "stopped; run the same command again to go on where it was"
+    assert err.splitlines()[-1] == "stopped; what was finished is kept, the same command goes on from there"
     assert not Path("fresh/.holder.json").exists()
     assert not [*Path("fresh").rglob(".tmp-*")]
     epochs = {path: path.stat().st_mtime_ns for path in Path("fresh/signals").rglob("epoch-0*.parquet")}
@@ -186,7 +186,7 @@ def test_ctrl_c_while_a_query_runs(place):
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=20)
     assert (running.returncode, out) == (130, ""), err
-    assert err == "stopped; run the same command again to go on where it was\n"
+    assert err == "stopped; what was finished is kept, the same command goes on from there\n"
 
 
 def test_ctrl_c_while_modules_are_imported_is_130_without_a_word(tmp_path):

@@ -181,7 +181,10 @@ def test_the_console_script_is_killed_and_interrupted(digits, tmp_path):
         said = stop(running, workspace, reached, signum, wait)
         if signum == signal.SIGINT:
             assert running.returncode == 130, said
-            assert said.splitlines()[-1] == "stopped; run the same command again to go on where it was"
+            assert (
+                said.splitlines()[-1]
+                == "stopped; what was finished is kept, the same command goes on from there"
+            )
             assert "Traceback" not in said
             assert "recording of seed 0 goes on after epoch" in said
         else:

@@ -179,7 +179,7 @@ def test_stopped_in_the_middle_it_goes_on_there(place, capsys, counted, monkeypa
     monkeypatch.setattr(Trial, "unlearned", stops)
     code, _, told_ = call(capsys, *more)
     assert code == 130
-    assert "go on where it was" in told_
+    assert "the same command goes on from there" in told_
     assert counted == ["unlearned"]  # seed 0; the known cells were not run again
     monkeypatch.setattr(Trial, "unlearned", whole)
     counted.clear()

@@ -68,8 +68,8 @@ POISONED = [
     *((base, poison, share) for base in ("nf", "raw") for poison in POISONS for share in SHARES),
     *((base, "patch", share) for base in ("digits", "digits-nf") for share in (10, 25, 50, 75)),
     *((base, poison, 25) for base in ("uneven", "classes100", "classes100-6000") for poison in ("patch", "lsp")),
-    *(("colour", poison, share) for share in (25, 10, 50) for poison in ("patch", "lsp", "ops", "jpeg-patch")),
-    *(("colour", poison, share) for share in (25, 50, 10) for poison in ("emc", "ems")),
+    *(("colour", poison, share) for share in (25, 50, 10, 75, 100, 5) for poison in POISONS),
+    *(("colour", "jpeg-patch", share) for share in (25, 10, 50)),
     *((base, "some-patch", 25) for base in ("nf", "raw", "uneven", "colour")), ("colour", "some-ems", 25),
 ]  # fmt: skip
 CLEAN = [

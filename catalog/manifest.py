@@ -58,6 +58,12 @@ class DatasetBlock:
     id_rule: str = ID_RULE
     options: dict[str, Any] = field(default_factory=dict)
     transform: dict[str, Any] | None = None
+    purged: int = 0
+    """Samples that a purge had taken out of this state before; its source may hold them yet."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the block as JSON holds it."""
+        return _without_none_purged(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +136,12 @@ class Manifest:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as JSON holds it."""
-        whole = asdict(self) | {"scores": [score.as_dict() for score in self.scores]}
-        return whole if self.purged else {name: one for name, one in whole.items() if name != "purged"}
+        blocks = {"dataset": self.dataset.as_dict(), "scores": [score.as_dict() for score in self.scores]}
+        return _without_none_purged(asdict(self) | blocks)
+
+
+def _without_none_purged(record: dict[str, Any]) -> dict[str, Any]:
+    return record if record["purged"] else {name: one for name, one in record.items() if name != "purged"}
 
 
 def manifest_from(value: Mapping[str, Any], *, where: str) -> Manifest:

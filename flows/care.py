@@ -87,7 +87,8 @@ def verify(
     dict
         ``manifest``, ``name``, ``version``, ``matches``, ``purged`` members, ``checked`` and ``differences``
         (sentences), ``note``: that members were taken out, or why the data were not compared, or None; ``forgotten``:
-        how many of its samples were ``deleted``, by how many ``requests``, those that ``stand`` in it all the same, and
+        how many requests the workspace has ``known`` (also of what was purged since), how many of its samples were
+        ``deleted``, by how many ``requests``, those that ``stand`` in it all the same, and
         how many it used because they were to be deleted only afterwards (``used_until``); None where no workspace knows
         its data.
     """
@@ -106,7 +107,7 @@ def verify(
     elif differences:
         note = "the data were not compared, because the manifest itself differs"
     forgotten = None if differences else _forgotten_in(path, manifest, workspace_around(path) or workspace)
-    if forgotten is not None and forgotten["deleted"]:
+    if forgotten is not None and forgotten["known"]:
         checked.append("that no sample forgotten before it was made stands in it to be used")
         differences += _returned(forgotten["stand"])
     if manifest.purged:
@@ -154,6 +155,7 @@ def _forgotten_in(path: Path, manifest: Manifest, workspace: Path | None) -> dic
     standing = used.join(before, on="sample_id", how="inner").sort("position")
     return {
         "workspace": str(workspace),
+        "known": len(requests),
         "deleted": found["sample_id"].n_unique(),
         "requests": found["request_id"].n_unique(),
         "stand": standing.select("sample_id", "position", "role", "request_id").to_dicts(),

@@ -21,7 +21,7 @@ def ingest(work: Work, dataset: Dataset) -> dict[str, Any]:
             "dataset_id": dataset.dataset_id, "name": dataset.name, "source": dataset.source, "kind": dataset.kind,
             "fingerprint": dataset.fingerprint, "classes": list(dataset.classes), "options": dataset.options,
             "transform": dataset.transform, "notes": list(dataset.notes), "skipped": list(dataset.skipped),
-            "location": location(dataset), **({"purged": True} if len(dataset) < held else {}),
+            "location": location(dataset), **({"purged": held - len(dataset)} if len(dataset) < held else {}),
         },
         dataset.samples,
     )  # fmt: skip

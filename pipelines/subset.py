@@ -337,7 +337,8 @@ class Subset:
         if dataset.fingerprint == made_for.fingerprint:
             return
         changes, harmless = self._changes(dataset)
-        if harmless and (allow_superset or self.manifest.purged):  # a source may hold yet what was purged
+        may_hold_purged = self.manifest.purged or made_for.purged
+        if harmless and (allow_superset or may_hold_purged):
             return
         ending = "make the subset anew" + (
             "" if allow_superset else ", or admit added rows (allow_superset=True)"

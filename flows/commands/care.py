@@ -54,8 +54,10 @@ def verify(
 def _of_forgotten(known: dict[str, Any]) -> str:
     """Say how many samples were deleted, and that none of them is used."""
     where = f"in {known['workspace']}"
+    if not known["known"]:
+        return f"no sample was asked to be deleted {where}"
     if not known["deleted"]:
-        return f"none of its samples was asked to be deleted {where}"
+        return f"none of its samples is one of those that {counted(known['known'], 'request')} {where} asked to delete"
     told = (
         f"{known['deleted']} of its samples {'was' if known['deleted'] == 1 else 'were'} asked to be deleted, by "
         f"{counted(known['requests'], 'request')} {where}"

@@ -45,7 +45,7 @@ def put(
     block = DatasetBlock(
         name=known["name"], source=known["source"], fingerprint=known["fingerprint"],
         num_samples=known["num_samples"], id_rule=known["id_rule"], options=known["options"] or {},
-        transform=known["transform"],
+        transform=known["transform"], purged=int(known["details"].get("purged", 0)),
     )  # fmt: skip
     manifest = write_manifest(
         work.path / "manifests", name, whole, dataset=block, selector=selector,

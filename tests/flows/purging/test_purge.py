@@ -283,7 +283,7 @@ def _not_in_any_id_column(path, wanted):
         assert not set(pl.read_parquet(file, columns=["sample_id"])["sample_id"]) & set(wanted), file
 
 
-def test_what_is_left_works_with_the_samples_in_the_source_and_without(forgotten):
+def test_what_is_left_works_with_the_samples_in_the_source_and_without(forgotten, capsys):
     kind, path, wanted = forgotten
     earlier = existing(path)
     full = earlier.dataset.fingerprint
@@ -316,9 +316,21 @@ def test_what_is_left_works_with_the_samples_in_the_source_and_without(forgotten
         ["score"], ["sql", "FROM subset_members"],
     ):  # fmt: skip
         assert run([*words, "--workspace", str(path)]) == (2 if words[-1] == wanted[0] else 0), words
+    capsys.readouterr()
+    for name in ("forget-ready", "top-k"):
+        assert run(["verify", name, "--workspace", str(path)]) == 0
+        told = capsys.readouterr().out
+        assert "no sample forgotten before it was made stands in it" in told
+        assert "none of its samples is one of those that 1 request in" in told
+    # A subset that is made now goes with the source that holds them yet, as one that was made before.
+    file = Path(known["source"])
+    where = ["--to", str(path.parent / "out"), "--format", "parquet", "--workspace", str(path)]
+    assert run(["export", "top-k", str(file), *where]) == 0
+    handed = [pl.read_parquet(one)["sample_id"] for one in (path.parent / "out/data").glob("*.parquet")]
+    assert handed
+    assert not set(pl.concat(handed)) & set(wanted)
     # A source without them, opened as the user would, is the very state that the purge has left.
     assert work.dataset.fingerprint != full
-    file = Path(known["source"])
     if file.suffix == ".csv":
         column = pl.read_csv(file, infer_schema=False).columns[0]
         rest = pl.read_csv(file, infer_schema=False).filter(~pl.col(column).is_in(wanted))

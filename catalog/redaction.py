@@ -18,7 +18,6 @@ import polars as pl
 from tracesift.catalog.files import canonical_json
 
 PURGED = "a purged sample"
-"""What stands where an id stood."""
 
 OF_OTHERS = (
     "sample_id",
@@ -59,6 +58,8 @@ class Redaction:
         Of the purged samples.
     renamed
         Old to new name of what is called by a hash over their content: dataset, runs, subsets. May grow.
+    instead
+        What stands where an id stood.
 
     Examples
     --------
@@ -69,8 +70,11 @@ class Redaction:
     '{"first":["a purged sample","13"],"rate":12}'
     """
 
-    def __init__(self, ids: Collection[str], renamed: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, ids: Collection[str], renamed: Mapping[str, str] | None = None, *, instead: str = PURGED
+    ) -> None:
         self.ids = frozenset(ids)
+        self.instead = instead
         self.renamed = dict(renamed or {})
 
     @cached_property
@@ -139,14 +143,14 @@ class Redaction:
 
     def _sentence(self, text: str, ours: bool) -> str:  # noqa: FBT001
         if ours and text in self.ids:
-            return PURGED
+            return self.instead
         for found in set(re.findall(r"'([^']+)'", text)) & self.ids if ours else ():
-            text = text.replace(f"'{found}'", PURGED)
+            text = text.replace(f"'{found}'", self.instead)
         if ours:
             text = _FIRST.sub(self._listed, text)
             text = _DIGEST.sub(r"\1", text)  # of the ids, and whoever knows them could make it again
         for pattern in self._bare:
-            text = pattern.sub(PURGED, text)
+            text = pattern.sub(self.instead, text)
         for word in set(re.findall(r"\b[0-9a-f]{16,64}\b", text)) & self.renamed.keys():
             text = re.sub(rf"\b{word}\b", self.renamed[word], text)
         return text
@@ -154,5 +158,5 @@ class Redaction:
     def _listed(self, found: re.Match[str]) -> str:
         names = found[1].split(", ")
         return found[0].replace(
-            found[1], ", ".join(PURGED if name in self.ids else name for name in names), 1
+            found[1], ", ".join(self.instead if name in self.ids else name for name in names), 1
         )

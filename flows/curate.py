@@ -63,7 +63,7 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     check(job, dataset)
     with work.locked():
         run_step(ingest, work, dataset)
-        tell(dataset)
+        tell(work.dataset)
         if job.forget is not None:
             reuse_recordings(work, job)
         if not is_begun(work, job.training):

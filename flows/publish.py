@@ -12,6 +12,7 @@ import polars as pl
 
 from tracesift.catalog.explain import jobs_in_words
 from tracesift.catalog.files import sha256, write_bytes
+from tracesift.catalog.redaction import Redaction
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.make_subset import told_of
 from tracesift.flows.progress import stage, watched
@@ -78,7 +79,7 @@ def publish(
     )
     # What is to be deleted is not shown to anybody any more; the figures are of what was measured, with it.
     gone = work.forgotten["sample_id"].unique().sort()
-    deleted = pl.col("sample_id").is_in(gone.implode())
+    deleted, unnamed = pl.col("sample_id").is_in(gone.implode()), Redaction(gone, instead="a deleted sample")
     seen = flags.filter(~deleted)
     odd = seen.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
     partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
@@ -102,7 +103,8 @@ def publish(
         dataset={
             **{name: known[name] for name in ("name", "source", "kind", "num_samples", "fingerprint", "dataset_id")},
             "splits": dict(work.dataset.samples.group_by("split").len().sort("split").iter_rows()),
-            "classes": list(work.dataset.classes), "notes": list(work.dataset.notes), "transform": known["transform"],
+            "classes": list(work.dataset.classes), "transform": known["transform"],
+            "notes": [unnamed.text(note) for note in work.dataset.notes],
         },
         runs=_runs(work),
         worklist=listed,

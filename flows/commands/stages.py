@@ -46,7 +46,7 @@ def ingest(
     work = Work(common.workspace)
     with work.locked():
         taken = step(work, dataset)
-    tell(dataset)
+    tell(work.dataset)
     answer(taken, common)
     return 0
 

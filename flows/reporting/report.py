@@ -126,13 +126,15 @@ def render_report(data: ReportData) -> str:
     flagged = data.flags.filter(pl.col("flagged"))["sample_id"].unique()
     scripts = {"guard": _GUARD, "charts": _bundle(), "page": (_HERE / "report.js").read_text()}
     subsets = [subset for subset in data.subsets if not subset.get("control_of")]
+    deleted = pl.col("sample_id").is_in(pl.Series(data.deleted, dtype=pl.String).implode())
+    named = data.scores.filter(~deleted)
     context = {
         "data": data,
         "policy": _policy(scripts.values()),
         "style": Markup((_HERE / "report.css").read_text()),
         "scripts": {name: Markup(body) for name, body in scripts.items()},  # the policy holds their hashes
         "worklist": _worklist_section(data, listed, shown),
-        "map": figures.add(charts.data_map(data.scores, linked=shown["sample_id"].to_list())),
+        "map": figures.add(charts.data_map(named, linked=shown["sample_id"].to_list())),
         "histograms": _histograms(data, figures, flagged.to_list()),
         "any_flagged": len(flagged) > 0,
         "class_rows": tables.class_rows(

@@ -28,6 +28,7 @@ def test_what_is_to_be_deleted_is_not_shown_for_review(place, capsys):
     after, page = shown()
     assert after == before[1:]
     assert value[:5] not in page
+    assert f'"{gone}"' not in page  # as a point of the data map
     assert listed(page) == ["r1", "ids", "1", "0", "0", "0", "1", "forget-ready v2", "no"]
     assert run(["purge", "--all", "--workspace", "w"]) == 0
     page = Path("w/report.html").read_text()

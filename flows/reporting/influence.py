@@ -88,7 +88,8 @@ def long_tail(
     Returns
     -------
     dict or None
-        `memorized`, `samples` (how many of how many have a value), `parts` (each `name`, `count` and `rows` of
+        `memorized`, `samples` (how many of how many have a value), `sure` (how many of the memorized are above 0 by
+        two standard errors, where these are known, else None), `parts` (each `name`, `count` and `rows` of
         `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first; the last part only where
         there are such samples), `proxy` (its name, `found` and `correlation`, or None). None without the measured
         score.
@@ -136,7 +137,12 @@ def long_tail(
         for name, part in (told | ({"cannot be told": untold} if untold.height else {})).items()
     ]
     proxy = {"name": PROXY, "found": PROXY_FOUND, "correlation": PROXY_CORRELATION} if by == PROXY else None
-    return {"memorized": high.height, "samples": known.height, "parts": parts, "proxy": proxy}
+    sure = high.filter(pl.col("memorization") > 2 * pl.col("error")).height
+    measured = by != PROXY and error is not None
+    return {
+        "memorized": high.height, "sure": sure if measured else None, "samples": known.height, "parts": parts,
+        "proxy": proxy,
+    }  # fmt: skip
 
 
 def shown_in(

@@ -287,7 +287,10 @@ def verdict(study: Mapping[str, Any]) -> str:
     if not judged:
         return ""
     good = ", ".join(row["name"] for row in judged if row["within"] and row["kind"] == "method") or "none"
-    said = f"By the gap, no farther from retraining than retraining is from itself: {good}."
+    said = (
+        "By the gap, no farther from retraining than retraining is from itself, up to two of its standard deviations: "
+        f"{good}."
+    )
     if any(row["within"] and row["kind"] == ORIGINAL for row in judged):
         said += (
             " So is the original, which forgot nothing: retraining knows this forget set without having seen it, and "

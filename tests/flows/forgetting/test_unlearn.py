@@ -132,7 +132,7 @@ def test_a_second_run_trains_nothing_and_says_what_can_be_trusted(place, capsys,
     assert "steps_ratio" not in rows["original"]["measures"]
     assert "exact" not in verdict(study)
     assert "cannot show" not in verdict(study)
-    assert "itself: retrain" in verdict(study)
+    assert "deviations: retrain" in verdict(study)
 
 
 def test_differences_are_paired_by_seed_and_every_seed_counts(place, capsys):
@@ -274,7 +274,7 @@ def test_the_table_says_what_to_look_for(place, capsys):
     assert "30 forgotten" in out
     assert "near retraining's, not high" in out
     assert re.search(r"^original +\d", out, re.MULTILINE)
-    assert "itself: retrain" in out
+    assert "deviations: retrain" in out
 
 
 def test_the_plain_table_holds_nothing_of_it(place):

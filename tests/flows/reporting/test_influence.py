@@ -54,7 +54,9 @@ def test_the_long_tail_is_told_apart_by_the_flag():
     clean, wrong, untold = found["parts"]
     assert [row["sample_id"] for row in clean["rows"]] == ["b", "j", "c"]
     assert [row["sample_id"] for row in wrong["rows"]] == ["a", "e", "k", "l"]
-    assert (found["memorized"], found["samples"]) == (9, 10)
+    assert (found["memorized"], found["samples"], found["sure"]) == (9, 10, 9)
+    noisy = scores.with_columns(memorization_subset_error=pl.lit(0.2))
+    assert long_tail(noisy, flags)["sure"] == 5  # a, b, e, f and h; not 0.4, 0.3, 0.25
     assert [row["sample_id"] for row in untold["rows"]] == ["h", "f"]  # nobody asked h, and f cannot be told
     assert [part["count"] for part in found["parts"]] == [3, 4, 2]
     assert wrong["rows"][0] == {
@@ -156,6 +158,7 @@ def test_the_page_shows_partners_and_the_long_tail(catalog):
     assert "-0.25 ± 0.1" in html
     tail = html[html.index('id="tail"') : html.index('id="subsets"')]
     assert "<strong>2</strong> of 2 training samples are memorized" in tail
+    assert "by at least 25 percentage points. For <strong>2</strong> of them that is more than chance" in tail
     assert (
         tail.index("Probably clean: 1")
         < tail.index("t2")
@@ -169,8 +172,8 @@ def test_the_page_shows_partners_and_the_long_tail(catalog):
 def test_the_page_says_that_a_proxy_is_one(catalog):
     html = page(catalog, content=False, memorization="proxy")
     tail = html[html.index('id="tail"') : html.index('id="subsets"')]
-    assert "Not measured" in tail
-    assert "<code>dual</code>, a proxy" in tail
+    assert "By a proxy, not as measured" in tail
+    assert "with the highest <code>dual</code>." in tail
     assert "are memorized" not in tail
 
 

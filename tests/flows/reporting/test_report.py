@@ -575,7 +575,7 @@ def test_unlearning_stands_beside_retraining():
     assert "90.0 ± 1.0" in section  # a share, in per cent
     assert "12 forgotten" in section
     assert "No holdout" in section
-    assert "itself: none." in section
+    assert "up to two of its standard deviations: none." in section
     assert "cannot show" not in section  # the original is told from retraining
     assert NASTY not in html
     assert len(page.all("section", id="unlearning")) == 1

@@ -27,13 +27,16 @@ from tracesift.scorers.gather import Taken, View, gather, slabs_of, views_of
 if TYPE_CHECKING:
     import torch
 
+COMBINED_BY = ("mean", "sum", "error")
+"""How the values of several runs become one; see `combine`."""
+
 
 def scorer(
     *,
     version: int = 1,
     mode: str | None,
     direction: str,
-    combine: Literal["mean", "sum"] = "mean",
+    combine: Literal["mean", "sum", "error"] = "mean",
     per_sample: bool = False,
     tensors: bool = False,
     once: Callable[..., Any] | None = None,
@@ -74,8 +77,8 @@ def scorer(
     """
     if direction not in DIRECTIONS:
         raise TypeError(f"direction '{direction}' is none of {', '.join(DIRECTIONS)}")
-    if combine not in ("mean", "sum"):
-        raise TypeError(f"combine is 'mean' or 'sum', not '{combine}'")
+    if combine not in COMBINED_BY:
+        raise TypeError(f"combine is one of {', '.join(COMBINED_BY)}, not '{combine}'")
 
     def attach_facts(function: Function) -> Function:
         return attach(
@@ -335,13 +338,15 @@ def combine(values: Sequence[Any], rule: str) -> tuple[np.ndarray, np.ndarray]:
     values
         One array or Series of shape (N,) per run, in the same sample order.
     rule
-        ``"mean"`` or ``"sum"``, as the scorer declares (`Scorer.combine`).
+        ``"mean"``, ``"sum"`` or ``"error"``, as the scorer declares (`Scorer.combine`).
 
     Returns
     -------
     value : array of shape (N,)
         Mean over the runs that have the sample; times the number of runs for ``"sum"``, so that a sample
-        missing from one run stays comparable. NaN where no run has it.
+        missing from one run stays comparable. For ``"error"`` the values are standard errors of estimates of which
+        the mean is taken, and this is that of the mean: the root of the sum of their squares, over how many there
+        are. NaN where no run has it.
     spread : array of shape (N,)
         Standard deviation over the runs (ddof 1); NaN where fewer than two runs have the sample.
 
@@ -351,8 +356,8 @@ def combine(values: Sequence[Any], rule: str) -> tuple[np.ndarray, np.ndarray]:
     >>> value.tolist(), spread.round(3).tolist()
     ([2.0, 6.0], [1.414, nan])
     """
-    if rule not in ("mean", "sum"):
-        raise BadInput(f"runs are combined by 'mean' or 'sum', not '{rule}'")
+    if rule not in COMBINED_BY:
+        raise BadInput(f"runs are combined by {', '.join(COMBINED_BY)}, not '{rule}'")
     if len({len(run) for run in values}) != 1:
         raise BadInput("combining needs at least one run, and the same samples in each")
     # Sorted along the runs, so that their order leaves no trace in the last bit; NaN sorts to the end.
@@ -363,7 +368,8 @@ def combine(values: Sequence[Any], rule: str) -> tuple[np.ndarray, np.ndarray]:
         mean = _total(np.where(there, runs, 0.0)) / count
         squares = _total(np.where(there, (runs - mean) ** 2, 0.0))
         spread = np.where(count > 1, np.sqrt(squares / np.maximum(count - 1, 1)), np.nan)
-    return (mean * len(runs) if rule == "sum" else mean), spread
+        of_mean = np.sqrt(_total(np.where(there, runs**2, 0.0))) / count
+    return {"mean": mean, "sum": mean * len(runs), "error": of_mean}[rule], spread
 
 
 def _total(rows: np.ndarray) -> np.ndarray:

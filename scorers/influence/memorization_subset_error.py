@@ -9,9 +9,10 @@ from tracesift.scorers.influence.subset_sides import in_and_out
 
 
 @scorer(
-    version=2,
+    version=3,
     mode=None,
     direction="hard",
+    combine="error",
     per_sample=True,
     reference="Agresti, Caffo, Simple and effective confidence intervals for proportions and differences of "
     "proportions, The American Statistician 2000, with half their counts; for Feldman, Zhang, NeurIPS 2020",
@@ -29,7 +30,7 @@ def memorization_subset_error(subset_trained: np.ndarray, subset_correct: np.nda
     array of shape (N,)
         sqrt(a (1 - a) / (n + 1) + b (1 - b) / (m + 1)), where of n models that saw the sample x are right, of m others
         y, and a = (x + 1/2) / (n + 1), b = (y + 1/2) / (m + 1). Above 0 where all agree, and the smaller the more
-        models do; NaN where a side is empty.
+        models do; NaN where a side is empty. Of several seeds it is that of the mean of their estimates.
 
     Notes
     -----

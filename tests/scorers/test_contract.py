@@ -230,6 +230,14 @@ def test_combining_runs():
         combine([[1.0]], "median")
 
 
+def test_standard_errors_of_several_runs_become_that_of_the_mean():
+    value, _ = combine([[0.3, 0.2, np.nan], [0.4, np.nan, np.nan]], "error")
+    np.testing.assert_allclose(value, [0.25, 0.2, np.nan])
+    rng = np.random.default_rng(0)
+    means = rng.normal(0, [[0.3], [0.4]], (2, 20_000)).mean(axis=0)  # estimates with these errors
+    assert means.std() == pytest.approx(value[0], rel=0.02)
+
+
 def test_the_order_of_runs_leaves_no_trace():
     runs = [np.random.default_rng(seed).normal(size=50) for seed in range(5)]
     for one, other in zip(combine(runs, "sum"), combine(runs[::-1], "sum"), strict=True):

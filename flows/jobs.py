@@ -77,6 +77,7 @@ def add_signals(
             ):
                 added[name] = _run(work, training, name, run, settings[name], workers, submit, told)
             remember_run(work, run)
+            _tell_more_than_asked(work, name, run, settings[name])
             _tell(work, name, run)
     return {name: list(value) for name, value in added.items()}
 
@@ -104,6 +105,20 @@ def why_not_made(work: Work, signal: str, run_id: str | None = None) -> str | No
     except BadInput as error:
         return str(error)
     return None
+
+
+def _tell_more_than_asked(work: Work, job: str, run_id: str, settings: Mapping[str, Any]) -> None:
+    """Say so where fewer parts were asked for than an earlier run has left."""
+    known = find(job)
+    most = next((name for name in known.extent if name in settings), None)
+    if most is None:
+        return
+    arrays = read_run(work.path, run_id)["arrays"]
+    there = min(arrays[signal]["parts"] for signal in known.signals if signal in arrays)
+    if most == known.extent[0] and there > settings[most]:
+        say(
+            f"job {job}: {there} {most} are there already and stay; scores read all of them, not {settings[most]}"
+        )
 
 
 def _tell(work: Work, job: str, run_id: str) -> None:

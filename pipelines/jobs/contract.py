@@ -216,7 +216,8 @@ def run_job(
             threads  # parts of another number of threads differ in their bits, and are not mixed
         )
     parts = run_folder(workspace, run_id) / "jobs" / f"{name}-{digest(_of_a_part(known, made), length=8)}"
-    if there := _there(record, known, made):
+    there = _there(record, known, made)
+    if there and not check:  # what is asked for is looked at all the same, so that it is refused at any time
         clear(parts)  # killed when all was done but this
         return there
     bench = Workbench(
@@ -228,7 +229,7 @@ def run_job(
         device=choose_device(device),
         threads=threads,
         parts=parts / "none" if check else parts,
-        earlier={} if only is not None else _earlier(workspace, run_id, record, known, made),
+        earlier={} if check or only is not None else _earlier(workspace, run_id, record, known, made),
         progress=progress,
         elsewhere=_begin if check else elsewhere,
         load=partial(load_module, dataset, workspace, run_id, chosen)

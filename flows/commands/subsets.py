@@ -77,7 +77,7 @@ def select(
     from tracesift.flows.forgetting.deletion import Handling, handle
     from tracesift.flows.forgetting.dividing import corrective
     from tracesift.flows.forgetting.forget_sets import WITHIN, make_forget_set
-    from tracesift.flows.forgetting.requests import Request, check_known
+    from tracesift.flows.forgetting.requests import Request, check_known, check_trained
     from tracesift.flows.make_subset import BY_FLAG, divided, pruned
     from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.selecting.queries import asks, without
@@ -134,6 +134,7 @@ def select(
                 made = corrective(work, seed=seed, name=called, params=chosen, embedding=embedding)
             else:
                 check_known(work.dataset, ids)
+                check_trained(work.dataset, ids)
                 asked = Request(ids=tuple(sorted(set(ids))), kind="ids", source="--param forget")
                 how = Handling(name=called, seed=seed, params=chosen, embedding=embedding)
                 (answer,) = handle(work, [asked], how)
@@ -182,7 +183,7 @@ def forget(
     Exact and near duplicates of the requested samples are pulled in, each with the pair that pulled it. What was
     forgotten is dropped from every later subset and left out of every later training, also when the data are ingested
     again or the same content comes back under another id; `tracesift requests` lists the requests. The same request
-    again changes nothing.
+    again changes nothing. Of requested records outside train there is nothing to unlearn: they are deleted as records.
 
     Parameters
     ----------
@@ -191,11 +192,11 @@ def forget(
         and owner_column, request_id and requested_by where you like; rows of one request_id are one request.
     where
         Forget what fits this SQL condition over scores, flags and the source's other columns, which are attributes:
-        "aum < 0", or "attributes->>'owner' = 'alice'".
+        "aum < 0", or "attributes->>'owner' = 'alice'". Records outside train have no scores and no flags.
     class_
-        Forget a whole class.
+        Forget all of a class that is in train. What is outside train stays, to measure with.
     group
-        Forget the samples with this value in a column of the source, as COL=VALUE.
+        Forget all records with this value in a column of the source, as COL=VALUE.
     owner
         Forget all records of this owner, also where none is in train.
     owner_column
@@ -252,8 +253,9 @@ def forget(
         if entity is not None:
             entities(work, entity)  # a column that is none is refused before anything is written
         requests = asked_for(
-            work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column
-        )
+            work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column,
+            trial=trial,
+        )  # fmt: skip
         answers = handle(work, requests, how)
         purged: list[dict[str, Any]] = []
         if purge:

@@ -249,6 +249,16 @@ def _check(work: Work, request: Request, how: Handling, members: pl.DataFrame, f
             f"{forgotten} of {len(trained)} training samples would be forgotten, copies included: more than half; say "
             "--yes where that is meant, or narrow the request"
         )
+    outside = int((work.dataset.samples["split"] != "train").sum())
+    if (
+        len(request.untrained) > MOST * outside
+        and any(way == "where" for way, *_ in request.words)
+        and not how.yes
+    ):
+        raise BadInput(
+            f"{len(request.untrained)} of {outside} records outside train would be deleted: more than half, and they "
+            "have no scores and no flags; say --yes where that is meant, or add AND split = 'train' to the condition"
+        )
     if how.allow_empty_class:
         return
     named = [name for name in ("label", "group") if name in work.dataset.samples.columns]
@@ -275,6 +285,8 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         say(f"request {plan.request_id} was done before; nothing changes")
         return answered(work, plan.known)
     stage(how.name)
+    if not how.trial:
+        _tell_outside(work, plan)
     if plan.block is None:
         say(
             f"request {plan.request_id}: {_outside(plan.request)}, so there is nothing to unlearn and no subset is "
@@ -303,6 +315,27 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     names = [[one["name"], one["subset_id"]] for one in controls]
     row = work.catalog.finish_forget_request(plan.request_id, controls=names)
     return answered(work, row)
+
+
+def _tell_outside(work: Work, plan: Planned) -> None:
+    """Say how many records outside train a request deletes too, and how many of a class it leaves to measure with."""
+    count = len(plan.request.untrained)
+    if count and plan.block is not None:
+        say(
+            f"request {plan.request_id}: {counted(count, 'record')} outside train deleted as well; there is nothing to "
+            "unlearn of them"
+        )
+    outside = work.dataset.samples.filter(pl.col("split") != "train")
+    gone = [*work.forgotten["sample_id"], *plan.request.untrained]
+    for label in sorted(plan.request.emptied):
+        left = outside.filter((pl.col("label") == label) & ~pl.col("sample_id").is_in(gone)).height
+        if left:
+            quoted = label.replace("'", "''")
+            say(
+                f"{counted(left, 'record')} of class '{label}' outside train stay, to measure with how well it was "
+                "unlearned; this deletes them as well: "
+                f"`tracesift forget --append --where \"label = '{quoted}' AND split <> 'train'\"`"
+            )
 
 
 def _put(work: Work, plan: Planned, how: Handling, made: Mapping[str, Any], pulled: pl.DataFrame) -> None:
@@ -363,7 +396,8 @@ def answered(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``subset_id``, ``name``, ``version``, ``selector``, ``total``, a count per role, ``manifest``, ``controls`` (the
-        same of each), ``request`` (its row of `forget_requests`, without the keyed hash). Where nothing was to be
+        same of each), ``request`` (its row of `forget_requests`, without the keyed hash, and `num_untrained`, how many
+        records outside train it deletes). Where nothing was to be
         unlearned there is no subset: its name is the one that requests to come would join.
     """
     controls = (row["details"] or {}).get("controls", [])
@@ -378,8 +412,13 @@ def answered(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **(none if row["subset_id"] is None else _told_of(work, row["subset_id"])),
         "controls": [_told_of(work, subset_id) for _, subset_id in controls],
-        "request": {name: value for name, value in row.items() if name not in ("request_key", "after_seq", "details")},
+        "request": {name: value for name, value in row.items() if name not in ("request_key", "after_seq", "details")}
+        | {"num_untrained": _num_untrained(row)},
     }  # fmt: skip
+
+
+def _num_untrained(row: Mapping[str, Any]) -> int:
+    return int((row["details"] or {}).get("num_untrained", 0))
 
 
 def _told_of(work: Work, subset_id: str) -> dict[str, Any]:
@@ -397,6 +436,6 @@ def told_requests(work: Work) -> list[dict[str, Any]]:
     """Return the deletion requests for people, earliest first, without keyed hashes."""
     return [
         {name: value for name, value in row.items() if name not in ("request_key", "after_seq")}
-        | {"num_untrained": (row["details"] or {}).get("num_untrained", 0)}
+        | {"num_untrained": _num_untrained(row)}
         for row in work.catalog.forget_requests()
     ]

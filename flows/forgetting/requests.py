@@ -43,7 +43,7 @@ class Request:
     """One deletion request, resolved."""
 
     ids: tuple[str, ...]
-    """Training samples that are to be forgotten, sorted; of an owner there may be none."""
+    """Training samples that are to be forgotten, sorted; there may be none."""
     kind: str
     """ids, where, class, group, owner, or csv for several of them."""
     source: str
@@ -71,6 +71,7 @@ def asked_for(
     group: str | None = None,
     owner: str | None = None,
     owner_column: str | None = None,
+    trial: bool = False,
 ) -> list[Request]:
     """Return the requests that the command line names in one way, resolved, in the order in which they are handled.
 
@@ -79,15 +80,18 @@ def asked_for(
     file
         One sample id a line, or a ``.csv`` of requests; see `read_table`.
     where
-        Training samples that fit an SQL condition; see `candidates.fitting`.
+        Records that fit an SQL condition; see `candidates.fitting`.
     label
-        A whole class.
+        The training samples of a class: those outside train measure how well it was unlearned.
     group
         ``COL=VALUE``, a column of the source.
     owner
-        All records of one contributor, those outside train included; there may be no others.
+        All records of one contributor.
     owner_column
         Where owners stand; by default the one column that is called so, see `OWNER_COLUMNS`.
+    trial
+        Nothing is deleted: but for an owner's, records outside train are none of the request, and their ids are
+        refused.
 
     Raises
     ------
@@ -95,28 +99,32 @@ def asked_for(
         The file cannot be read as one of requests. What names nothing known is `Request.refused`.
     """
     if file is not None:
-        return from_file(work, file, owner_column)
+        return from_file(work, file, owner_column, trial=trial)
     way, value = next(
         (way, value)
         for way, value in (("owner", owner), ("where", where), ("class", label), ("group", group))
         if value is not None
     )
     part = _Part(way, value, f"--{way}", owner_column if way == "owner" else None)
-    return [_resolve(work, [part])]
+    return [_resolve(work, [part], trial=trial)]
 
 
-def from_file(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
+def from_file(
+    work: Work, path: Path, owner_column: str | None = None, *, trial: bool = False
+) -> list[Request]:
     """Return the requests of a file: ids, one a line, or a table of requests."""
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, work.dataset):
         first = lines[0].strip() if lines else ""
         if not was_purged(work, [first]):  # else a list all the same
-            return read_table(work, path, owner_column)
-    ids = _ids(lines, path)
-    return [_resolve(work, [_Part("sample_id", one, path.name) for one in ids], source=path.name, kind="ids")]
+            return read_table(work, path, owner_column, trial=trial)
+    parts = [_Part("sample_id", one, path.name) for one in _ids(lines, path)]
+    return [_resolve(work, parts, source=path.name, kind="ids", trial=trial)]
 
 
-def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[Request]:
+def read_table(
+    work: Work, path: Path, owner_column: str | None = None, *, trial: bool = False
+) -> list[Request]:
     """Return the requests of a CSV file, in the order in which they first appear.
 
     Each row says in one way what to forget, in a column `sample_id`, `owner`, `class`, `group` (COL=VALUE) or
@@ -171,7 +179,7 @@ def read_table(work: Work, path: Path, owner_column: str | None = None) -> list[
         numbers = places[request_id]
         where = f"{path.name}, row {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
         asker = f", asked by {askers[request_id]}" if askers[request_id] else ""
-        found.append(_resolve(work, several, source=where + asker, request_id=request_id))
+        found.append(_resolve(work, several, source=where + asker, request_id=request_id, trial=trial))
     return found
 
 
@@ -194,15 +202,28 @@ def _resolve(
     source: str | None = None,
     request_id: str | None = None,
     kind: str | None = None,
+    trial: bool = False,
 ) -> Request:
     """Resolve what several rows, one option or a list of ids ask for; keep the refusal of what means nothing."""
     ids: set[str] = set()
     untrained: set[str] = set()
     refused = None
     try:
-        check_known(work.dataset, [part.value for part in parts if part.way == "sample_id"])
+        named = [part.value for part in parts if part.way == "sample_id"]
+        check_known(work.dataset, named)
+        if trial:
+            check_trained(work.dataset, named)
+        splits = dict(work.dataset.samples.select("sample_id", "split").iter_rows())
         for part in parts:
-            found, beside = _resolved(work, part)
+            both = _resolved(work, part)
+            found = [name for name in both if splits[name] == "train"]
+            beside = [name for name in both if splits[name] != "train"]
+            if trial and part.way != "owner":
+                beside = []
+                if not found:
+                    raise BadInput(
+                        f"{part.called} {part.value}: nothing of it is in train, so there is nothing to try"
+                    )
             ids.update(found)
             untrained.update(beside)
     except BadInput as error:
@@ -229,16 +250,16 @@ def _told(way: str, value: str) -> str:
     )
 
 
-def _resolved(work: Work, part: _Part) -> tuple[list[str], list[str]]:
-    """Return the training samples that are meant, and those outside train that belong to them."""
+def _resolved(work: Work, part: _Part) -> list[str]:
+    """Return the records that are meant, of all splits; of a class those in train."""
     dataset, way, value, called = work.dataset, part.way, part.value, part.called
     if way == "sample_id":
-        return [value], []
+        return [value]
     if way == "where":
-        found = fitting(work, value)
+        found = fitting(work, value, outside_train=True)
         if not found:
-            raise BadInput(f"{called} {value}: no training sample fits; try it with `tracesift sql` first")
-        return found, []
+            raise BadInput(f"{called} {value}: no record fits; try it with `tracesift sql` first")
+        return found
     trained = dataset.samples.filter(pl.col("split") == "train")
     if way == "class":
         if value not in dataset.classes:
@@ -248,7 +269,7 @@ def _resolved(work: Work, part: _Part) -> tuple[list[str], list[str]]:
         found = trained.filter(pl.col("label") == value)["sample_id"].to_list()
         if not found:
             raise BadInput(f"{called} {value}: no training sample has this label")
-        return found, []
+        return found
     if way == "group":
         column, mark, wanted = value.partition("=")
         known = sorted({*attributes(work), *trained.columns})
@@ -261,17 +282,15 @@ def _resolved(work: Work, part: _Part) -> tuple[list[str], list[str]]:
                 f"{called} {value}: write COL=VALUE with a column that is no model input{nearest(column, known)}; "
                 f"there are {some(known)}"
             )
-        found = [name for name, split in _having(work, column, wanted) if split == "train"]
+        found = _having(work, column, wanted)
         if not found:
-            raise BadInput(f"{called} {value}: no training sample has this value")
-        return found, []
+            raise BadInput(f"{called} {value}: no record has this value")
+        return found
     column = owners_stand_in(work, part)
-    both = _having(work, column, value)
-    if not both:
+    found = _having(work, column, value)
+    if not found:
         raise BadInput(f"{called} {value}: no record has this value in column '{column}' (--owner-column)")
-    return [name for name, split in both if split == "train"], [
-        name for name, split in both if split != "train"
-    ]
+    return found
 
 
 def _columns_known(work: Work, known: Sequence[str]) -> str:
@@ -310,14 +329,14 @@ def owners_stand_in(work: Work, part: _Part) -> str:
     return called_so[0]
 
 
-def _having(work: Work, column: str, value: str) -> list[tuple[str, str]]:
-    """Return id and split of all samples with a value in a column of the source, or in one of `samples`."""
+def _having(work: Work, column: str, value: str) -> list[str]:
+    """Return the ids of all samples with a value in a column of the source, or in one of `samples`."""
     read, given = _read(work, column)
     found = work.catalog.query(
-        f"SELECT sample_id, split FROM samples WHERE {read} = ? AND dataset_id = ? ORDER BY sample_id",
+        f"SELECT sample_id FROM samples WHERE {read} = ? AND dataset_id = ? ORDER BY sample_id",
         [*given, value, work.dataset.dataset_id],
     )
-    return [(str(name), str(split)) for name, split in found.iter_rows()]
+    return found["sample_id"].to_list()
 
 
 def entities(work: Work, column: str) -> pl.DataFrame:
@@ -342,7 +361,7 @@ def _read(work: Work, column: str) -> tuple[str, list[str]]:
 
 
 def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING) -> None:
-    """Refuse a request for samples that are unknown, or that no recorded model was trained on; they are listed.
+    """Refuse a request for samples that are unknown; they are listed.
 
     Parameters
     ----------
@@ -353,19 +372,24 @@ def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING)
     listing
         What lists the known ids.
     """
-    splits = dict(dataset.samples.select("sample_id", "split").iter_rows())
-    unknown = [f"'{sample_id}'" for sample_id in wanted if sample_id not in splits]
+    known = set(dataset.samples["sample_id"])
+    unknown = [f"'{sample_id}'" for sample_id in wanted if sample_id not in known]
     if unknown:
         raise BadInput(
             f"{dataset.name} lacks {len(unknown)} of {len(wanted)} requested ids, first {some(unknown)}; {listing}"
         )
+
+
+def check_trained(dataset: Dataset, wanted: Sequence[str]) -> None:
+    """Refuse, of known samples, those that no recorded model was trained on where that is what is asked; listed."""
+    splits = dict(dataset.samples.select("sample_id", "split").iter_rows())
     untrained = [
         f"'{sample_id}' ({splits[sample_id]})" for sample_id in wanted if splits[sample_id] != "train"
     ]
     if untrained:
         raise BadInput(
             f"train lacks {len(untrained)} of {len(wanted)} requested ids, first {some(untrained)}; "
-            "no recorded model was trained on them, so take them out of the request"
+            "no recorded model was trained on them, so take them out; `tracesift forget` without --trial deletes them"
         )
 
 

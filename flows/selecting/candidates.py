@@ -88,11 +88,12 @@ def check_scored(work: Work, frame: pl.DataFrame, selector: str, params: Mapping
     )
 
 
-def fitting(work: Work, where: str) -> list[str]:
+def fitting(work: Work, where: str, *, outside_train: bool = False) -> list[str]:
     """Return the training samples, deleted or not, that fit an SQL condition over what the catalog says of them.
 
-    Columns are those of `sample_scores` and `sample_flags`, and of `samples` `label_true`, `content_hash`, `group_key`
-    and `attributes` (JSON: the source's remaining columns).
+    With `outside_train` those of the other splits as well, of which every score and flag is null. Columns are those of
+    `sample_scores` and `sample_flags`, and of `samples` `label_true`, `content_hash`, `group_key` and `attributes`
+    (JSON: the source's remaining columns).
 
     Raises
     ------
@@ -106,6 +107,7 @@ def fitting(work: Work, where: str) -> list[str]:
         "LEFT JOIN (SELECT sample_id, label_true, content_hash, group_key, attributes FROM samples WHERE dataset_id = "
         "(SELECT arg_max(dataset_id, seq) FROM datasets)) USING (sample_id))"
     )
+    meant = "TRUE" if outside_train else "split = 'train'"
     try:
         kind = work.catalog.query(f"SELECT (\n{condition}\n) AS fits FROM {rows} LIMIT 0").schema["fits"]
         if kind != pl.Boolean:
@@ -113,7 +115,7 @@ def fitting(work: Work, where: str) -> list[str]:
         if _is_constant(work, condition):
             raise BadInput("it reads no column of the samples, so all fit or none; name a column")
         found = work.catalog.query(
-            f"SELECT sample_id FROM {rows} WHERE split = 'train' AND (\n{condition}\n) ORDER BY sample_id"
+            f"SELECT sample_id FROM {rows} WHERE {meant} AND (\n{condition}\n) ORDER BY sample_id"
         )
     except BadInput as error:
         raise BadInput(f"--where {where}: {_told(work, error)}") from error

@@ -454,10 +454,10 @@ def test_sql_that_is_wrong_or_writes(query, says, unchanged, refused):
     assert not (unchanged / "evil.csv").exists()
 
 
-def test_a_request_for_samples_that_were_never_trained_on(unchanged, refused):
+def test_a_trial_of_samples_that_were_never_trained_on(unchanged, refused):
     test = Catalog("w").query("SELECT sample_id FROM samples WHERE split = 'test' LIMIT 1").item()
     (unchanged / "ids.txt").write_text(test)
-    assert f"first '{test}' (test)" in refused("forget", "ids.txt", "--workspace", "w")
+    assert f"first '{test}' (test)" in refused("forget", "ids.txt", "--trial", "--workspace", "w")
 
 
 # --- what has changed since

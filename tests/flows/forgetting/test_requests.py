@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import stat
 import warnings
@@ -507,6 +508,40 @@ def test_near_copies_of_what_was_deleted_before_are_no_holdout(named, here, told
     assert set(having("drop", found)) >= {"s000", "s058"}
 
 
+def test_ids_a_group_and_a_condition_reach_records_of_all_splits_as_an_owner_does(here, forget, told):
+    forget("--group", "owner=o5", "--trial", "--name", "tried")
+    assert roles("tried")["s005"] == "holdout"
+    Path("table.csv").write_text(
+        "request_id,sample_id,group,where\na,,owner=o5,\nb,,,\"attributes->>'owner' = 'o6'\"\nc,s015,,\nc,s003,,\nd,s025,,\n"
+    )
+    code, out, err = told("forget", "table.csv", *EXACT, "--append", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["requests"]
+    assert [(row["num_requested"], row["num_untrained"]) for row in rows] == [(4, 1), (4, 1), (1, 1), (0, 1)]
+    assert "request c: 1 record outside train deleted as well" in err
+    asked = {*owners("o5"), *owners("o6"), "s015", "s003", "s025"}
+    assert set(Work(Path("w")).forgotten["sample_id"]) == asked
+    outside = {"s005", "s006", "s015", "s025"}
+    assert set(having("forget", roles())) == asked - outside
+    assert not outside & set(roles())
+    assert told("purge", "--all")[0] == 0
+    assert not asked & set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+
+
+def test_a_class_leaves_its_records_outside_train_and_says_what_deletes_them(here, told):
+    code, _, err = told("forget", "--class", "x", *EXACT)
+    assert code == 0, err
+    assert "6 records of class 'x' outside train stay" in err
+    command = shlex.split(re.search("`tracesift (.*)`", err)[1])
+    assert command[-2:] == ["--workspace", "w"]
+    before = having("forget", roles())
+    code, _, err = told(*command[:-2], *EXACT)
+    assert code == 0, err
+    assert having("forget", roles()) == before
+    known = set(owned_table().filter(pl.col("label") == "x")["id"])
+    assert set(Work(Path("w")).forgotten["sample_id"]) == known
+
+
 def test_a_table_of_requests_is_worked_off_in_its_order(here, forget, told):
     Path("table.csv").write_text(
         "request_id,sample_id,owner,where,requested_by\nb,s002,,,legal\na,,o3,,\nb,s004,,,\nc,,,\"attributes->>'owner' = 'o7'\",\n"
@@ -565,7 +600,8 @@ def test_a_condition_may_ask_the_catalog_and_end_in_a_comment(here):
 REFUSED = {
     "unknown ids": (["unknown.txt"], "owned lacks 25 of 26 requested ids, first 'n00', 'n01'"),
     "a long list": (["unknown.txt"], "'n19', … (25)"),
-    "not in train": (["held.txt"], "train lacks 1 of 1 requested ids, first 's005' (test)"),
+    "not in train": (["held.txt", "--trial"], "train lacks 1 of 1 requested ids, first 's005' (test)"),
+    "all outside train": (["--where", "aum IS NULL"], "12 of 12 records outside train would be deleted"),
     "half": (["--where", "sample_id < 's050'"], "more than half"),
     "a class": (["x.txt", "--yes"], "nothing of class 'x' would be left"),
     "a predicate": (["--where", "1) OR (1=1"], "one condition"),

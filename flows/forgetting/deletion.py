@@ -25,7 +25,14 @@ from tracesift.flows.forgetting.dividing import (
     pulled_in,
     tell_copies,
 )
-from tracesift.flows.forgetting.plan import forget_facts, modules, tell_overlap, write_facts
+from tracesift.flows.forgetting.plan import (
+    COPIED,
+    copies_of,
+    forget_facts,
+    modules,
+    tell_overlap,
+    write_facts,
+)
 from tracesift.flows.forgetting.requests import Request, entities, from_file, some
 from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.purging.purge import purge, requested
@@ -143,11 +150,8 @@ def _plan(
         work, to_forget, seed=how.seed, params=how.params, asked=sentence, embedding=how.embedding,
         forgotten=pending.filter(~pl.col("sample_id").is_in(to_forget)),
     )  # fmt: skip
-    earlier = joined.filter(~pl.col("sample_id").is_in(list(request.ids))).select(
-        "sample_id", told=pl.format("forgotten by request {}", pl.col("request_id"))
-    )
-    members = members.join(earlier, on="sample_id", how="left", maintain_order="left")
-    members = members.with_columns(reason=pl.coalesce("told", "reason")).drop("told")
+    earlier = joined.filter(~pl.col("sample_id").is_in(list(request.ids)))
+    members = members.update(_came_in(work, earlier, how, known, before), on="sample_id", include_nulls=True)
     fresh = members.filter(
         (pl.col("role") == "forget") & ~pl.col("sample_id").is_in(earlier["sample_id"].implode())
     )
@@ -175,6 +179,52 @@ def _plan(
         request=request, request_id=request_id, asked=asked, members=members, block=block if unlearned else None,
         overlap=overlap, samples=samples.clear() if how.trial else samples,
     )  # fmt: skip
+
+
+def _came_in(
+    work: Work,
+    earlier: pl.DataFrame,
+    how: Handling,
+    known: Mapping[str, dict[str, Any]],
+    before: Sequence[Planned],
+) -> pl.DataFrame:
+    """Return how samples came in that are forgotten by requests before, as the subset that answered these says it.
+
+    Parameters
+    ----------
+    earlier
+        The first request of each, in the columns of `catalog.forgotten.KNOWN`.
+    before
+        Requests of the same file, of which nothing is written yet.
+
+    Returns
+    -------
+    polars.DataFrame
+        `sample_id`, `reason`, and of copies `how`, `pulled_by` and `similarity`; a copy of which no file tells any more
+        is one of nobody.
+    """
+    planned = {plan.request_id: plan.members for plan in before if plan.known is None}
+    found = [pl.DataFrame(schema={"request_id": pl.String, **COPIED})]
+    for name in earlier["request_id"].unique(maintain_order=True):
+        if name in planned:
+            copies = planned[name].filter(pl.col("role") == "forget").select(*COPIED)
+        else:
+            copies = copies_of(work.path / "manifests" / how.name, known[name]["version"])
+        found.append(copies.select(pl.lit(name).alias("request_id"), *COPIED))
+    told = earlier.rename({"how": "came"}).join(
+        pl.concat(found), on=["sample_id", "request_id"], how="left", maintain_order="left"
+    )
+    copied = pl.col("came") == COPY
+    of_request = pl.format("forgotten by request {}", "request_id")
+    return told.select(
+        "sample_id",
+        pl.when(copied & pl.col("how").is_not_null())
+        .then(pl.format("{}: {}", of_request, "reason"))
+        .otherwise(of_request)
+        .alias("reason"),
+        pl.when(copied).then(pl.col("how").fill_null(COPY)).alias("how"),
+        *(pl.when(copied).then(name).alias(name) for name in ("pulled_by", "similarity")),
+    )
 
 
 def _outside(request: Request) -> str:
@@ -286,7 +336,7 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
         return answered(work, plan.known)
     stage(how.name)
     if not how.trial:
-        _tell_outside(work, plan)
+        _tell_outside(work, plan, how)
     if plan.block is None:
         say(
             f"request {plan.request_id}: {_outside(plan.request)}, so there is nothing to unlearn and no subset is "
@@ -317,7 +367,7 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     return answered(work, row)
 
 
-def _tell_outside(work: Work, plan: Planned) -> None:
+def _tell_outside(work: Work, plan: Planned, how: Handling) -> None:
     """Say how many records outside train a request deletes too, and how many of a class it leaves to measure with."""
     count = len(plan.request.untrained)
     if count and plan.block is not None:
@@ -331,10 +381,12 @@ def _tell_outside(work: Work, plan: Planned) -> None:
         left = outside.filter((pl.col("label") == label) & ~pl.col("sample_id").is_in(gone)).height
         if left:
             quoted = label.replace("'", "''")
+            options = f" --name {how.name}" if how.name != Handling.name else ""
+            options += " --yes" if left > MOST * outside.height else ""
             say(
                 f"{counted(left, 'record')} of class '{label}' outside train stay, to measure with how well it was "
                 "unlearned; this deletes them as well: "
-                f"`tracesift forget --append --where \"label = '{quoted}' AND split <> 'train'\"`"
+                f"`tracesift forget --append{options} --where \"label = '{quoted}' AND split <> 'train'\"`"
             )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.files import write_json, write_parquet
-from tracesift.catalog.forgotten import KNOWN
+from tracesift.catalog.forgotten import KNOWN, REQUESTED
+from tracesift.catalog.manifest import MEMBERS_FILE
 from tracesift.flows.progress import say
 from tracesift.flows.selecting.candidates import training_frame
 from tracesift.flows.work import Work
@@ -24,6 +25,11 @@ from tracesift.selectors.decisions.forget_difficulty import AXES, difficulty, st
 from tracesift.selectors.decisions.melu import batch_plan
 
 FORGET_FILE, BATCHES_FILE, OVERLAP_FILE = "forget.parquet", "batches.parquet", "overlap.json"
+
+COPIED: dict[str, pl.DataType] = {
+    **dict.fromkeys(("sample_id", "reason", "how", "pulled_by"), pl.String()), "similarity": pl.Float64()
+}  # fmt: skip
+"""Columns of what `copies_of` returns."""
 
 
 def forget_facts(work: Work, members: pl.DataFrame) -> pl.DataFrame:
@@ -37,14 +43,14 @@ def forget_facts(work: Work, members: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        A row per sample in role forget, by `sample_id`: `how` (requested, exact, near, words), `pulled_by` and
-        `similarity` of a copy; `loreun_weight`, from the last recorded loss, with mean 1; and for each axis of
-        `forget_difficulty.AXES` that was scored ``hard_by_<axis>``, its percentile among all training samples, and
-        ``stratum_<axis>``, low, medium or high among those to forget (null where all are equal). What was not scored
-        has no column.
+        A row per sample in role forget, by `sample_id`: `how` (requested, exact, near, words, or copy where no file
+        tells any more whose), `pulled_by` and `similarity` of a copy; `loreun_weight`, from the last recorded loss,
+        with mean 1; and for each axis of `forget_difficulty.AXES` that was scored ``hard_by_<axis>``, its percentile
+        among all training samples, and ``stratum_<axis>``, low, medium or high among those to forget (null where all
+        are equal). What was not scored has no column.
     """
     asked = members.filter(pl.col("role") == "forget").sort("sample_id")
-    facts = asked.select("sample_id", pl.col("how").fill_null("requested"), "pulled_by", "similarity")
+    facts = asked.select("sample_id", pl.col("how").fill_null(REQUESTED), "pulled_by", "similarity")
     scores = training_frame(work, forgotten=pl.DataFrame(schema=KNOWN))
     if "last_loss" in scores.columns:
         losses = facts.join(scores.select("sample_id", "last_loss"), on="sample_id", how="left")["last_loss"]
@@ -61,6 +67,19 @@ def forget_facts(work: Work, members: pl.DataFrame) -> pl.DataFrame:
         for name in facts.columns
         if name.startswith("hard_by_")
     )
+
+
+def copies_of(folder: Path, version: int | None) -> pl.DataFrame:
+    """Return what a version of a subset says of the copies that it forgets, in the columns of `COPIED`.
+
+    There are none where its files are gone, or there is no version.
+    """
+    own = folder / "versions" / f"{version or 0:04d}"
+    if not all((own / name).is_file() for name in (FORGET_FILE, MEMBERS_FILE)):
+        return pl.DataFrame(schema=COPIED)
+    reasons = pl.read_parquet(own / MEMBERS_FILE, columns=["sample_id", "reason"])
+    facts = pl.read_parquet(own / FORGET_FILE).filter(pl.col("how") != REQUESTED)
+    return facts.join(reasons, on="sample_id").select(*COPIED)
 
 
 def modules(work: Work, members: pl.DataFrame, entity: pl.DataFrame, *, seed: int) -> pl.DataFrame | None:

@@ -1022,3 +1022,35 @@ def test_a_copy_says_who_pulled_it_in(here, forget):
         ("s058", "exact", "s000", 1.0),
     ]
     assert not Path("w/manifests/forget-ready/batches.parquet").exists()
+
+
+def test_a_joined_version_says_as_before_how_each_sample_came_in(here, forget, told):
+    Path("table.csv").write_text("request_id,sample_id\na,s000\nb,s002\n")
+    forget("table.csv", "--append")  # the second joins what is not written yet
+    forget(requested(["s059"]))  # stands alone
+    forget(requested(["s003"]), "--append")
+    folder = Path("w/manifests/forget-ready")
+
+    def came_in():
+        facts = pl.read_parquet(folder / "forget.parquet").select("sample_id", "how", "pulled_by")
+        reasons = pl.read_parquet(folder / "members.parquet").select("sample_id", "reason")
+        return facts.join(reasons, on="sample_id", maintain_order="left").rows()
+
+    by_a, by_3 = "forgotten by request a", "forgotten by request r3"
+    whose = "exact copy of '{}', which is forgotten"
+    assert came_in() == [
+        ("s000", "requested", None, by_a),
+        ("s001", "exact", "s059", f"{by_3}: {whose.format('s059')}"),
+        ("s002", "requested", None, "forgotten by request b"),
+        ("s003", "requested", None, "requested to be forgotten"),
+        ("s058", "exact", "s000", f"{by_a}: {whose.format('s000')}"),
+        ("s059", "requested", None, by_3),
+    ]
+    assert told("purge", requested(["s000"]))[0] == 0
+    forget(requested(["s004"]), "--append")
+    assert came_in()[-2] == (
+        "s058",
+        "exact",
+        None,
+        f"{by_a}: exact copy of a purged sample, which is forgotten",
+    )

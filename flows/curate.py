@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracesift.flows.evaluate import cells, check_test, evaluate_cell
-from tracesift.flows.forecast import CURATED, LEAST_LEFT, Forecast, Outlook, as_steps, forecast
+from tracesift.flows.forecast import LEAST_LEFT, Forecast, Outlook, as_steps, forecast
 from tracesift.flows.forgetting.deletion import Handling, asked_before, handle
 from tracesift.flows.forgetting.requests import check_file, from_file
 from tracesift.flows.ingest import ingest
-from tracesift.flows.make_subset import DEPOISONED, carries_signal, make_subsets
+from tracesift.flows.make_subset import carries_signal, make_subsets
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import LINE_EVERY, duration, say, watched
 from tracesift.flows.publish import publish
@@ -31,6 +31,7 @@ from tracesift.flows.record import (
 )
 from tracesift.flows.score import flag, score
 from tracesift.flows.selecting.curated_selector import check_selector
+from tracesift.flows.selecting.written import CURATED, DEPOISONED
 from tracesift.flows.work import Work, open_source, tell
 from tracesift.pipelines.dataset import Dataset
 from tracesift.selectors.budget import resolve_size

@@ -25,15 +25,13 @@ from tracesift.flows.forgetting.requests import lines_in
 from tracesift.flows.options import CurateJob
 from tracesift.flows.progress import counted, duration
 from tracesift.flows.record import train_config
+from tracesift.flows.selecting.written import CURATED
 from tracesift.pipelines.dataset import Dataset
 from tracesift.pipelines.estimate import Estimate, estimate
 from tracesift.scorers.unlearnable.residual_analysis import WINDOW
 from tracesift.scorers.unlearnable.residual_views import view_of, views_for
 from tracesift.scorers.unlearnable.view_separation import FOLDS
 from tracesift.selectors.decisions.forget_ready import LARGEST_SAMPLE
-
-CURATED = ("pruned", "denoised")
-"""Subsets of `curate` that are worth a retraining; unlearning is what a forget-ready one is for."""
 
 LOW, HIGH = 0.75, 1.4
 """The range: a little less than on an idle machine, and more than on one as busy as now (docs/scale.md)."""

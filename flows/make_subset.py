@@ -24,6 +24,7 @@ from tracesift.flows.selecting.emptied import emptied
 from tracesift.flows.selecting.selector_arrays import arrays_for, contents
 from tracesift.flows.selecting.situation import chosen
 from tracesift.flows.selecting.written import (
+    DEPOISONED,
     FORGOTTEN,
     IS_FLAGGED,
     NOT_FLAGGED,
@@ -295,9 +296,6 @@ def _of_what(work: Work, where: str | None, source: str | None) -> str:
         return f" training samples in {work.dataset.name}"
     return (f" in {source}" if source else "") + (f" that fit --where {where}" if where else "")
 
-
-DEPOISONED = "depoisoned"
-"""What `curate` calls the subset without the samples that carry a label-specific small signal."""
 
 BY_FLAG = {"denoise": "label_noise", "depoison": "unlearnable"}
 """Selectors that divide all samples by what one flag says of them, and that flag."""

@@ -82,6 +82,7 @@ def select(
     from tracesift.flows.selecting.duplicates import tell_duplicates, vectors_of_all
     from tracesift.flows.selecting.queries import asks, without
     from tracesift.flows.selecting.selector_arrays import check_reads_target
+    from tracesift.flows.selecting.written import check_replaces
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -113,6 +114,7 @@ def select(
         raise BadInput(f"--count {count}: at least 1")
     called = called if name is None else name
     _check_name(called)
+    check_replaces(work, called, forgets=selector == "forget_ready" or facts.chooses == "forget")
     own_loss = asks(selector, chosen)
     checked = checked_params(selector, facts.function, without(chosen) if own_loss else chosen)
     chosen = {**chosen, **checked}

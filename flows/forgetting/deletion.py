@@ -37,7 +37,7 @@ from tracesift.flows.forgetting.requests import Request, entities, from_file, so
 from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.purging.purge import purge, requested
 from tracesift.flows.purging.purged import purges_of
-from tracesift.flows.selecting.written import put
+from tracesift.flows.selecting.written import check_replaces, put
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find
 
@@ -102,6 +102,7 @@ def handle(work: Work, requests: Sequence[Request], how: Handling) -> list[dict[
         One of them is refused; then none is carried out.
     """
     manifest_path(work.path / "manifests", how.name)  # a name that cannot be one is refused before all else
+    check_replaces(work, how.name, forgets=True)
     pending = work.forgotten
     known = {row["request_id"]: row for row in work.catalog.forget_requests()}
     for request in requests:  # before anything is compared, which takes long

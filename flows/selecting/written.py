@@ -9,18 +9,46 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.manifest import DatasetBlock, ScoreBlock, SelectorBlock, write_manifest
+from tracesift.catalog.schema import BadInput
 from tracesift.flows.progress import say, stage
 from tracesift.flows.selecting.candidates import among, training_frame
 from tracesift.flows.work import Work
-from tracesift.selectors.contract import find, select
+from tracesift.selectors.contract import find, names, select
 from tracesift.selectors.flags.contract import find as flag_facts
 from tracesift.selectors.flags.label_noise import verified_as
+
+CURATED = ("pruned", "denoised")
+"""Subsets of `curate` that are worth a retraining; unlearning is what a forget-ready one is for."""
+DEPOISONED = "depoisoned"
+"""Another, where samples carry a label-specific small signal."""
+FORGET_READY = "forget-ready"
+"""The one that forgets."""
 
 OUTSIDE, FORGOTTEN, ELSEWHERE, IS_FLAGGED = "outside WHERE ", "forgotten by request ", "not in ", "flagged"
 """How the reasons of samples begin that were no candidates; the last is the whole of one."""
 
 NOT_FLAGGED = "not flagged, and more are kept than that"
 """Reason of samples that stay before a selector chooses among the flagged."""
+
+
+def check_replaces(work: Work, name: str, *, forgets: bool) -> None:
+    """Refuse a subset that would take the name of one of another kind: to train on, or to forget.
+
+    Raises
+    ------
+    BadInput
+        `curate` makes a subset of the other kind by this name, or the newest of this name is one.
+    """
+    kinds = {**dict.fromkeys((*CURATED, DEPOISONED), False), FORGET_READY: True}
+    if name not in kinds:
+        newest = {row["name"]: row["selector"] for row in recorded_subsets(work)}
+        if newest.get(name) not in names():
+            return
+        facts = find(newest[name])
+        kinds[name] = facts.name == "forget_ready" or facts.chooses == "forget"
+    if kinds[name] != forgets:
+        what = "forgets" if kinds[name] else "is there to train on"
+        raise BadInput(f"--name {name}: a subset of this name {what}, and would be replaced; choose another")
 
 
 def put(

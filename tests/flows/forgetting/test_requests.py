@@ -189,6 +189,11 @@ def test_without_append_a_request_stands_alone_and_with_it_it_joins(here, forget
 def test_a_trial_is_no_deletion_and_neither_is_the_corrective_set(here, forget, told):
     forget(requested(["s000"]), "--trial", "--name", "tried")
     assert having("forget", roles("tried")) == ["s000", "s058"]
+    code, _, err = told("select", "random", "--count", "5", "--name", "tried")
+    assert (code, err) == (
+        2,
+        "tracesift: --name tried: a subset of this name forgets, and would be replaced; choose another\n",
+    )
     assert told("select", "forget_ready", "--name", "corrective")[0] == 0
     catalog = Catalog("w")
     assert catalog.query("SELECT count(*) FROM forget_requests").item() == 0
@@ -604,6 +609,14 @@ REFUSED = {
     "all outside train": (["--where", "aum IS NULL"], "12 of 12 records outside train would be deleted"),
     "half": (["--where", "sample_id < 's050'"], "more than half"),
     "a class": (["x.txt", "--yes"], "nothing of class 'x' would be left"),
+    "a name": (
+        ["--class", "x", "--name", "denoised"],
+        "--name denoised: a subset of this name is there to train on",
+    ),
+    "a name to come": (
+        ["--class", "x", "--name", "pruned"],
+        "--name pruned: a subset of this name is there to train",
+    ),
     "a predicate": (["--where", "1) OR (1=1"], "one condition"),
     "a constant": (["--where", "5", "--yes"], "--where 5: it is no condition, but a value"),
     "a score": (["--where", "aum", "--yes"], "--where aum: it is no condition, but a value"),

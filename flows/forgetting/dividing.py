@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.manifest import SelectorBlock
+from tracesift.flows.forgetting.requests import entities
 from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.selecting.candidates import training_frame
 from tracesift.flows.selecting.selector_arrays import content_vectors, stored_ids, stored_rows, texts_of
@@ -74,6 +75,10 @@ def forget_members(
     beside = _beside(work, requested or (), gone["sample_id"].unique())
     # In the order of ids, as the selector works: the embedding is then taken as it lies, without a copy.
     frame = pl.concat([everything, beside], how="diagonal").sort("sample_id")
+    group = settings.get("group")
+    if group is not None and group not in frame.columns:
+        values = entities(work, group, "--param group=").rename({"entity": group})
+        frame = frame.join(values, on="sample_id", how="left", maintain_order="left")
     vectors = content_vectors(work, frame) if embedding is None else _stored_vectors(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")

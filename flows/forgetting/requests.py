@@ -339,12 +339,18 @@ def _having(work: Work, column: str, value: str) -> list[str]:
     return found["sample_id"].to_list()
 
 
-def entities(work: Work, column: str) -> pl.DataFrame:
-    """Return `sample_id` and `entity` of all samples: their value in a column of the source, or of `samples`."""
+def entities(work: Work, column: str, called: str = "--entity ") -> pl.DataFrame:
+    """Return `sample_id` and `entity` of all samples: their value in a column of the source, or of `samples`.
+
+    Raises
+    ------
+    BadInput
+        There is no such column; `called` is what the refusal calls the option.
+    """
     own = [name for name in ("label", "group") if name in work.dataset.samples.columns]
     known = list(dict.fromkeys([*attributes(work), *own]))
     if column not in known:
-        raise BadInput(f"--entity {column}: no such column{nearest(column, known)}; there are {some(known)}")
+        raise BadInput(f"{called}{column}: no such column{nearest(column, known)}; there are {some(known)}")
     read, given = _read(work, column)
     return work.catalog.query(
         f"SELECT sample_id, {read} AS entity FROM samples WHERE dataset_id = ? ORDER BY sample_id",

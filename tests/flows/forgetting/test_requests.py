@@ -646,6 +646,10 @@ REFUSED = {
     "one bad of two": (["late.csv"], "late.csv, row 3: owner nobody"),
     "an owner": (["--owner", "nobody"], "no record has this value in column 'owner'"),
     "an owner's column": (["--owner", "o1", "--owner-column", "ownr"], "did you mean 'owner'?"),
+    "a group's column": (
+        ["--owner", "o1", "--param", "group=ownr"],
+        "--param group=ownr: no such column (did you mean 'owner'?); there are owner, label",
+    ),
     "two ways at once": (["--owner", "o1", "--class", "x"], "in one way"),
     "a trial that joins": (["--class", "x", "--trial", "--append"], "nothing to join"),
 }
@@ -1067,3 +1071,14 @@ def test_a_joined_version_says_as_before_how_each_sample_came_in(here, forget, t
         None,
         f"{by_a}: exact copy of a purged sample, which is forgotten",
     )
+
+
+def test_retained_samples_are_weighed_by_a_column_that_no_model_reads(here, forget):
+    trained = owned_table().filter(pl.col("split") == "train")
+    own = trained.filter((pl.col("owner") == "o2") & (pl.col("label") == "x"))["id"].to_list()
+    forget(requested(own[:1]), "--param", "group=owner")
+    members = pl.read_parquet("w/manifests/forget-ready/members.parquet")
+    weights = dict(members.select("sample_id", "weight").iter_rows())
+    assert {weights[name] for name in own[1:]} == {len(own) / (len(own) - 1)}
+    others = trained.filter(pl.col("owner") != "o2")["id"]
+    assert {weights[name] for name in others} == {1.0}

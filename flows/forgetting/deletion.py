@@ -348,6 +348,8 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     assert plan.overlap is not None
     tell_copies(pulled_in(plan.members))
     tell_overlap(plan.overlap)
+    if not how.append and not how.trial:
+        _tell_parted(work, plan, how)
     made = put(work, how.name, as_members(plan.members), plan.block, ())
     write_facts(
         Path(made["manifest"]), made["version"], forget_facts(work, plan.members),
@@ -366,6 +368,28 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     names = [[one["name"], one["subset_id"]] for one in controls]
     row = work.catalog.finish_forget_request(plan.request_id, controls=names)
     return answered(work, row)
+
+
+def _tell_parted(work: Work, plan: Planned, how: Handling) -> None:
+    """Say where the version before forgot what this one, which stands alone, does not: that is dropped in it."""
+    before = [
+        row
+        for row in work.catalog.forget_requests()
+        if row["subset"] == how.name and row["version"] is not None and row["request_id"] != plan.request_id
+    ]
+    if before and not (before[-1]["details"] or {}).get("append"):
+        before = before[-1:]
+    names = [row["request_id"] for row in before]
+    gone = work.forgotten.filter(pl.col("request_id").is_in(names) & (pl.col("how") != UNTRAINED))
+    known = gone["sample_id"].unique()
+    kept = plan.members.filter(pl.col("role") == "forget")["sample_id"]
+    left = int((~known.is_in(kept.implode())).sum())
+    if left:
+        requests = f"request{'s' * (len(names) > 1)} {', '.join(names)}"
+        say(
+            f"{how.name}: the version before forgot {counted(len(known), 'sample')} by {requests}; they stay deleted, "
+            f"and this version forgets {left:,} of them no more, for it stands alone; --append joins them"
+        )
 
 
 def _tell_outside(work: Work, plan: Planned, how: Handling) -> None:

@@ -169,9 +169,11 @@ def test_the_same_request_again_changes_nothing(here, forget):
     assert everything() == before
 
 
-def test_without_append_a_request_stands_alone_and_with_it_it_joins(here, forget):
+def test_without_append_a_request_stands_alone_and_with_it_it_joins(here, forget, told):
     forget(requested(["s000"]))
-    forget(requested(["s003"]))
+    code, _, err = told("forget", requested(["s003"]), *EXACT)
+    parted = "forget-ready: the version before forgot {} samples by request{}; they stay deleted, and this version forgets {}"
+    assert (code, parted.format(2, " r1", 2) in err) == (0, True)
     assert having("forget", roles()) == ["s003"]
     assert having("drop", roles()) == ["s000", "s058"]
     reasons = dict(
@@ -184,6 +186,9 @@ def test_without_append_a_request_stands_alone_and_with_it_it_joins(here, forget
     assert having("drop", roles()) == []
     assert having("forget", roles(version=2)) == ["s003"]
     assert answer["request"]["num_found"] == 1  # what the others asked for counts there
+    err = told("forget", requested(["s000", "s006"]), *EXACT)[2]
+    assert parted.format(4, "s r1, r2, r3", 3) in err  # s058 was deleted before, as a copy
+    assert "the version before" not in told("forget", requested(["s007"]), *EXACT, "--append")[2]
 
 
 def test_a_trial_is_no_deletion_and_neither_is_the_corrective_set(here, forget, told):

@@ -499,9 +499,28 @@ class Catalog:
         return explain.decoded(found[0]) if found else None
 
     def why(self, sample_id: str) -> dict[str, Any]:
-        """Return everything known of one sample; see `explain.why`."""
+        """Return everything known of one sample: `deleted`, and what `explain.why` returns.
+
+        `deleted` holds, earliest first, each deletion request that it fell under: `request_id`, `created_at`, `subset`
+        and `how` (see `forgotten`). It is None where the key is gone by which that could be told.
+        """
         with self._read() as con:
-            return explain.why(con, sample_id)
+            known = explain.why(con, sample_id)
+        return {"deleted": self._deleted(known["sample"]), **known}
+
+    def _deleted(self, sample: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        one = pl.DataFrame(
+            [{name: sample[name] for name in ("sample_id", "content_hash")}], infer_schema_length=None
+        )
+        try:
+            found = self.recognised(one)
+        except BadInput:
+            return None
+        created = {row["request_id"]: row["created_at"] for row in self.forget_requests()}
+        return [
+            {**row, "created_at": created[row["request_id"]]}
+            for row in found.select("request_id", "how", "subset").to_dicts()
+        ]
 
     def diff_runs(self, first: str, second: str) -> pl.DataFrame:
         """Return, for each scorer of both runs, how far its scores agree; see `explain.diff_runs`."""

@@ -8,12 +8,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.options import Common
 from tracesift.flows.progress import counted
 from tracesift.flows.show import cell, chance, console, print_json, print_table
 
 Flag = Parameter(negative="")
+DELETED = {
+    REQUESTED: "requested",
+    COPY: "a copy of what was requested",
+    UNTRAINED: "requested, outside train",
+}
 ANSWERS = {True: "yes", False: "no", None: "cannot tell"}
 
 
@@ -94,6 +100,16 @@ def _tell(known: dict[str, Any]) -> None:
 
     out = console()
     sample = known["sample"]
+    if known["deleted"] is None:
+        out.print("whether it was deleted cannot be told: the key of the workspace is gone", soft_wrap=True)
+    elif known["deleted"]:
+        each = [
+            f"by request {row['request_id']} on {row['created_at'][:10]} ({DELETED[row['how']]})"
+            for row in known["deleted"]
+        ]
+        out.print(
+            f"deleted {', '.join(each)}; subsets that use it were made before", soft_wrap=True, style="bold"
+        )
     path = (sample.get("attributes") or {}).get("path")
     where = f"  file {path}" if path else ""
     out.print(

@@ -308,6 +308,19 @@ def test_a_subset_made_before_gives_nothing_back(gone, told):
     assert "make it anew" in out
 
 
+def test_why_says_first_that_a_sample_was_deleted_by_whom_and_when(gone, told):
+    day = Catalog("w").forget_requests()[0]["created_at"][:10]
+    for sample_id, how in (("s000", "requested"), ("s058", "a copy of what was requested")):
+        first, second, *_ = told("why", sample_id)[1].splitlines()
+        assert first == f"deleted by request r1 on {day} ({how}); subsets that use it were made before"
+        assert second.startswith(sample_id)
+    (one,) = json.loads(told("why", "s000", "--json")[1])["deleted"]
+    assert (one["request_id"], one["how"], one["subset"]) == ("r1", "requested", "forget-ready")
+    assert told("why", "s003")[1].startswith("s003")
+    Path("w/forget.key").unlink()
+    assert told("why", "s003")[1].startswith("whether it was deleted cannot be told")
+
+
 def test_a_manifest_made_before_hands_out_nothing_that_was_deleted_since(gone, told, owned):
     source = owned / "owned.csv"
     code, _, err = told("export", "w/manifests/denoised", "--to", "out", "--format", "parquet")

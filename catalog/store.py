@@ -478,11 +478,14 @@ class Catalog:
         """Return a run's record, JSON columns decoded, or None."""
         return self._one("SELECT * FROM runs WHERE run_id = $run_id", {"run_id": run_id})
 
-    def diagnostic(self, dataset_id: str, name: str) -> dict[str, Any] | None:
-        """Return the value of a diagnostic written last for this dataset, or None."""
-        sql = "SELECT value FROM diagnostics WHERE dataset_id = ? AND name = ? ORDER BY seq DESC LIMIT 1"
+    def diagnostic(self, dataset_id: str, name: str, *, run_id: str | None = None) -> dict[str, Any] | None:
+        """Return the value of a diagnostic written last for this dataset, of one run where named, or None."""
+        sql = (
+            "SELECT value FROM diagnostics WHERE dataset_id = ? AND name = ? AND run_id = coalesce(?, run_id) "
+            "ORDER BY seq DESC LIMIT 1"
+        )
         with self._read() as con:
-            found = rows(con, sql, (dataset_id, name))
+            found = rows(con, sql, (dataset_id, name, run_id))
         return json.loads(found[0][0]) if found else None
 
     def has_scores(self, run_id: str, scorers: Sequence[str]) -> bool:

@@ -161,15 +161,22 @@ def score(
     left_out = {name: why for name, why in left_out.items() if name not in scored}
     run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params, stored, mode)
     if len(runs) > 1 and not stored:
-        compared = {
-            "seeds": len(runs),
-            "scores": rank_correlations([frame.select(pl.exclude("sample_id")) for frame in frames]),
-        }
-        work.catalog.put_diagnostic(work.dataset.dataset_id, run_id, "seed_correlation", compared)
+        _compare_seeds(work, run_id, frames, scored)
     _tell(left_out)
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
+
+
+def _compare_seeds(work: Work, run_id: str, frames: Sequence[pl.DataFrame], scored: Sequence[str]) -> None:
+    """Keep how far each score depends on the seed; of scores that these runs had before, what is known stays."""
+    dataset_id = work.dataset.dataset_id
+    known = work.catalog.diagnostic(dataset_id, "seed_correlation", run_id=run_id) or {"scores": []}
+    rows = [row for row in known["scores"] if row["scorer"] not in scored]
+    rows += rank_correlations([frame.select(pl.exclude("sample_id")) for frame in frames])
+    rows.sort(key=lambda row: (row["least"], row["scorer"]))
+    compared = {"seeds": len(frames), "scores": rows}
+    work.catalog.put_diagnostic(dataset_id, run_id, "seed_correlation", compared)
 
 
 def runs_to_score(work: Work, named: Sequence[str]) -> list[str]:

@@ -111,7 +111,8 @@ def long_tail(
     if by not in scores.columns:
         if by == PROXY:
             raise BadInput(
-                f"--memorization proxy reads the score {PROXY}: run `tracesift score {PROXY}` first"
+                f"--memorization proxy reads the score {PROXY} in its usual settings, windows of 10 epochs: run "
+                f"`tracesift score {PROXY}` first, on a recording of so many epochs or more"
             )
         return None
     error = f"{by}_error" if f"{by}_error" in scores.columns else None

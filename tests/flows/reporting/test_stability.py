@@ -1,13 +1,18 @@
 """What several seeds have in common: by hand, and by what chance alone would give."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 
+from tracesift.flows.cli import run
 from tracesift.flows.curate import curate
 from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, rank_correlations
+from tracesift.flows.score import diagnostics_of
+from tracesift.flows.work import existing
 
 
 def test_rank_correlations_of_three_seeds():
@@ -77,3 +82,16 @@ def test_a_score_that_only_the_first_seed_has_is_not_compared(made, tmp_path):
     summary = curate(job)  # moderate_ds reads an embedding, and the first seed alone is embedded
     assert summary["stability"]["pruned"] is None
     assert {row["name"] for row in summary["subsets"]} >= {"pruned", "pruned-random"}
+
+
+def test_the_scores_of_one_call_stand_beside_those_of_the_calls_before(made, tmp_path):
+    work = str(tmp_path / "w")
+    source = str(made / "good.csv")
+    assert run(["ingest", source, "--workspace", work]) == 0
+    assert run(["record", "--seeds", "2", "--epochs", "3", "--folds", "0", "--workspace", work]) == 0
+    for names in (["aum", "mean_loss"], ["el2n"], ["aum"]):
+        assert run(["score", *names, "--workspace", work]) == 0
+    found = diagnostics_of(existing(Path(work)))["seed_correlation"]
+    assert found["seeds"] == 2
+    assert sorted(row["scorer"] for row in found["scores"]) == ["aum", "el2n", "mean_loss"]
+    assert [row["least"] for row in found["scores"]] == sorted(row["least"] for row in found["scores"])

@@ -85,7 +85,12 @@ def add_signals(
 def how_to_make(work: Work, run_id: str, signal: str) -> str:
     """Say which command makes a signal that a recording lacks, or why none can for this recording."""
     why = why_not_made(work, signal, run_id)
-    return SIGNALS[signal].source if why is None else f"nothing makes it for this recording ({why})"
+    if why is not None:
+        return f"nothing makes it for this recording ({why})"
+    if run_id == newest_runs(work)[0]:
+        return SIGNALS[signal].source
+    # `embed` alone takes the first of several seeds.
+    return SIGNALS[signal].source.replace("`tracesift embed`", f"`tracesift embed --run {run_id}`")
 
 
 def why_not_made(work: Work, signal: str, run_id: str | None = None) -> str | None:

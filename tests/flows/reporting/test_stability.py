@@ -10,6 +10,7 @@ from scipy import stats
 from tracesift.flows.cli import run
 from tracesift.flows.curate import curate
 from tracesift.flows.options import Choosing, CurateJob, Training
+from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import bootstrapped, combined, held_by, rank_correlations
 from tracesift.flows.score import diagnostics_of
 from tracesift.flows.work import existing
@@ -84,7 +85,7 @@ def test_a_score_that_only_the_first_seed_has_is_not_compared(made, tmp_path):
     assert {row["name"] for row in summary["subsets"]} >= {"pruned", "pruned-random"}
 
 
-def test_the_scores_of_one_call_stand_beside_those_of_the_calls_before(made, tmp_path):
+def test_the_scores_of_one_call_stand_beside_those_of_the_calls_before(made, tmp_path, capsys):
     work = str(tmp_path / "w")
     source = str(made / "good.csv")
     assert run(["ingest", source, "--workspace", work]) == 0
@@ -95,3 +96,10 @@ def test_the_scores_of_one_call_stand_beside_those_of_the_calls_before(made, tmp
     assert found["seeds"] == 2
     assert sorted(row["scorer"] for row in found["scores"]) == ["aum", "el2n", "mean_loss"]
     assert [row["least"] for row in found["scores"]] == sorted(row["least"] for row in found["scores"])
+    # What a seed lacks is asked for of that seed.
+    assert run(["embed", "--workspace", work]) == 0
+    assert run(["score", "knn_density", "--workspace", work]) == 2
+    lacking = newest_runs(existing(Path(work)))[1]
+    assert f"tracesift embed --run {lacking}" in capsys.readouterr().err
+    assert run(["embed", "--run", lacking, "--workspace", work]) == 0
+    assert run(["score", "knn_density", "--workspace", work]) == 0

@@ -21,6 +21,8 @@ from tracesift.pipelines.jobs.contract import find, run_job
 from tracesift.pipelines.signals import load_signals, read_run
 from tracesift.pipelines.train import Progress
 from tracesift.scorers.contract import diagnostics, find_diagnostic
+from tracesift.scorers.influence.edges.contract import find as find_edges
+from tracesift.scorers.influence.edges.contract import names as edge_methods
 
 OF_THE_RECORDING = ("seeds", "seed", "folds")
 
@@ -69,7 +71,8 @@ def add_signals(
     added: dict[str, Any] = {"runs": runs}
     for name in jobs:
         for run in runs:
-            seed = read_run(work.path, run).get("seed")
+            before = read_run(work.path, run)
+            seed = before.get("seed")
             check_trainable(work, recorded_dataset(work, run), run)
             with (
                 watched(f"job {name}" + (f", seed {seed}" if len(runs) > 1 else "")) as report,
@@ -79,6 +82,7 @@ def add_signals(
             remember_run(work, run)
             _tell_more_than_asked(work, name, run, settings[name])
             _tell(work, name, run)
+            _tell_next(work, name, run, before)
     return {name: list(value) for name, value in added.items()}
 
 
@@ -124,6 +128,21 @@ def _tell_more_than_asked(work: Work, job: str, run_id: str, settings: Mapping[s
         say(
             f"job {job}: {there} {most} are there already and stay; scores read all of them, not {settings[most]}"
         )
+
+
+def _tell_next(work: Work, job: str, run_id: str, before: Mapping[str, Any]) -> None:
+    """Say what reads the signals that a job has just made, and that what was read from others before is old."""
+    signals = find(job).signals
+    old, new = (
+        {name: record.get("arrays", {}).get(name) for name in signals}
+        for record in (before, read_run(work.path, run_id))
+    )
+    if new == old:
+        return
+    edges = any(set(find_edges(method).inputs) & set(signals) for method in edge_methods())
+    readers = "`tracesift score` and `tracesift influence` read" if edges else "`tracesift score` reads"
+    stale = "; what stands in the catalog is of what it had made before" if any(old.values()) else ""
+    say(f"job {job}: {readers} what it made{stale}")
 
 
 def _tell(work: Work, job: str, run_id: str) -> None:

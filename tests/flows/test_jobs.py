@@ -102,7 +102,9 @@ def test_what_is_refused(place, capsys):
 def test_settings_are_looked_at_also_where_the_models_are_there(place, capsys):
     words = ["record", "--job", "subset_training", "--workspace", "w", "--epochs", "1", "--param"]
     assert run([*words, "models=4"]) == 0
-    capsys.readouterr()
+    told = capsys.readouterr().err
+    reads = "`tracesift score --workspace w` and `tracesift influence --workspace w` read what it made"
+    assert f"{reads}\n" in told
     for wrong, message in (
         ("models=1", "models is 1, it must be at least 2"),
         ("standard_error=-1", "it must be at least 0"),
@@ -112,8 +114,11 @@ def test_settings_are_looked_at_also_where_the_models_are_there(place, capsys):
     assert run([*words, "models=3"]) == 0
     told = capsys.readouterr().err
     assert "4 models are there already and stay; scores read all of them, not 3" in told
+    assert reads not in told
     assert run([*words, "models=4"]) == 0
     assert "are there already" not in capsys.readouterr().err
+    assert run([*words, "models=5"]) == 0
+    assert f"{reads}; what stands in the catalog is of what it had made before" in capsys.readouterr().err
 
 
 def test_all_jobs_are_checked_before_the_first_is_trained(place, capsys):

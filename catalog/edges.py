@@ -79,6 +79,21 @@ def has_edges(con: duckdb.DuckDBPyConnection, run_id: str, method: str, params: 
     return bool(rows(con, sql, (run_id, method, canonical_json(dict(params)).decode())))
 
 
+def make_newest(con: duckdb.DuckDBPyConnection, asked: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """Put sets of edges that stand here behind all others, in this order. See `Catalog.make_edges_newest`."""
+    known = "SELECT edge_key FROM edge_sets WHERE run_id = ? AND method = ? AND params = ? ORDER BY seq DESC LIMIT 1"
+    keys = [
+        key
+        for run_id, method, params in asked
+        for (key,) in rows(con, known, (run_id, method, canonical_json(dict(params)).decode()))
+    ]
+    last = rows(con, "SELECT edge_key FROM edge_sets ORDER BY seq DESC LIMIT ?", (len(keys),))
+    if [key for (key,) in reversed(last)] == keys:
+        return
+    for seq, key in enumerate(keys, start=next_number(con, "edge_sets")):
+        con.execute("UPDATE edge_sets SET seq = ? WHERE edge_key = ?", [seq, key])
+
+
 def _rows_of(known: pl.DataFrame, ids: Sequence[str], what: str) -> np.ndarray:
     """Return the sample_row of each id, in the order of the ids."""
     listed = pl.DataFrame({"sample_id": pl.Series(ids, dtype=pl.String)}).with_row_index("place")

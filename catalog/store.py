@@ -280,6 +280,16 @@ class Catalog:
         with self._read() as con:
             return edges.has_edges(con, run_id, method, params)
 
+    def make_edges_newest(self, asked: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+        """Make sets of edges that stand here the newest, which readers show; writes nothing where they are.
+
+        Parameters
+        ----------
+        asked : run, method and settings of each, the newest last.
+        """
+        with self._write() as con:
+            edges.make_newest(con, asked)
+
     def put_subset(self, manifest: Manifest, members: pl.DataFrame) -> str:
         """Write a manifest and its members; returns the subset_id. Earlier versions of the name stay."""
         dataset_id = manifest.dataset.fingerprint[:16]

@@ -77,6 +77,8 @@ def influence(
         raise MissingSignal(
             "no method of influence can run: " + "; ".join(f"{name} {why}" for name, why in left_out.items())
         )
+    # What was asked for last is what readers show, also where it had been made before edges with other settings.
+    work.catalog.make_edges_newest([(one["run_id"], name, one["params"]) for name, one in found.items()])
     if left_out:
         say("left out: " + "; ".join(f"{name} {why}" for name, why in left_out.items()))
     return {"edges": found, "left_out": left_out}

@@ -177,10 +177,12 @@ def _tell_scores(scores: list[dict[str, Any]], split: str) -> None:
 
 
 def _edge(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an edge as a table shows it: an estimate with its standard error behind it."""
+    """Return an edge as a table shows it: settings that are not the usual ones named, an estimate with its error."""
+    from tracesift.scorers.influence.edges.contract import in_words
+
     error = "" if row["spread"] is None else f" ± {row['spread']:.2g}"
     return {
-        "method": row["method"], "kind": row["kind"], "value": f"{row['value']:.3g}{error}",
+        "method": in_words(row["method"], row["params"]), "kind": row["kind"], "value": f"{row['value']:.3g}{error}",
         "sample": row["partner_id"], "split": row["partner_split"], "label": row["partner_label"],
         **({"file": row["partner_path"]} if row["partner_path"] else {}),
     }  # fmt: skip

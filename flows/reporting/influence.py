@@ -6,6 +6,7 @@ label. The long tail is told apart by what `label_noise` knows of each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ import polars as pl
 
 from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
+from tracesift.scorers.influence.edges.contract import in_words
 
 Memorization = Literal["measured", "proxy"]
 
@@ -42,12 +44,12 @@ def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[d
     Returns
     -------
     dict
-        sample_id -> rows of `kind`, `rank`, `partner_id`, `label`, `value`, `spread`, `method`; samples without edges
-        are absent.
+        sample_id -> rows of `kind`, `rank`, `partner_id`, `label`, `value`, `spread`, `method`, `params`; samples
+        without edges are absent.
     """
     rows = catalog.query(
         f"""
-        SELECT e.sample_id, e.kind, e.rank, e.partner_id, p.label, e.value, e.spread, e.method
+        SELECT e.sample_id, e.kind, e.rank, e.partner_id, p.label, e.value, e.spread, e.method, e.params
         FROM influence_edges e JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_id = e.partner_id
         WHERE e.seq = (
             SELECT s.seq FROM edge_sets s JOIN edge_rows r USING (edge_key)
@@ -59,8 +61,13 @@ def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[d
     )
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows.to_dicts():
-        found.setdefault(row.pop("sample_id"), []).append(row)
+        found.setdefault(row.pop("sample_id"), []).append({**row, "params": json.loads(row["params"])})
     return found
+
+
+def influenced_by(row: Mapping[str, Any]) -> str:
+    """Return the method of a partner in words; k goes unsaid, since no more than `PARTNERS` are shown anyway."""
+    return in_words(row["method"], {key: value for key, value in row["params"].items() if key != "k"})
 
 
 def long_tail(

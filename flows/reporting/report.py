@@ -27,7 +27,7 @@ from PIL import Image
 from tracesift.catalog.files import frame_digest
 from tracesift.flows.reporting import charts, tables, unlearnable, unlearned
 from tracesift.flows.reporting.agreement import LABEL_DETECTORS, agreement
-from tracesift.flows.reporting.influence import MEMORIZED
+from tracesift.flows.reporting.influence import MEMORIZED, influenced_by
 from tracesift.flows.reporting.previews import preview
 from tracesift.flows.reporting.worklist import FLAGGED, OF_REVIEWED, SPEAKS_AGAINST, estimate
 from tracesift.flows.show import chance
@@ -145,7 +145,7 @@ def render_report(data: ReportData) -> str:
         "unlearnable": _unlearnable(data, frozenset(shown["sample_id"])),
         "tail": _long_tail(data, frozenset(shown["sample_id"])),
         "memorized_from": MEMORIZED,
-        "methods": sorted({row["method"] for rows in data.partners.values() for row in rows}),
+        "methods": sorted({influenced_by(row) for rows in data.partners.values() for row in rows}),
         "diagnostics": {
             name: tables.evidence(tables.with_class_names(found, data.dataset["classes"]))
             for name, found in data.diagnostics.items()

@@ -77,6 +77,23 @@ def test_written_again_they_replace_and_others_stay(catalog):
     assert not catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 4})
 
 
+def test_edges_asked_for_again_become_the_newest_once(catalog):
+    newest = "SELECT method, params FROM edge_sets ORDER BY seq"
+    put(catalog, edges((0, 0, 0.5, 0.1, 1)))
+    put(catalog, edges((0, 1, 0.25, None, 1)), method="last_layer", params={"k": 2})
+    put(catalog, edges((0, 0, 0.75, 0.1, 1)), params={"k": 2, "of": "prob_label"})
+    asked = [("r", "influence_subset", META["params"]), ("r", "last_layer", {"k": 2})]
+    catalog.make_edges_newest(asked)
+    assert catalog.query(newest).rows() == [
+        ("influence_subset", '{"k":2,"of":"prob_label"}'), ("influence_subset", '{"k":2,"of":"correct"}'),
+        ("last_layer", '{"k":2}'),
+    ]  # fmt: skip
+    assert [row["value"] for row in catalog.why("t1")["influence"]] == [0.5, 0.25]
+    before = catalog.query("FROM edge_sets ORDER BY seq").rows()
+    catalog.make_edges_newest(asked)
+    assert catalog.query("FROM edge_sets ORDER BY seq").rows() == before
+
+
 def test_what_does_not_fit_leaves_what_stood_there(catalog):
     put(catalog, edges((0, 0, 0.5, 0.1, 1)))
     before = catalog.query(ALL).rows()

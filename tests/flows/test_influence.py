@@ -7,6 +7,7 @@ import pytest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.look import _edge
+from tracesift.flows.reporting.influence import influenced_by, partners_of
 
 JOB = ["--job", "subset_training", "--param", "models=12", "--param", "share=0.6"]
 
@@ -100,16 +101,29 @@ def test_other_settings_stand_beside(recorded, capsys):
         "--workspace",
         recorded,
     )
-    params = Catalog(recorded).query(
-        "SELECT params FROM edge_sets WHERE method = 'influence_subset' ORDER BY ALL"
-    )
+    catalog = Catalog(recorded)
+    params = catalog.query("SELECT params FROM edge_sets WHERE method = 'influence_subset' ORDER BY ALL")
     assert params["params"].to_list() == ['{"k":2,"of":"prob_label"}', '{"k":3,"of":"correct"}']
+    some = catalog.query(
+        "SELECT sample_id FROM influence_edges WHERE method = 'influence_subset' ORDER BY ALL LIMIT 1"
+    ).item()
+    assert "influence_subset (k=2, of=prob_label)" in told(capsys, "why", some, "--workspace", recorded)
+    shown = partners_of(catalog, [some])[some]
+    assert {row["params"]["of"] for row in shown} == {"prob_label"}
+    assert influenced_by(shown[0]) == "influence_subset (of=prob_label)"
+    # The usual ones stand there already, and are what is shown once they are asked for again.
+    told(capsys, "influence", "influence_subset", "--k", "3", "--workspace", recorded)
+    said = told(capsys, "why", some, "--workspace", recorded)
+    assert "influence_subset (k=3)" in said
+    assert "of=prob_label" not in said
+    shown = partners_of(catalog, [some])[some]
+    assert {influenced_by(row) for row in shown} == {"influence_subset"}
 
 
 def test_files_of_images_are_named():
     row = {
         "method": "trak", "kind": "harm", "value": -0.5, "spread": 0.1, "partner_id": "1f", "partner_split": "val",
-        "partner_label": "cat", "partner_path": "cat/7.png",
+        "partner_label": "cat", "partner_path": "cat/7.png", "params": {"k": 10},
     }  # fmt: skip
     assert _edge(row)["file"] == "cat/7.png"
     assert "file" not in _edge({**row, "partner_path": None})

@@ -88,6 +88,19 @@ def meant(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return {key: whole[key] for key in sorted(whole) if key not in WITHOUT_TRACE}
 
 
+def in_words(name: str, params: Mapping[str, Any]) -> str:
+    """Return a method's name, and behind it the settings of its edges that are not the usual ones.
+
+    Examples
+    --------
+    >>> in_words("influence_subset", {"k": 10, "of": "prob_label"}), in_words("trak", {"k": 10})
+    ('influence_subset (of=prob_label)', 'trak')
+    """
+    usual = find(name).defaults if name in names() else {}
+    other = ", ".join(f"{key}={value}" for key, value in params.items() if usual.get(key, ...) != value)
+    return f"{name} ({other})" if other else name
+
+
 def _checked(known: Scorer, params: Mapping[str, Any]) -> dict[str, Any]:
     for key in params:
         if key not in known.defaults:

@@ -1,4 +1,6 @@
-"""Writing edges of influence: who helps and harms whom, as rows of numbers; the view `influence_edges` gives ids back.
+"""Writing edges of influence: who helps and harms whom, as rows of numbers; views give ids back.
+
+`influence_edges` shows the newest set of each method, `all_influence_edges` every set.
 
 An edge of a million samples is written forty million times, so it holds the rows of its two samples and not their ids,
 and its value as a float of 32 bits: what is estimated is never known to seven digits.

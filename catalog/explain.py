@@ -222,7 +222,6 @@ def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: s
         SELECT e.method, e.kind, e.{other} AS partner_id, s.split AS partner_split, s.label AS partner_label,
                json_extract_string(s.attributes, '$.path') AS partner_path, e.value, e.spread, e.params, e.run_id
         FROM influence_edges e JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_id = e.{other}
-        JOIN (SELECT method, max(seq) AS seq FROM edge_sets GROUP BY method) USING (method, seq)
         WHERE e.{own} = ?
         ORDER BY e.method, e.kind DESC, abs(e.value) DESC, e.{other}
         """,

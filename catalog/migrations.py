@@ -76,12 +76,31 @@ def add_forgotten(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def show_newest_edges(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 6: `influence_edges` holds the newest set of each method, `all_influence_edges` every set."""
+    con.execute("DROP VIEW influence_edges")
+    con.execute(
+        "CREATE VIEW all_influence_edges AS "
+        "SELECT e.dataset_id, e.run_id, e.method, e.method_version, e.params, s.sample_id, "
+        "CASE WHEN r.value > 0 THEN 'help' ELSE 'harm' END AS kind, r.rank, p.sample_id AS partner_id, "
+        "p.split AS partner_split, r.value, r.spread, e.seq "
+        "FROM edge_rows r JOIN edge_sets e USING (edge_key) "
+        "JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_row = r.sample_row "
+        "JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_row = r.partner_row"
+    )
+    con.execute(
+        "CREATE VIEW influence_edges AS SELECT * FROM all_influence_edges "
+        "WHERE seq IN (SELECT max(seq) FROM edge_sets GROUP BY method)"
+    )
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     create_tables,
     add_reviews,
     add_artifacts,
     add_edges,
     add_forgotten,
+    show_newest_edges,
 )
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 

@@ -248,7 +248,7 @@ CREATE TABLE edge_rows (                 -- key: edge_key, sample_row, the sign 
     rank         SMALLINT                -- 1: the strongest of its kind, help or harm
 );
 
-CREATE VIEW influence_edges AS
+CREATE VIEW all_influence_edges AS
 SELECT e.dataset_id, e.run_id, e.method, e.method_version, e.params, s.sample_id,
        CASE WHEN r.value > 0 THEN 'help' ELSE 'harm' END AS kind, r.rank, p.sample_id AS partner_id,
        p.split AS partner_split, r.value, r.spread, e.seq
@@ -256,3 +256,6 @@ FROM edge_rows r
 JOIN edge_sets e USING (edge_key)
 JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_row = r.sample_row
 JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_row = r.partner_row;
+
+CREATE VIEW influence_edges AS           -- the newest set of each method: with several, a pair would count twice
+SELECT * FROM all_influence_edges WHERE seq IN (SELECT max(seq) FROM edge_sets GROUP BY method);

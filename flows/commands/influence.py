@@ -22,8 +22,9 @@ def influence(
 ) -> int:
     """Find whom each training sample helps and whom it harms, and keep the strongest partners in the catalog.
 
-    Then `tracesift why SAMPLE_ID` and the report show them, and the view influence_edges has them all:
-    tracesift sql "SELECT * FROM influence_edges WHERE kind = 'harm' ORDER BY value LIMIT 20"
+    Then `tracesift why SAMPLE_ID` and the report show them, and the view influence_edges has all that were kept: of
+    each method those that were asked for last. Those of other settings and recordings are in all_influence_edges.
+    tracesift sql "SELECT * FROM influence_edges WHERE method = 'last_layer' AND kind = 'harm' ORDER BY value LIMIT 20"
 
     Methods: last_layer, a gradient step of the recorded model's last layer, reads what `tracesift record` and
     `tracesift embed` leave; influence_subset counts models that trained on a sample against models that did not,

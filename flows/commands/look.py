@@ -35,8 +35,8 @@ def sql(
     """Ask the catalog a read-only question in SQL.
 
     The tables: samples, sample_scores (a row per sample, a column per scorer), sample_flags, scores, flags,
-    trajectories (every epoch of every sample), influence_edges, subsets, subset_members, evaluations, reviews,
-    diagnostics, forget_requests, runs, datasets.
+    trajectories (every epoch of every sample), influence_edges (of each method those asked for last; every set is in
+    all_influence_edges), subsets, subset_members, evaluations, reviews, diagnostics, forget_requests, runs, datasets.
     For example: tracesift sql "SELECT sample_id, label, aum FROM sample_scores ORDER BY aum LIMIT 20"
 
     Parameters

@@ -53,6 +53,7 @@ def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[d
         FROM influence_edges e JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_id = e.partner_id
         WHERE e.seq = (
             SELECT s.seq FROM edge_sets s JOIN edge_rows r USING (edge_key)
+            WHERE s.seq IN (SELECT max(seq) FROM edge_sets GROUP BY method)
             GROUP BY s.seq ORDER BY count(r.spread) > 0 DESC, s.seq DESC LIMIT 1
         ) AND e.rank <= {PARTNERS} AND list_contains(?, e.sample_id)
         ORDER BY e.sample_id, e.kind DESC, e.rank

@@ -1,5 +1,6 @@
 """Edges in the catalog: their ids come back, what is written again replaces, and an explanation shows both ends."""
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -70,11 +71,26 @@ def test_written_again_they_replace_and_others_stay(catalog):
     put(catalog, edges((2, 1, -1.0, None, 1)), params={"k": 3})
     put(catalog, edges((1, 1, 1.0, None, 1)), method="last_layer")
     assert catalog.query("SELECT count(*) FROM edge_rows").item() == 3
-    assert catalog.query("SELECT method, sample_id FROM influence_edges ORDER BY ALL").rows() == [
+    assert catalog.query("SELECT method, sample_id FROM all_influence_edges ORDER BY ALL").rows() == [
         ("influence_subset", "t1"), ("influence_subset", "t3"), ("last_layer", "t2"),
     ]  # fmt: skip
     assert catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 2})
     assert not catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 4})
+
+
+def test_no_pair_stands_twice_in_the_view_whatever_was_asked_before(catalog):
+    catalog.put_run({"run_id": "r2", "dataset_id": DATASET, "kind": "trained"})
+    one = edges((0, 0, -0.5, 0.1, 1))
+    for method, run, k in (("influence_subset", "r", 1), ("influence_subset", "r2", 2), ("trak", "r", 1)):
+        meta = META | {"method": method, "params": {"k": k}}
+        catalog.put_edges(run, DATASET, one, IDS, meta)
+    shown = "SELECT method, run_id, params FROM influence_edges ORDER BY ALL"
+    of_trak = ("trak", "r", '{"k":1}')
+    with duckdb.connect(str(catalog.path), read_only=True) as plain:
+        assert plain.sql(shown).fetchall() == [("influence_subset", "r2", '{"k":2}'), of_trak]
+        assert plain.sql("SELECT count(*) FROM all_influence_edges").fetchall() == [(3,)]
+    catalog.make_edges_newest([("r", "influence_subset", {"k": 1})])
+    assert catalog.query(shown).rows() == [("influence_subset", "r", '{"k":1}'), of_trak]
 
 
 def test_edges_asked_for_again_become_the_newest_once(catalog):

@@ -42,6 +42,16 @@ def test_reading_an_old_catalog_brings_it_forward_first(tmp_path):
     assert old.query("SELECT max(version) FROM schema_migrations").item() == CATALOG_SCHEMA
 
 
+def test_an_old_view_of_edges_comes_to_show_the_newest_alone(tmp_path):
+    old = old_catalog(tmp_path / "old", 4)
+    with duckdb.connect(str(old.path)) as con:
+        for key in (1, 2):
+            con.execute("INSERT INTO edge_sets VALUES (?, 'old', 'r', 'trak', 1, '{}', ?)", [key, key])
+            con.execute("INSERT INTO edge_rows VALUES (?, 0, 0, 0.5, NULL, 1)", [key])
+    assert old.query("SELECT seq FROM influence_edges").rows() == [(2,)]
+    assert old.query("SELECT seq FROM all_influence_edges ORDER BY seq").rows() == [(1,), (2,)]
+
+
 def test_migrations_run_once(tmp_path):
     catalog = old_catalog(tmp_path / "old")
     a_run(catalog)

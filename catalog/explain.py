@@ -85,8 +85,8 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     `direction` names, which it shares with `ties` others; null where all are alike); `flags` with score, threshold and
     reason; `subsets` (newest version of each) with role, weight and reason; `influence`, the partners that a training
     sample helps and harms most by the newest edges of each method, and `influenced_by`, the training samples that count
-    this one among theirs; `reviews`; and `lineage`, the dataset and the runs that these rest on,
-    those that a combined run is made of included.
+    this one among theirs (the strongest of all where `every_pair` was kept); `reviews`; and `lineage`, the dataset and
+    the runs that these rest on, those that a combined run is made of included.
 
     Parameters
     ----------
@@ -215,13 +215,23 @@ def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -
 
 
 def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: str) -> list[dict[str, Any]]:
-    """Return the strongest edges of a sample, at either end, each with the other end's label and file."""
+    """Return the strongest edges of a sample, at either end, each with the other end's label and file.
+
+    `every_pair` says whether its method kept all pairs, so that the list of a partner lacks none that is stronger.
+    """
+    # What a purge took away had been somebody's partner: then the others may lack one that would be theirs by now.
     found = records(
         con,
         f"""
+        WITH val AS (
+            SELECT s.dataset_id, count(*) + any_value(coalesce(CAST(d.details->'purged' AS INTEGER), 0)) AS most
+            FROM samples s JOIN datasets d USING (dataset_id) WHERE s.split = 'val' GROUP BY s.dataset_id
+        )
         SELECT e.method, e.kind, e.{other} AS partner_id, s.split AS partner_split, s.label AS partner_label,
-               json_extract_string(s.attributes, '$.path') AS partner_path, e.value, e.spread, e.params, e.run_id
+               json_extract_string(s.attributes, '$.path') AS partner_path, e.value, e.spread, e.params, e.run_id,
+               coalesce(CAST(e.params->'k' AS INTEGER) >= val.most, false) AS every_pair
         FROM influence_edges e JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_id = e.{other}
+        LEFT JOIN val ON val.dataset_id = e.dataset_id
         WHERE e.{own} = ?
         ORDER BY e.method, e.kind DESC, abs(e.value) DESC, e.{other}
         """,

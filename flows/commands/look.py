@@ -137,12 +137,7 @@ def _tell(known: dict[str, Any]) -> None:
                 f"  {row['name']} version {row['version']}: {row['role']}{changed}{weight}", soft_wrap=True
             )
             out.print(f"      {row['reason']}", soft_wrap=True)
-    for title, edges in (
-        ("Helps and harms most", known["influence"]),
-        ("Helped and harmed most by", known["influenced_by"]),
-    ):
-        if edges:
-            print_table([_edge(row) for row in edges], title=f"\n{title} (above 0: helps)")
+    _tell_edges(known)
     _tell_scores(known["scores"], sample["split"])
     lineage = known["lineage"]
     out.print("\nLineage", style="bold")
@@ -162,6 +157,23 @@ def _tell(known: dict[str, Any]) -> None:
         )
         for job in jobs_in_words(run["details"] or {}):
             out.print(f"      {job}", soft_wrap=True)
+
+
+def _tell_edges(known: dict[str, Any]) -> None:
+    """Print whom a sample helps and harms, and who helps and harms it: of these, which list it is."""
+    by = known["influenced_by"]
+    for title, edges in (
+        ("Helps and harms most", known["influence"]),
+        ("Helped and harmed most by", [row for row in by if row["every_pair"]]),
+        (
+            "Of the training samples that have it among their k strongest partners, helped and harmed most by; "
+            "the list need not hold the strongest of all",
+            [row for row in by if not row["every_pair"]],
+        ),
+    ):
+        if edges:
+            console().print(f"\n{title} (above 0: helps)", style="italic", soft_wrap=True)
+            print_table([_edge(row) for row in edges])
 
 
 def _tell_scores(scores: list[dict[str, Any]], split: str) -> None:

@@ -150,3 +150,6 @@ def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):
     ]
     assert by[1]["spread"] == pytest.approx(0.1)
     assert catalog.why("u")["influence"] == []
+    assert {row["every_pair"] for row in by} == {True}  # two validation samples, and k is 2
+    put(catalog, edges((0, 1, 0.5, 0.1, 1)), params={"k": 1})
+    assert [row["every_pair"] for row in catalog.why("v2")["influenced_by"]] == [False]

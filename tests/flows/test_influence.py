@@ -1,13 +1,16 @@
 """`tracesift influence`: what it keeps, that it makes nothing twice, and what it says where signals are missing."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.look import _edge
 from tracesift.flows.reporting.influence import influenced_by, partners_of
+from tracesift.pipelines.signals import load_signals
 
 JOB = ["--job", "subset_training", "--param", "models=12", "--param", "share=0.6"]
 
@@ -118,6 +121,30 @@ def test_other_settings_stand_beside(recorded, capsys):
     assert "of=prob_label" not in said
     shown = partners_of(catalog, [some])[some]
     assert {influenced_by(row) for row in shown} == {"influence_subset"}
+
+
+def test_a_validation_sample_has_the_true_list_once_every_pair_is_kept(recorded, capsys):
+    catalog = Catalog(recorded)
+    ids = catalog.query("SELECT sample_id FROM samples WHERE split = 'val' ORDER BY sample_id")["sample_id"]
+    told(capsys, "influence", "influence_subset", "--k", "3", "--workspace", recorded)
+    of_method = "FROM influence_edges WHERE method = 'influence_subset'"
+    one, run_id = catalog.query(f"SELECT partner_id, run_id {of_method} ORDER BY ALL LIMIT 1").row(0)
+    assert "the list need not hold the strongest of all" in told(capsys, "why", one, "--workspace", recorded)
+    told(capsys, "influence", "influence_subset", "--k", str(len(ids)), "--workspace", recorded)
+    signals = load_signals(Path(recorded), run_id)
+    there = signals.in_mode(signals.modes[0])
+    seen, right = there["subset_trained"], there["val_subset_correct"][signals.val_sample_ids.index(one)]
+    seen = seen[seen.any(1) & ~seen.all(1)]  # the others have no estimate
+    effect = (seen * right).sum(1) / seen.sum(1) - (~seen * right).sum(1) / (~seen).sum(1)
+    by = [row for row in catalog.why(one)["influenced_by"] if row["method"] == "influence_subset"]
+    for kind, strongest in (("help", np.sort(effect)[::-1][:10]), ("harm", np.sort(effect)[:10])):
+        found = [row["value"] for row in by if row["kind"] == kind]
+        assert found
+        np.testing.assert_allclose(
+            found, strongest[np.sign(strongest) == (1 if kind == "help" else -1)], atol=1e-6
+        )
+    said = told(capsys, "why", one, "--workspace", recorded)
+    assert "\nHelped and harmed most by (above 0: helps)" in said
 
 
 def test_files_of_images_are_named():

@@ -84,9 +84,10 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     Its keys: `sample`; `scores` (value, spread, and `rank` among the `of` samples scored, 1 = most of what
     `direction` names, which it shares with `ties` others; null where all are alike); `flags` with score, threshold and
     reason; `subsets` (newest version of each) with role, weight and reason; `influence`, the partners that a training
-    sample helps and harms most by the newest edges of each method, and `influenced_by`, the training samples that count
-    this one among theirs (the strongest of all where `every_pair` was kept); `reviews`; and `lineage`, the dataset and
-    the runs that these rest on, those that a combined run is made of included.
+    sample helps and harms most by the newest edges of each method (the first ten, `of` so many of a kind), and
+    `influenced_by`, the training samples that count this one among theirs (the strongest of all where `every_pair` was
+    kept); `reviews`; and `lineage`, the dataset and the runs that these rest on, those that a combined run is made of
+    included.
 
     Parameters
     ----------
@@ -217,7 +218,8 @@ def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -
 def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: str) -> list[dict[str, Any]]:
     """Return the strongest edges of a sample, at either end, each with the other end's label and file.
 
-    `every_pair` says whether its method kept all pairs, so that the list of a partner lacks none that is stronger.
+    `of` is how many of its method and kind there are, of which these are the first `PARTNERS`; `every_pair` whether
+    the method kept all pairs, so that the list of a partner lacks none that is stronger.
     """
     # What a purge took away had been somebody's partner: then the others may lack one that would be theirs by now.
     found = records(
@@ -240,7 +242,7 @@ def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: s
     shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in found:
         shown.setdefault((entry["method"], entry["kind"]), []).append(decoded(entry))
-    return [entry for entries in shown.values() for entry in entries[:PARTNERS]]
+    return [entry | {"of": len(entries)} for entries in shown.values() for entry in entries[:PARTNERS]]
 
 
 def diff_runs(con: duckdb.DuckDBPyConnection, first: str, second: str) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 from tracesift.catalog.forgotten import COPY, REQUESTED, UNTRAINED
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.options import Common
-from tracesift.flows.progress import counted
+from tracesift.flows.progress import counted, runnable
 from tracesift.flows.show import cell, chance, console, print_json, print_table
 
 Flag = Parameter(negative="")
@@ -161,7 +162,9 @@ def _tell(known: dict[str, Any]) -> None:
 
 def _tell_edges(known: dict[str, Any]) -> None:
     """Print whom a sample helps and harms, and who helps and harms it: of these, which list it is."""
-    by = known["influenced_by"]
+    from tracesift.catalog.connection import literal
+
+    sample_id, by = known["sample"]["sample_id"], known["influenced_by"]
     for title, edges in (
         ("Helps and harms most", known["influence"]),
         ("Helped and harmed most by", [row for row in by if row["every_pair"]]),
@@ -174,6 +177,20 @@ def _tell_edges(known: dict[str, Any]) -> None:
         if edges:
             console().print(f"\n{title} (above 0: helps)", style="italic", soft_wrap=True)
             print_table([_edge(row) for row in edges])
+            end = "sample_id" if edges is known["influence"] else "partner_id"
+            _tell_more(edges, f"FROM influence_edges WHERE {end} = {literal(sample_id)} ORDER BY value DESC")
+
+
+def _tell_more(edges: list[dict[str, Any]], query: str) -> None:
+    """Say of which edges there are more than the table shows, and what lists them all."""
+    from tracesift.catalog.explain import PARTNERS
+
+    there = {f"{row['method']} {row['kind']}": row["of"] for row in edges if row["of"] > PARTNERS}
+    if there:
+        quoted = shlex.quote(query) if set(query) & set('"$`\\!') else f'"{query}"'
+        told = ", ".join(f"{of:,} of {kind}" for kind, of in there.items())
+        said = f"At most {PARTNERS} of a kind are shown; there are {told}: `tracesift sql {quoted} --csv` lists all"
+        console().print(runnable(said), soft_wrap=True)
 
 
 def _tell_scores(scores: list[dict[str, Any]], split: str) -> None:

@@ -1,6 +1,8 @@
 """`tracesift influence`: what it keeps, that it makes nothing twice, and what it says where signals are missing."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,12 @@ def test_a_validation_sample_has_the_true_list_once_every_pair_is_kept(recorded,
         )
     said = told(capsys, "why", one, "--workspace", recorded)
     assert "\nHelped and harmed most by (above 0: helps)" in said
+    helped = catalog.query(f"SELECT count(*) {of_method} AND kind = 'help' AND partner_id = ?", (one,)).item()
+    assert helped > 10
+    assert f"{helped:,} of influence_subset help" in said
+    (command,) = {line for line in re.findall("`(tracesift sql .*)`", said) if "partner_id" in line}
+    listed = told(capsys, *shlex.split(command)[1:])
+    assert listed.count("influence_subset") == len(catalog.query(f"{of_method} AND partner_id = ?", (one,)))
 
 
 def test_files_of_images_are_named():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,6 @@ def influence(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     k: int = 10,
-    against: Literal["val", "test"] = "val",
 ) -> dict[str, Any]:
     """Find the strongest partners of each training sample, and put them into the catalog; done once per recording.
 
@@ -39,8 +38,6 @@ def influence(
         Settings by method.
     k
         Partners that a sample helps most, and as many that it harms most.
-    against
-        Whose predictions are influenced.
 
     Returns
     -------
@@ -53,11 +50,6 @@ def influence(
     MissingSignal
         A method that was named, or every one, lacks a signal; the message says how to record it.
     """
-    if against == "test":
-        raise MissingSignal(
-            "a recording holds no predictions of test samples, which serve `evaluate` alone; to ask whom training "
-            "helps among others than those of val, ingest them as val: `tracesift ingest SOURCE --val OTHER`"
-        )
     listed = sorted(chosen) if chosen else list(names())
     settings = {name: {"k": k, **(params or {}).get(name, {})} for name in listed}
     for name in listed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -16,7 +16,6 @@ def influence(
     *names: str,
     common: Common = Common(),
     k: Whole = 10,
-    against: Literal["val", "test"] = "val",
     run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
 ) -> int:
@@ -32,14 +31,15 @@ def influence(
     steps over a training, of the last layer or of all parameters, and trak multiplies projected gradients of several
     models, after `tracesift record --job tracin` or `--job trak`, either with `--param pairs=true`.
 
+    The partners are validation samples: a recording holds no predictions of test, which serves `evaluate` alone. To ask
+    whom training helps among others, ingest them as val: tracesift ingest SOURCE --val OTHER
+
     Parameters
     ----------
     names
         Methods; every one whose signals are there by default.
     k
         How many partners of either kind each training sample keeps.
-    against
-        Whose predictions are influenced: those of val. A recording holds none of test.
     run
         Recordings to read, each method the first that has its signals; by default the newest.
     param
@@ -58,7 +58,7 @@ def influence(
             raise BadInput(f"--param belongs to a method that is not named: name {name} as well")
     with work.locked():
         adopt_recordings(work)
-        found = step(work, list(run) or newest_runs(work), names, settings, k=k, against=against)
+        found = step(work, list(run) or newest_runs(work), names, settings, k=k)
     if common.json:
         print_json(found)
     else:

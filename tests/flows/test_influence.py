@@ -38,7 +38,8 @@ def test_missing_signals_end_with_one_line_that_says_what_makes_them(recorded, c
     assert "run `tracesift record --job subset_training --workspace " in said
     assert "tracesift embed" in told(capsys, "influence", "last_layer", "--workspace", recorded, code=2)
     assert "embed" in told(capsys, "influence", "--workspace", recorded, code=2)
-    assert "--val OTHER" in told(capsys, "influence", "--against", "test", "--workspace", recorded, code=2)
+    assert "--val OTHER" in told(capsys, "influence", "--help")
+    told(capsys, "influence", "--against", "val", "--workspace", recorded, code=2)
     assert "did you mean 'last_layer'" in told(
         capsys, "influence", "last_layr", "--workspace", recorded, code=2
     )

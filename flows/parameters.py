@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
 from tracesift.catalog.schema import BadInput
@@ -34,10 +34,14 @@ def _not_finite(constant: str) -> NoReturn:
     raise BadInput(f"--param: {constant} is no finite number")
 
 
+Kind = Literal["scorer", "job", "method"]
+"""Whose settings they are; a method is one of influence."""
+
+
 def settings_by_name(
-    pairs: tuple[str, ...], names: Sequence[str] = (), kind: Literal["scorer", "job"] = "scorer"
+    pairs: tuple[str, ...], names: Sequence[str] = (), kind: Kind = "scorer"
 ) -> dict[str, dict[str, Any]]:
-    """Read ``name.key=value`` pairs into settings by scorer or job; where one is named, its key alone will do.
+    """Read ``name.key=value`` pairs into settings by scorer, job or method; where one is named, its key alone will do.
 
     Examples
     --------
@@ -52,7 +56,51 @@ def settings_by_name(
         if not mark and len(names) == 1:
             name, key = names[0], given
         elif not mark:
-            example = f"{names[-1]}.{given}={value}" if names else "forgetting_events.never_learned=zero"
-            raise BadInput(f"--param {given}={value}: write {kind}.key=value, such as {example}")
+            raise BadInput(f"--param {given}={_written(value)}: {_nameless(given, value, names, kind)}")
         by_name.setdefault(name, {})[key] = value
     return by_name
+
+
+def _nameless(key: str, value: Any, names: Sequence[str], kind: Kind) -> str:
+    """Return how to write a setting that names nobody, by an example that there is: of who has it, or else another's.
+
+    Examples
+    --------
+    >>> _nameless("bias", False, ["last_layer", "tracin"], "method")
+    'write method.key=value, such as last_layer.bias=false'
+    >>> _nameless("bias", False, ["tracin", "trak"], "method")
+    "tracin, trak: none has a setting 'bias'; write method.key=value, such as tracin.k=10"
+    """
+    known = _settings_of(names, kind)
+    having = [name for name in known if key in known[name]]
+    if having:
+        return f"write {kind}.key=value, such as {having[-1]}.{key}={_written(value)}"
+    examples = (
+        f"{name}.{one}={_written(usual)}" for name in known for one, usual in known[name].items() if usual
+    )
+    example = next((f", such as {one}" for one in examples), "")
+    who = f"{', '.join(names)}: none" if names else f"no {kind}"
+    return f"{who} has a setting '{key}'; write {kind}.key=value{example}"
+
+
+def _settings_of(names: Sequence[str], kind: Kind) -> dict[str, Mapping[str, Any]]:
+    """Return the usual settings of those named, or of all, by name."""
+    from tracesift.scorers import contract as scorers
+    from tracesift.scorers.influence.edges import contract as edges
+
+    if kind == "method":
+        return {name: edges.find(name).defaults for name in names or edges.names()}
+    if kind == "job":
+        from tracesift.pipelines.jobs import contract as jobs  # torch, of which only this error needs to know
+
+        return {name: jobs.find(name).defaults for name in names or jobs.names()}
+    whole = scorers.diagnostics()
+    return {
+        name: (scorers.find_diagnostic(name) if name in whole else scorers.find(name)).defaults
+        for name in names or (*scorers.names(), *whole)
+    }
+
+
+def _written(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -48,13 +48,15 @@ def influence(
     from tracesift.flows.influence import influence as step
     from tracesift.flows.recordings import adopt_recordings, newest_runs
     from tracesift.flows.work import existing
+    from tracesift.scorers.influence.edges.contract import find
 
     if not 1 <= k < 2**15:
         raise BadInput(f"--k {k}: a whole number from 1 to {2**15 - 1}")
     work = existing(common.workspace)
-    settings = settings_by_name(param, names)
+    settings = settings_by_name(param, names, "method")
     for name in settings:
-        if name not in names:
+        find(name)
+        if names and name not in names:
             raise BadInput(f"--param belongs to a method that is not named: name {name} as well")
     with work.locked():
         adopt_recordings(work)

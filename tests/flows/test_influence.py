@@ -43,6 +43,26 @@ def test_missing_signals_end_with_one_line_that_says_what_makes_them(recorded, c
     assert "did you mean 'last_layer'" in told(
         capsys, "influence", "last_layr", "--workspace", recorded, code=2
     )
+    for given, says in (
+        (["last_layer", "tracin", "--param", "bias=false"], "method.key=value, such as last_layer.bias=false"),
+        (["--param", "of=margin"], "method.key=value, such as influence_subset.of=margin"),
+        (["tracin", "trak", "--param", "bias=false"], "none has a setting 'bias'; write method.key=value, such as tracin.k"),
+        (["--param", "influence_subsets.of=margin"], "did you mean 'influence_subset'"),
+        (["trak", "--param", "tracin.k=3"], "name tracin as well"),
+    ):  # fmt: skip
+        assert says in told(capsys, "influence", *given, "--workspace", recorded, code=2)
+    said = told(
+        capsys,
+        "score",
+        "knn_shapley",
+        "memorization_subset",
+        "--param",
+        "k=3",
+        "--workspace",
+        recorded,
+        code=2,
+    )
+    assert "write scorer.key=value, such as knn_shapley.k=3" in said
     assert "--k 0" in told(capsys, "influence", "--k", "0", "--workspace", recorded, code=2)
 
 

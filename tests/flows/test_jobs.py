@@ -93,7 +93,11 @@ def test_what_is_refused(place, capsys):
         (["--job", "grand", "--param", "initialisations=x"], "must be a whole number"),
         (["--job", "grand", "--seeds", "2"], "leave it out"),
         (["--param", "epochs=3"], "name it with --job"),
-        (["--job", "ssft", "--job", "grand", "--param", "lr=1"], "write job.key=value, such as grand.lr=1"),
+        (["--job", "ssft", "--job", "grand", "--param", "lr=1"], "ssft, grand: none has a setting 'lr'"),
+        (
+            ["--job", "ssft", "--job", "grand", "--param", "initialisations=2"],
+            "such as grand.initialisations=2",
+        ),
     ):
         assert run(["record", "--workspace", "w", *words]) == 2
         assert message in capsys.readouterr().err

@@ -56,10 +56,12 @@ def influence(
         meant(name, settings[name])
     found: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
+    unread: dict[str, list[str]] = {}
     for name in listed:
         absent = {run: _missing(name, _signals(work, run)) for run in runs}
         run = next((run for run in runs if absent[run] is None), None)
         if run is not None:
+            unread[name] = [other for other in runs if absent[other] is None and other != run]
             found[name] = _made(work, run, name, settings[name])
             continue
         left_out[name] = _needs(work, runs[0], str(absent[runs[0]]))
@@ -69,11 +71,30 @@ def influence(
         raise MissingSignal(
             "no method of influence can run: " + "; ".join(f"{name} {why}" for name, why in left_out.items())
         )
+    if any(unread.values()):
+        say(_not_pooled({name: one["run_id"] for name, one in found.items()}, unread))
     # What was asked for last is what readers show, also where it had been made before edges with other settings.
     work.catalog.make_edges_newest([(one["run_id"], name, one["params"]) for name, one in found.items()])
     if left_out:
         say("left out: " + "; ".join(f"{name} {why}" for name, why in left_out.items()))
     return {"edges": found, "left_out": left_out}
+
+
+def _not_pooled(read: Mapping[str, str], unread: Mapping[str, Sequence[str]]) -> str:
+    """Return which recording each method read, and which others it could have read.
+
+    Examples
+    --------
+    >>> _not_pooled({"tracin": "a1", "trak": "a1"}, {"tracin": ["b2"], "trak": []})
+    'one recording each: tracin, trak of run a1; others that have the signals are not pooled (b2): --run RUN reads one'
+    """
+    of = {run: ", ".join(name for name in read if read[name] == run) for run in read.values()}
+    others = ", ".join(sorted({run for runs in unread.values() for run in runs}))
+    told = "; ".join(f"{methods} of run {run}" for run, methods in of.items())
+    return (
+        f"one recording each: {told}; others that have the signals are not pooled ({others}): "
+        "--run RUN reads one"
+    )
 
 
 def _made(work: Work, run: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

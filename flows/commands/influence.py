@@ -41,7 +41,8 @@ def influence(
     k
         How many partners of either kind each training sample keeps.
     run
-        Recordings to read, each method the first that has its signals; by default the newest.
+        Recordings to read, each method the first that has its signals; by default the newest. Several, such as seeds,
+        are not pooled.
     param
         A setting of a method, as method.key=value (key=value where one method is named); may be given several times.
     """

@@ -11,7 +11,9 @@ import pytest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
 from tracesift.flows.commands.look import _edge
+from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.influence import influenced_by, partners_of
+from tracesift.flows.work import existing
 from tracesift.pipelines.signals import load_signals
 
 JOB = ["--job", "subset_training", "--param", "models=12", "--param", "share=0.6"]
@@ -25,11 +27,11 @@ def recorded(tmp_path_factory):
     return workspace
 
 
-def told(capsys, *arguments, code=0):
+def told(capsys, *arguments, code=0, stream="out"):
     capsys.readouterr()
     assert run(list(arguments)) == code
     said = capsys.readouterr()
-    return said.out if code == 0 else said.err
+    return said.out if code == 0 and stream == "out" else said.err
 
 
 def test_missing_signals_end_with_one_line_that_says_what_makes_them(recorded, capsys):
@@ -174,6 +176,20 @@ def test_a_validation_sample_has_the_true_list_once_every_pair_is_kept(recorded,
     (command,) = {line for line in re.findall("`(tracesift sql .*)`", said) if "partner_id" in line}
     listed = told(capsys, *shlex.split(command)[1:])
     assert listed.count("influence_subset") == len(catalog.query(f"{of_method} AND partner_id = ?", (one,)))
+
+
+def test_recordings_that_are_not_pooled_are_named(recorded, capsys):
+    alone = told(capsys, "influence", "last_layer", "--workspace", recorded, stream="err")
+    assert "pooled" not in alone
+    run(["record", "--model", "mlp", "--epochs", "3", "--folds", "0", "--seed", "1", "--workspace", recorded])
+    runs = newest_runs(existing(Path(recorded)))
+    for one in runs:
+        run(["embed", "--run", one, "--workspace", recorded])
+    assert len(runs) == 2
+    for read in (runs, runs[::-1]):
+        chosen = [word for one in read for word in ("--run", one)]
+        said = told(capsys, "influence", "last_layer", *chosen, "--workspace", recorded, stream="err")
+        assert f"last_layer of run {read[0]}; others that have the signals are not pooled ({read[1]})" in said
 
 
 def test_files_of_images_are_named():

@@ -35,6 +35,7 @@ def forget_requests(
     append: bool = True,
     seed: int = 0,
     allow_empty_class: bool = False,
+    yes: bool = False,
     owner_column: str | None = None,
     purge: bool = False,
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def forget_requests(
         append: Join each request to those before it, so that the newest version forgets all of them.
         seed: Seed of random choices.
         allow_empty_class: Whether the last of a class or group may be forgotten.
+        yes: Whether one request may forget more than half of the training samples. For a run in which that is meant.
         owner_column: Where owners stand, for rows that do not say it; owner, subject, contributor or user by default.
         purge: Then remove the content of what is forgotten from the workspace. Nothing can be unlearned after that.
     """
@@ -55,7 +57,7 @@ def forget_requests(
             raise BadInput(
                 f"{what} '{given}' is relative to a folder that the worker deletes; give an absolute path"
             )
-    how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class)
+    how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class, yes=yes)
     settings = {"moved": Path(inbox).is_dir(), "owner_column": owner_column, "purge": purge}
     told: list[dict[str, Any]] = []
     work = existing(Path(workspace))

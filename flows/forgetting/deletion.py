@@ -42,7 +42,7 @@ from tracesift.flows.work import Work
 from tracesift.selectors.contract import find
 
 MOST = 0.5
-"""Share of the training samples that a request may take without being asked again."""
+"""Share of the training samples that one request may take without being asked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +161,8 @@ def _plan(
         raise BadInput(
             f"{_outside(request)}, so there is nothing to unlearn and nothing to try; without --trial they are deleted"
         )
+    added = fresh.filter(~pl.col("sample_id").is_in(joined["sample_id"].implode()))
+    _check_share(work, request, how, added.height)
     _check(work, request, how, members, fresh)
     untrained = pl.DataFrame({"sample_id": request.untrained}, schema={"sample_id": pl.String})
     samples = pl.concat(
@@ -291,14 +293,19 @@ def _called(request: Request, known: Mapping[str, Any], before: Sequence[Planned
     return f"r{number}"
 
 
-def _check(work: Work, request: Request, how: Handling, members: pl.DataFrame, fresh: pl.DataFrame) -> None:
-    """Refuse what takes more than was said: most of the data, or the last of a class or group."""
-    trained = members.filter(pl.col("role").is_in(("forget", "retain", "neighbor")))
-    forgotten = int((trained["role"] == "forget").sum())
-    if forgotten > MOST * len(trained) and not how.yes:
+def _check_share(work: Work, request: Request, how: Handling, new: int) -> None:
+    """Refuse to take most of the training samples at once, or of the others; what requests before took does not count.
+
+    Parameters
+    ----------
+    new
+        How many training samples this request forgets that none it joins did, copies included.
+    """
+    trained = int((work.dataset.samples["split"] == "train").sum())
+    if new > MOST * trained and not how.yes:
         raise BadInput(
-            f"{forgotten} of {len(trained)} training samples would be forgotten, copies included: more than half; say "
-            "--yes where that is meant, or narrow the request"
+            f"{new} of {trained} training samples would be forgotten, copies included: more than half; say --yes "
+            "where that is meant (an inbox on a server: its parameter yes), or narrow the request"
         )
     outside = int((work.dataset.samples["split"] != "train").sum())
     if (
@@ -310,9 +317,14 @@ def _check(work: Work, request: Request, how: Handling, members: pl.DataFrame, f
             f"{len(request.untrained)} of {outside} records outside train would be deleted: more than half, and they "
             "have no scores and no flags; say --yes where that is meant, or add AND split = 'train' to the condition"
         )
+
+
+def _check(work: Work, request: Request, how: Handling, members: pl.DataFrame, fresh: pl.DataFrame) -> None:
+    """Refuse what takes more than was said: the last of a class or group."""
     if how.allow_empty_class:
         return
     named = [name for name in ("label", "group") if name in work.dataset.samples.columns]
+    trained = members.filter(pl.col("role").is_in(("forget", "retain", "neighbor")))
     known = trained.select("sample_id", "role").join(
         work.dataset.samples.select("sample_id", *named), on="sample_id", how="left"
     )

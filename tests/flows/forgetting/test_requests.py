@@ -704,6 +704,20 @@ def test_what_is_refused_is_said_in_one_line_and_changes_nothing(case, untouched
     assert everything() == before
 
 
+def test_only_what_a_request_adds_counts_as_much(here, forget, told):
+    forget("--where", "sample_id < 's025'")
+    forget("--where", "sample_id >= 's025' AND sample_id < 's050'", "--append")  # more than half, together
+    assert len(having("forget", roles())) > 24
+    forget(
+        "--where", "sample_id < 's052' AND split = 'train'", "--append"
+    )  # names them once more, and adds two
+    code, _, err = told(
+        "forget", "--where", "sample_id < 's052' AND split = 'train'", "--name", "anew", *EXACT
+    )
+    assert code == 2
+    assert "of 48 training samples would be forgotten, copies included: more than half" in err
+
+
 def test_what_takes_much_is_done_when_it_is_meant(here, forget):
     forget("--where", "sample_id < 's050'", "--yes")
     table = owned_table().filter((pl.col("label") == "x") & (pl.col("split") == "train"))

@@ -1,13 +1,14 @@
 """The Prefect skin of `inbox`: a scheduled run works off the deletion requests that have come, a task per file.
 
-What is done stands in the workspace, so that nothing is cached here and a run that was killed is simply run again. The
+What is done stands in the workspace, so that nothing is cached here and a run that was killed is simply run again. A
+refused request fails its task and, once all others are done, the run: a deadline that would be missed is seen. The
 server is told file names and counts, and never an id.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,23 @@ from typing import Any
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from prefect import flow, runtime, task
+from prefect import State, flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, may_pass
 from tracesift.flows.forgetting.deletion import Handling
-from tracesift.flows.forgetting.inbox import DONE, carry_out, waiting
+from tracesift.flows.forgetting.inbox import DONE, REFUSED, carry_out, waiting
+from tracesift.flows.progress import counted
 from tracesift.flows.work import existing
 
+NAMED = 5
+"""Refused files that the state of a run names."""
 
-@flow(name="forget-requests", flow_run_name="forget requests in {inbox}", persist_result=False)
+
+# Run again by a server's default, a run would find an empty inbox and end well: what was refused would be unseen.
+@flow(name="forget-requests", flow_run_name="forget requests in {inbox}", persist_result=False, retries=0)
 def forget_requests(
     inbox: str,
     workspace: str,
@@ -38,8 +44,10 @@ def forget_requests(
     yes: bool = False,
     owner_column: str | None = None,
     purge: bool = False,
-) -> dict[str, Any]:
+) -> State[Any]:
     """Carry out the deletion requests that wait in a folder; files that were worked off are moved.
+
+    A request that is refused leaves the others alone, and lets the run fail in the end.
 
     Args:
         inbox: Folder of requests (.csv, .txt), or one such file, which stays. A worker needs an absolute path.
@@ -64,9 +72,35 @@ def forget_requests(
     with heard(), work.locked():
         for path in waiting(Path(inbox)):
             told.append(_as_task(work, path, how, settings))
-    return {"done": sum(one["status"] == DONE for one in told), "refused": [
-        {"file": one["file"], "reason": one["reason"]} for one in told if one["status"] != DONE
-    ]}  # fmt: skip
+    return _ended(told)
+
+
+def _ended(told: Sequence[Mapping[str, Any]]) -> State[Any]:
+    """Return the state of a run that went through these files."""
+    refused = [_place(one) for one in told if one["status"] != DONE]
+    done = len(told) - len(refused)
+    if not refused:
+        return Completed(message=f"{counted(done, 'file')} of requests done")
+    more = f", … ({len(refused)})" if len(refused) > NAMED else ""
+    rest = f"; the other {done} {'is' if done == 1 else 'are'} done" if done else ""
+    # Not named Refused as well: an automation on failed runs goes by the name of the state.
+    return _refused(
+        f"{len(refused)} of {counted(len(told), 'file')} of requests {'is' if len(refused) == 1 else 'are'} refused: "
+        f"see {', '.join(refused[:NAMED])}{more}{rest}",
+        name="Failed",
+    )
+
+
+def _refused(message: str, name: str = "Refused") -> State[Any]:
+    """Return a failed state that is tried again by nobody, and say it in the log as an error."""
+    get_run_logger().error("%s", message)
+    return Failed(name=name, message=message, data=BadInput(message))
+
+
+def _place(one: Mapping[str, Any]) -> str:
+    """Return where the answer to a file stands, seen from where the file lay."""
+    place: Path = one["stands_in"]
+    return f"{REFUSED}/{place.name}" if place.parent.name == REFUSED else place.name
 
 
 def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +109,8 @@ def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) 
 
     def run() -> Any:
         found.append(carry_out(work, path, how, **settings))
+        if found[-1]["status"] != DONE:
+            return _refused(f"{path.name} is refused: the reason stands in {_place(found[-1])}")
         return Completed(message=f"{path.name}: {found[-1]['status']}")
 
     task(  # type: ignore[call-overload]

@@ -65,7 +65,7 @@ def work_off(
     Returns
     -------
     list of dict
-        Per file ``file``, ``status`` (done or refused), and ``answer`` or ``reason``.
+        Per file what `carry_out` returns.
 
     Raises
     ------
@@ -95,11 +95,16 @@ def carry_out(
     Parameters
     ----------
     moved
-        Move the file, with its answer, once all is done.
+        Move the file, with its answer, once all is done; else its answer is put beside it.
     owner_column
         Where owners stand, for rows that do not say it themselves.
     purge
         Then remove the content of what it forgets from the workspace.
+
+    Returns
+    -------
+    dict
+        ``file``, ``status`` (done or refused), ``answer`` or ``reason``, and ``stands_in``: the file that holds them.
     """
     _ = (
         work.forgotten
@@ -117,9 +122,12 @@ def carry_out(
         say(f"{path.name}: {_in_words(answers)}")
         if purge:
             found["answer"], found["purged"] = purge_answered(work, answers)
+    place = path.with_name(path.name + ".json")
     if moved:
-        _move(path, path.parent / str(found["status"]), found)
-    return found
+        place = _move(path, path.parent / str(found["status"]), found)
+    else:
+        write_json(place, found)
+    return {**found, "stands_in": place}
 
 
 def _in_words(answers: Sequence[dict[str, Any]]) -> str:
@@ -131,12 +139,20 @@ def _in_words(answers: Sequence[dict[str, Any]]) -> str:
     return ", ".join(told)
 
 
-def _move(path: Path, folder: Path, answer: dict[str, Any]) -> None:
-    """Put a file and its answer into a folder, the answer first; a name that is taken there gets a number."""
+def _move(path: Path, folder: Path, answer: dict[str, Any]) -> Path:
+    """Put a file and its answer into a folder, the answer first; a name that is taken there gets a number.
+
+    Returns
+    -------
+    Path
+        Where the answer stands.
+    """
     folder.mkdir(exist_ok=True)
     target, number = folder / path.name, 1
     while target.exists():
         number += 1
         target = folder / f"{path.stem}-{number}{path.suffix}"
-    write_json(target.with_name(target.name + ".json"), answer)
+    told = target.with_name(target.name + ".json")
+    write_json(told, answer)
     path.rename(target)
+    return told

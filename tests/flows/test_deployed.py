@@ -443,20 +443,37 @@ def test_the_settings_that_the_documentation_names_are_prefects():
     assert not hasattr(settings, "PREFECT_SERVER_EPHEMERAL_PATIENCE")  # else anything would be one
 
 
-def test_deletion_requests_are_worked_off_by_a_flow(source, tmp_path):
+@pytest.fixture
+def with_inbox(server, source, tmp_path):
+    """A workspace that holds data, a folder for requests, and the ids of its training samples."""
+    del server
     assert run(["ingest", source, "--workspace", str(tmp_path / "w")]) == 0
-    trained = Catalog(tmp_path / "w").query("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY 1")
     inbox = tmp_path / "inbox"
     inbox.mkdir()
-    (inbox / "1.txt").write_text(trained["sample_id"][0])
-    (inbox / "2.txt").write_text("nobody")
-    told = forget_requests(inbox=str(inbox), workspace=str(tmp_path / "w"))
-    assert told["done"] == 1
-    assert [one["file"] for one in told["refused"]] == ["2.txt"]
+    trained = Catalog(tmp_path / "w").query("SELECT sample_id FROM samples WHERE split = 'train' ORDER BY 1")
+    return tmp_path / "w", inbox, trained["sample_id"].to_list()
+
+
+def test_a_refused_request_fails_the_run_and_no_other_request(with_inbox, caplog):
+    workspace, inbox, trained = with_inbox
+    (inbox / "1.txt").write_text("nobody")
+    (inbox / "2.txt").write_text(trained[0])
+    state = forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True)
+    said = "1 of 2 files of requests is refused: see refused/1.txt.json; the other 1 is done"
+    assert (state.is_failed(), state.name, state.message) == (True, "Failed", said)
+    assert said in [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    runs = task_runs(state, expected=2)
+    refused, done = runs["forget, 1.txt"], runs["forget, 2.txt"]
+    assert (refused.state.type.value, refused.state.name, refused.run_count) == ("FAILED", "Refused", 1)
+    assert refused.state.message == "1.txt is refused: the reason stands in refused/1.txt.json"
+    assert done.state.is_completed()
+    with get_client(sync_client=True) as client:  # no rule of the server made another of it
+        kept = client.read_flow_run(state.state_details.flow_run_id).state
+    assert (kept.type.value, kept.name) == ("FAILED", "Failed")  # automations go by the name
     assert sorted(path.name for path in inbox.rglob("*.txt")) == ["1.txt", "2.txt"]
     assert waiting(inbox) == []
-    assert json.loads((inbox / "done/1.txt.json").read_text())["answer"][0]["request"]["request_id"] == "r1"
-    assert forget_requests(inbox=str(inbox), workspace=str(tmp_path / "w")) == {"done": 0, "refused": []}
+    assert json.loads((inbox / "done/2.txt.json").read_text())["answer"][0]["request"]["request_id"] == "r1"
+    assert forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True).is_completed()
 
 
 @pytest.mark.usefixtures("server")

@@ -2,13 +2,16 @@
 
 What is done stands in the workspace, so that nothing is cached here and a run that was killed is simply run again. A
 refused request fails its task and, once all others are done, the run: a deadline that would be missed is seen. The
-server is told file names and counts, and never an id.
+server is told file names and counts, and never an id, an owner or a condition: what the steps say goes nowhere, and
+the whole reason of a refusal stands beside its file.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,11 @@ from prefect import State, flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
-from tracesift.catalog.schema import BadInput
-from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, may_pass
+from tracesift.catalog.schema import BadInput, WorkspaceBusy
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, may_pass
 from tracesift.flows.forgetting.deletion import Handling
 from tracesift.flows.forgetting.inbox import DONE, REFUSED, carry_out, waiting
-from tracesift.flows.progress import counted
+from tracesift.flows.progress import counted, listener
 from tracesift.flows.work import existing
 
 NAMED = 5
@@ -69,10 +72,40 @@ def forget_requests(
     settings = {"moved": Path(inbox).is_dir(), "owner_column": owner_column, "purge": purge}
     told: list[dict[str, Any]] = []
     work = existing(Path(workspace))
-    with heard(), work.locked():
+    with _silent(f"the requests in {inbox}"), work.locked():
         for path in waiting(Path(inbox)):
             told.append(_as_task(work, path, how, settings))
     return _ended(told)
+
+
+@contextmanager
+def _silent(what: str) -> Iterator[None]:
+    """Keep from the server what steps say, and what errors quote; a worker's own output has the whole error.
+
+    Raises
+    ------
+    WorkspaceBusy
+        Without the holder's command line, which may name an owner.
+    _Unexpected
+        In place of any error whose words are not ours.
+    """
+    before = listener.set(lambda _line: None)
+    try:
+        yield
+    except WorkspaceBusy:
+        traceback.print_exc()
+        raise WorkspaceBusy(f"{what} wait: another process holds the workspace") from None
+    except (BadInput, _Unexpected):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise _Unexpected(f"{what}: {type(error).__name__}; the worker's output says more") from None
+    finally:
+        listener.reset(before)
+
+
+class _Unexpected(RuntimeError):
+    """An error in a sentence that quotes nothing."""
 
 
 def _ended(told: Sequence[Mapping[str, Any]]) -> State[Any]:
@@ -108,10 +141,13 @@ def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) 
     found: list[dict[str, Any]] = []
 
     def run() -> Any:
-        found.append(carry_out(work, path, how, **settings))
+        with _silent(f"the requests in {path.name}"):
+            found.append(carry_out(work, path, how, **settings))
         if found[-1]["status"] != DONE:
             return _refused(f"{path.name} is refused: the reason stands in {_place(found[-1])}")
-        return Completed(message=f"{path.name}: {found[-1]['status']}")
+        answers = [one["request"] for one in found[-1]["answer"]]
+        forgotten = counted(sum(one["num_found"] for one in answers), "training sample")
+        return Completed(message=f"{path.name}: {counted(len(answers), 'request')}, {forgotten} forgotten")
 
     task(  # type: ignore[call-overload]
         run, name="forget", task_run_name=lambda: f"forget, {path.name}", cache_policy=NO_CACHE, persist_result=False,

@@ -476,6 +476,51 @@ def test_a_refused_request_fails_the_run_and_no_other_request(with_inbox, caplog
     assert forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True).is_completed()
 
 
+SECRETS = ("nobody@clinic.example", "MRN999", "x0 > 77.25", "MRN-of-r1")
+
+
+def said_to_the_server(state, caplog, expected):
+    """Return all that a flow run told: its state, those of its tasks with their names, and every line of its log."""
+    lines = [one.getMessage() + (one.exc_text or "") for one in caplog.records]
+    runs = task_runs(state, expected).values()
+    return "\n".join([state.message, *lines, *(f"{one.name}: {one.state.message}" for one in runs)])
+
+
+def test_the_server_hears_of_no_id_owner_or_condition(with_inbox, caplog):
+    workspace, inbox, trained = with_inbox
+    (inbox / "1.txt").write_text(SECRETS[1])
+    (inbox / "2.csv").write_text(f"owner\n{SECRETS[0]}\n")
+    (inbox / "3.csv").write_text(f"where\n{SECRETS[2]}\n")
+    (inbox / "4.csv").write_text(f"request_id,sample_id\n{SECRETS[3]},{trained[0]}\n")
+    caplog.set_level("DEBUG", "prefect")
+    state = forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True)
+    told = said_to_the_server(state, caplog, expected=4)
+    assert "2.csv is refused: the reason stands in refused/2.csv.json" in told
+    assert "4.csv: 1 request, 1 training sample forgotten" in told
+    assert [secret for secret in (*SECRETS, trained[0]) if secret in told] == []
+    for file, secret in (("1.txt", SECRETS[1]), ("3.csv", SECRETS[2])):
+        assert secret in json.loads((inbox / f"refused/{file}.json").read_text())["reason"]
+
+
+@pytest.mark.parametrize("error", [WorkspaceBusy, OSError], ids=lambda kind: kind.__name__)
+def test_an_error_quotes_nothing_to_the_server(error, with_inbox, caplog, capsys, monkeypatch):
+    workspace, inbox, trained = with_inbox
+
+    def fail(*_args, **_settings):
+        raise error(f"process 7 (tracesift forget --owner {SECRETS[0]})")
+
+    monkeypatch.setattr("tracesift.flows.forget_requests.RETRY_DELAY", 0)
+    monkeypatch.setattr("tracesift.flows.forget_requests.carry_out", fail)
+    (inbox / "1.txt").write_text(trained[0])
+    state = forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True)
+    assert state.is_failed()
+    told = said_to_the_server(state, caplog, expected=1)
+    assert "the requests in 1.txt" in told
+    assert SECRETS[0] not in told
+    assert SECRETS[0] in capsys.readouterr().err
+    assert waiting(inbox) == [inbox / "1.txt"]
+
+
 @pytest.mark.usefixtures("server")
 def test_a_worker_needs_an_absolute_workspace(source, monkeypatch):
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "00000000-0000-0000-0000-000000000000")

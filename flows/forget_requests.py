@@ -27,7 +27,7 @@ from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.deployed import RETRIES, RETRY_DELAY, may_pass
 from tracesift.flows.forgetting.deletion import Handling
 from tracesift.flows.forgetting.inbox import DONE, REFUSED, carry_out, waiting
-from tracesift.flows.progress import counted, listener
+from tracesift.flows.progress import counted, listener, named_workspace
 from tracesift.flows.work import existing
 
 NAMED = 5
@@ -72,9 +72,13 @@ def forget_requests(
     settings = {"moved": Path(inbox).is_dir(), "owner_column": owner_column, "purge": purge}
     told: list[dict[str, Any]] = []
     work = existing(Path(workspace))
-    with _silent(f"the requests in {inbox}"), work.locked():
-        for path in waiting(Path(inbox)):
-            told.append(_as_task(work, path, how, settings))
+    named = named_workspace.set(workspace)  # what an answer advises can be pasted
+    try:
+        with _silent(f"the requests in {inbox}"), work.locked():
+            for path in waiting(Path(inbox)):
+                told.append(_as_task(work, path, how, settings))
+    finally:
+        named_workspace.reset(named)
     return _ended(told)
 
 

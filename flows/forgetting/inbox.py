@@ -18,7 +18,7 @@ from tracesift.catalog.files import write_json
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
 from tracesift.flows.forgetting.requests import from_file
-from tracesift.flows.progress import Report, say
+from tracesift.flows.progress import Report, runnable, say
 from tracesift.flows.work import Work
 
 DONE, REFUSED = "done", "refused"
@@ -115,7 +115,7 @@ def carry_out(
     except WorkspaceBusy:
         raise
     except BadInput as error:
-        found = {"file": path.name, "status": REFUSED, "reason": " ".join(str(error).split())}
+        found = {"file": path.name, "status": REFUSED, "reason": runnable(" ".join(str(error).split()))}
         say(f"{path.name} is refused: {found['reason']}")
     else:
         found = {"file": path.name, "status": DONE, "answer": answers}

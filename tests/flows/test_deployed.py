@@ -499,7 +499,9 @@ def test_the_server_hears_of_no_id_owner_or_condition(with_inbox, caplog):
     assert "4.csv: 1 request, 1 training sample forgotten" in told
     assert [secret for secret in (*SECRETS, trained[0]) if secret in told] == []
     for file, secret in (("1.txt", SECRETS[1]), ("3.csv", SECRETS[2])):
-        assert secret in json.loads((inbox / f"refused/{file}.json").read_text())["reason"]
+        reason = json.loads((inbox / f"refused/{file}.json").read_text())["reason"]
+        assert secret in reason
+        assert f" --workspace {workspace}`" in reason  # of the command that it advises
 
 
 @pytest.mark.parametrize("error", [WorkspaceBusy, OSError], ids=lambda kind: kind.__name__)

@@ -151,7 +151,10 @@ def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) 
             return _refused(f"{path.name} is refused: the reason stands in {_place(found[-1])}")
         answers = [one["request"] for one in found[-1]["answer"]]
         forgotten = counted(sum(one["num_found"] for one in answers), "training sample")
-        return Completed(message=f"{path.name}: {counted(len(answers), 'request')}, {forgotten} forgotten")
+        again = ", all of it asked for before" if "unchanged" in found[-1] else ""
+        return Completed(
+            message=f"{path.name}: {counted(len(answers), 'request')}, {forgotten} forgotten{again}"
+        )
 
     task(  # type: ignore[call-overload]
         run, name="forget", task_run_name=lambda: f"forget, {path.name}", cache_policy=NO_CACHE, persist_result=False,

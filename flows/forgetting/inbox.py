@@ -10,7 +10,7 @@ finds its requests done, changes nothing and moves it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,13 @@ def carry_out(
     Returns
     -------
     dict
-        ``file``, ``status`` (done or refused), ``answer`` or ``reason``, and ``stands_in``: the file that holds them.
+        ``file``, ``status`` (done or refused), ``answer`` or ``reason``, ``unchanged`` (a sentence) where all of it
+        had been asked for before, and ``stands_in``: the file that holds them.
     """
     _ = (
         work.forgotten
     )  # data that have moved, or a key that is gone, are no fault of the request: raised, it waits
+    before = {row["request_id"] for row in work.catalog.forget_requests() if row["status"] == "done"}
     found: dict[str, Any]
     try:
         answers = handle(work, from_file(work, path, owner_column), how)
@@ -118,7 +120,7 @@ def carry_out(
         found = {"file": path.name, "status": REFUSED, "reason": runnable(" ".join(str(error).split()))}
         say(f"{path.name} is refused: {found['reason']}")
     else:
-        found = {"file": path.name, "status": DONE, "answer": answers}
+        found = {"file": path.name, "status": DONE, "answer": answers, **_asked_before(answers, before)}
         say(f"{path.name}: {_in_words(answers)}")
         if purge:
             found["answer"], found["purged"] = purge_answered(work, answers)
@@ -139,6 +141,15 @@ def _in_words(answers: Sequence[dict[str, Any]]) -> str:
     return ", ".join(told)
 
 
+def _asked_before(answers: Sequence[dict[str, Any]], before: Collection[str]) -> dict[str, str]:
+    """Say of a file whose requests were all done before that it adds nothing; nothing of any other."""
+    rows = [answer["request"] for answer in answers]
+    if not {row["request_id"] for row in rows} <= set(before):
+        return {}
+    told = ", ".join(f"{row['request_id']} on {row['created_at'][:10]}" for row in rows)
+    return {"unchanged": f"asked for before, as {told}: nothing more is forgotten"}
+
+
 def _move(path: Path, folder: Path, answer: dict[str, Any]) -> Path:
     """Put a file and its answer into a folder, the answer first; a name that is taken there gets a number.
 
@@ -153,6 +164,8 @@ def _move(path: Path, folder: Path, answer: dict[str, Any]) -> Path:
         number += 1
         target = folder / f"{path.stem}-{number}{path.suffix}"
     told = target.with_name(target.name + ".json")
-    write_json(told, answer)
+    stands = "unchanged" in answer and not answer.get("purged") and told.exists()
+    if not stands:  # else it was killed right here, and that is the answer
+        write_json(told, answer)
     path.rename(target)
     return told

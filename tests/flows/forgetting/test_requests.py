@@ -776,6 +776,19 @@ def test_a_folder_is_worked_off_file_by_file(here, monkeypatch):
     work_off(work, inbox, how)
     assert (inbox / "done/3.csv.json").read_bytes() == answer
     assert everything() == before
+    shutil.copy(inbox / "done/3.csv", inbox / "3.csv")
+    (inbox / "4.txt").write_text("s002\n")
+    (inbox / "5.txt").write_text("s006\n")
+    told = work_off(work, inbox, how)
+    (on,) = work.catalog.query(
+        "SELECT strftime(created_at, '%Y-%m-%d') FROM forget_requests WHERE request_id = 'r1'"
+    ).row(0)
+    assert [one.get("unchanged", "").partition(" on ")[0] for one in told] == [
+        "asked for before, as legal-7", "asked for before, as r1", "",
+    ]  # fmt: skip
+    assert json.loads((inbox / "done/4.txt.json").read_text())["unchanged"] == (
+        f"asked for before, as r1 on {on}: nothing more is forgotten"
+    )
 
 
 def test_an_inbox_is_told_where_owners_stand_and_to_purge(here, monkeypatch):

@@ -4,6 +4,8 @@ import duckdb
 import polars as pl
 import pytest
 
+from tracesift.catalog.rebuild import Rebuilding, State, rebuild
+from tracesift.catalog.redaction import Redaction
 from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
 
@@ -153,3 +155,18 @@ def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):
     assert {row["every_pair"] for row in by} == {True}  # two validation samples, and k is 2
     put(catalog, edges((0, 1, 0.5, 0.1, 1)), params={"k": 1})
     assert [row["every_pair"] for row in catalog.why("v2")["influenced_by"]] == [False]
+
+
+def test_a_purged_partner_leaves_both_views_and_lists_that_may_lack_a_stronger_one(catalog, tmp_path):
+    # One edge of either kind at most is kept of two partners: once v2 is gone, k is as large as what remains.
+    for value in (0.5, 0.25):
+        put(catalog, edges((0, 1, value, 0.1, 1), (1, 0, value, 0.1, 1)), params={"k": 1, "of": str(value)})
+    assert not catalog.why("v1")["influenced_by"][0]["every_pair"]
+    (tmp_path / "purged").mkdir()
+    state = State(dataset_id=DATASET, new_id="b" * 16, fingerprint="b" * 64)
+    rebuild(tmp_path, tmp_path / "purged", Rebuilding(states=[state], redaction=Redaction({"v2"})))
+    purged = Catalog(tmp_path / "purged")
+    shown = "SELECT sample_id, partner_id, value FROM {} ORDER BY ALL"
+    assert purged.query(shown.format("influence_edges")).rows() == [("t2", "v1", 0.25)]
+    assert purged.query(shown.format("all_influence_edges")).rows() == [("t2", "v1", 0.25), ("t2", "v1", 0.5)]
+    assert not purged.why("v1")["influenced_by"][0]["every_pair"]

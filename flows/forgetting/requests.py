@@ -177,7 +177,8 @@ def read_table(
     found = []
     for request_id, several in parts.items():
         numbers = places[request_id]
-        where = f"{path.name}, row {numbers[0]}" + (f" to {numbers[-1]}" if len(numbers) > 1 else "")
+        rows_meant = f"row {numbers[0]}" if len(numbers) == 1 else f"rows {numbers[0]} to {numbers[-1]}"
+        where = f"{path.name}, {rows_meant}"
         asker = f", asked by {askers[request_id]}" if askers[request_id] else ""
         found.append(_resolve(work, several, source=where + asker, request_id=request_id, trial=trial))
     return found
@@ -437,7 +438,9 @@ def _lines(path: Path) -> list[str]:
     except IsADirectoryError:
         raise BadInput(f"{path} is a folder; give a file with one sample id a line") from None
     except UnicodeDecodeError:
-        raise BadInput(f"{path} is not text; write one sample id a line, in UTF-8") from None
+        raise BadInput(
+            f"{path} is not text in UTF-8; save it as that: in a spreadsheet 'CSV UTF-8', else iconv -f LATIN1 -t UTF-8"
+        ) from None
 
 
 def _is_list(lines: Sequence[str], dataset: Dataset) -> bool:

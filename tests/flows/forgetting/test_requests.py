@@ -573,7 +573,7 @@ def test_a_table_of_requests_is_worked_off_in_its_order(here, forget, told):
     rows = answer["requests"]
     assert [row["request_id"] for row in rows] == ["b", "a", "c"]
     assert [row["version"] for row in rows] == [1, 2, 3]
-    assert rows[0]["source"] == "table.csv, row 2 to 4, asked by legal"
+    assert rows[0]["source"] == "table.csv, rows 2 to 4, asked by legal"
     assert having("forget", roles(version=1)) == ["s002", "s004"]
     owner = owned_table().filter((pl.col("owner") == "o7") & (pl.col("split") == "train"))["id"].to_list()
     assert having("forget", roles()) == owner
@@ -649,6 +649,7 @@ REFUSED = {
     ),
     "an empty table": (["empty.csv"], "empty.csv is empty"),
     "a table of nothing": (["head.csv"], "holds no requests"),
+    "latin-1": (["latin.csv"], "latin.csv is not text in UTF-8; save it as that"),
     "a column": (["column.csv"], "unknown column 'sampel_id' (did you mean 'sample_id'?)"),
     "two ways": (["two.csv"], "two.csv, row 2: sample_id and owner are given"),
     "an owner's column without one": (["lone.csv"], "lone.csv, row 2: owner_column says where owners stand"),
@@ -695,6 +696,7 @@ def test_what_is_refused_is_said_in_one_line_and_changes_nothing(case, untouched
         "two.csv": "sample_id,owner\ns000,o1\n", "late.csv": "request_id,sample_id,owner\na,s000,\nb,,nobody\n",
     }.items():  # fmt: skip
         Path(name).write_text(text)
+    Path("latin.csv").write_bytes("owner\nJos\u00e9\n".encode("latin-1"))
     words, said = REFUSED[case]
     before = everything()
     code, out, err = told("forget", *words, *EXACT)

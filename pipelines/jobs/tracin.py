@@ -31,8 +31,9 @@ CHECKPOINTS = 5
 
 
 @job(
+    version=2,
     reference="Pruthi, Liu, Kale, Sundararajan, Estimating training data influence by tracing gradient descent, "
-    "NeurIPS 2020"
+    "NeurIPS 2020",
 )
 def tracin(
     bench: Workbench,
@@ -60,7 +61,8 @@ def tracin(
         Also keep what the product of any two samples follows from; `tracesift influence tracin`
         reads it.
     dimension
-        For pairs by all parameters: the length to which gradients are projected.
+        For pairs by all parameters: the length to which gradients are projected at random, so that products of two are
+        estimates. The gradients of a model with no more parameters stay as they are, and their products are exact.
 
     Returns
     -------
@@ -69,7 +71,8 @@ def tracin(
         gradient of the mean validation loss, above 0 where a step on the sample lowers it; not made without validation
         samples. With `pairs` and the last layer ``tracin_error``, float32 (N, C, K): sqrt(eta_c) (p - onehot(y)), and
         ``tracin_hidden``, float32 (N, C, D), the layer's input; by all parameters ``tracin_gradient``, float32 (N, C,
-        dimension): sqrt(eta_c) times the projected gradient; each also with ``val_`` before its name, (M, C, ...).
+        dimension or less): sqrt(eta_c) times the projected gradient; each also with ``val_`` before its name,
+        (M, C, ...).
 
     Raises
     ------
@@ -146,11 +149,16 @@ def _by_all_parameters(
         if towards is not None:
             parts["tracin_val"].append(rate * gradients.double() @ towards)
         if project is not None:
-            parts["tracin_gradient"].append(rate**0.5 * project(gradients))
+            parts["tracin_gradient"].append(rate**0.5 * _shortened(gradients, project))
     if project is not None:
         for gradients in all_gradients(learner, bench, validation):
-            parts["val_tracin_gradient"].append(rate**0.5 * project(gradients))
+            parts["val_tracin_gradient"].append(rate**0.5 * _shortened(gradients, project))
     return {name: torch.cat(part) for name, part in parts.items()}
+
+
+def _shortened(gradients: Tensor, project: Projection) -> Tensor:
+    """Return the gradients projected, or as they are where there is nothing to shorten: then products are exact."""
+    return gradients.float() if gradients.shape[1] <= project.dimension else project(gradients)
 
 
 def _validation(bench: Workbench) -> Tensor:

@@ -83,6 +83,18 @@ def test_against_single_samples(parameters, recorded, signals_of, checkpoints, m
         assert (made * pairs).sum() / (pairs**2).sum() == pytest.approx(1, abs=0.1)  # and on the same scale
 
 
+def test_gradients_that_are_short_enough_are_not_projected(recorded, signals_of, checkpoints):
+    dataset, workspace, run_id = recorded("tracin exact")
+    settings = {"checkpoints": 2, "parameters": "all", "pairs": True, "dimension": 700}
+    run_job("tracin", dataset, workspace, run_id, settings, model="linear", device="cpu")
+    signals = signals_of(workspace, run_id)
+    _, pairs = whole(checkpoints, lambda net: list(net.parameters()))
+    parameters = sum(weights.numel() for weights in checkpoints[0][0].parameters())
+    assert signals["tracin_gradient"].shape[-1] == parameters <= 700
+    made = np.einsum("nep,mep->nm", signals["tracin_gradient"], signals["val_tracin_gradient"])
+    np.testing.assert_allclose(made, pairs, rtol=2e-3, atol=1e-4 * np.abs(pairs).max())
+
+
 def test_checkpoints_are_spread_over_the_training_and_rates_are_means(recorded, checkpoints):
     dataset, workspace, run_id = recorded("tracin spread")
     made = run_job("tracin", dataset, workspace, run_id, {"epochs": 7, "checkpoints": 3}, device="cpu")

@@ -234,6 +234,19 @@ def add_array(
     write_json(folder / "run.json", record)
 
 
+def drop_arrays(workspace: Path | str, run_id: str, names: Sequence[str]) -> None:
+    """Take arrays out of a run, all of them at once: first out of its record, so that none is read while files go."""
+    if not names:
+        return
+    record, folder = read_run(workspace, run_id), run_folder(workspace, run_id)
+    for name in names:
+        del record["arrays"][name]
+        record["files"].pop(f"{name}.npz", None)
+    write_json(folder / "run.json", record)
+    for name in names:
+        (folder / f"{name}.npz").unlink(missing_ok=True)
+
+
 def forget_broken_arrays(workspace: Path | str, run_id: str) -> None:
     """Take added arrays whose file is missing or has changed out of a run's record: their step makes them again."""
     folder = run_folder(workspace, run_id)

@@ -31,7 +31,14 @@ from tracesift.pipelines.encoding.encode import Encodings
 from tracesift.pipelines.jobs.workbench import Elsewhere, Workbench, clear
 from tracesift.pipelines.models.contract import Model
 from tracesift.pipelines.models.contract import find as find_model
-from tracesift.pipelines.signals import add_array, forget_broken_arrays, read_array, read_run, run_folder
+from tracesift.pipelines.signals import (
+    add_array,
+    drop_arrays,
+    forget_broken_arrays,
+    read_array,
+    read_run,
+    run_folder,
+)
 from tracesift.pipelines.train import Progress
 
 Function = TypeVar("Function", bound=Callable[..., Mapping[str, np.ndarray]])
@@ -152,6 +159,9 @@ def run_job(
 ) -> tuple[str, ...]:
     """Run a job and add its signals to a recording; return their names. Nothing is trained where they are there.
 
+    Signals that the same job left of another training go when the new ones are made: those of two trainings are not
+    read together. What a setting such as ``pairs`` has added stays where it is of the same training.
+
     Parameters
     ----------
     name
@@ -245,6 +255,7 @@ def run_job(
         known.ahead(bench, only, **settings)  # type: ignore[misc]
         return ()
     signals = known.function(bench, **settings)
+    drop_arrays(workspace, run_id, _of_another_training(record, known, made))
     for signal, values in signals.items():
         rows = dataset.rows("val" if SIGNALS[signal].axes.startswith("M") else "train")
         ids = dataset.samples["sample_id"].gather(rows).to_list()
@@ -298,6 +309,21 @@ def _enough(known: Job, array: Mapping[str, Any], made: Mapping[str, Any], toget
     if asked != held or array["signals"] != together:
         return False
     return bool(array["settings"] == made["settings"] or array["parts"] >= made["settings"][known.extent[0]])
+
+
+def _of_another_training(record: Mapping[str, Any], known: Job, made: Mapping[str, Any]) -> list[str]:
+    """Return the signals that a job left in a recording and that are not of the training that is meant now."""
+    switches = {setting.partition("=")[0] for signal in known.signals for setting in SIGNALS[signal].settings}
+
+    def training(how: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        settings, apart = how.get("settings") or {}, switches.union(known.extent)
+        return (
+            {name: value for name, value in how.items() if name not in {"parts", "signals", "settings"}},
+            {name: value for name, value in settings.items() if name not in apart},
+        )
+
+    arrays = {name: array for name, array in record.get("arrays", {}).items() if name in known.signals}
+    return [name for name, array in arrays.items() if training(array or {}) != training(made)]
 
 
 def _of_a_part(known: Job, made: Mapping[str, Any], without: Container[str] = ()) -> dict[str, Any]:

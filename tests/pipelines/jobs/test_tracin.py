@@ -9,9 +9,11 @@ import torch.nn.functional as F
 
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import gradients
+from tracesift.pipelines.jobs import contract
 from tracesift.pipelines.jobs import tracin as module
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.loop import Learner
+from tracesift.pipelines.signals import read_run, run_folder
 from tracesift.pipelines.train import TrainConfig, record
 from tracesift.scorers.contract import compute
 from tracesift.scorers.influence.edges.tracin import tracin as tracin_edges
@@ -107,6 +109,27 @@ def test_checkpoints_are_spread_over_the_training_and_rates_are_means(recorded, 
     del checkpoints[:]
     run_job("tracin", dataset, workspace, run_id, device="cpu")  # three epochs: three checkpoints
     assert len(checkpoints) == 3
+
+
+def test_signals_of_another_training_go_and_those_of_the_same_stay(recorded, monkeypatch):
+    dataset, workspace, run_id = recorded("tracin again")
+
+    def kept():
+        return {*read_run(workspace, run_id, verify=True)["arrays"]}
+
+    alone = {"tracin_self", "tracin_val"}
+    pairs = run_job("tracin", dataset, workspace, run_id, {"pairs": True}, device="cpu")
+    run_job("tracin", dataset, workspace, run_id, device="cpu")
+    assert kept() == {*pairs} > alone
+    with monkeypatch.context() as killed:
+        killed.setattr(contract, "add_array", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_job("tracin", dataset, workspace, run_id, {"epochs": 1}, device="cpu")
+    assert kept() == set()
+    monkeypatch.setattr(module, "_train", lambda *_: pytest.fail("trained again"))  # what was made is there
+    run_job("tracin", dataset, workspace, run_id, {"epochs": 1}, device="cpu")
+    assert kept() == alone
+    assert not (run_folder(workspace, run_id) / "tracin_error.npz").exists()
 
 
 def test_a_step_on_what_is_high_lowers_the_validation_loss(recorded, signals_of, checkpoints):

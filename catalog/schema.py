@@ -75,7 +75,7 @@ SIGNALS: dict[str, Signal] = {
     "pred": Signal("TN", "int32", "class of the largest logit", _RECORD),
     "seen": Signal("TN", "bool", "the sample was presented", _RECORD),
     "num_tokens": Signal("N", "int64", "tokens behind each per-sample loss", "recorded for language models"),
-    "probs": Signal("TNK", "float32", "class probabilities at every checkpoint", "pass your own array"),
+    "probs": Signal("TNK", "float32", "class probabilities at every checkpoint", "in Python pass your own array"),
     "probs_last": Signal("NK", "float32", "class probabilities at the last checkpoint", _PASS),
     "probs_oos": Signal(
         "NK", "float32", "out-of-sample class probabilities", "run `tracesift record --folds 3`"
@@ -91,10 +91,10 @@ SIGNALS: dict[str, Signal] = {
         "MK", "float32", "class probabilities of the validation samples at the last checkpoint", _PASS
     ),
     "embedding": Signal(
-        "ND", "float32", "one vector per sample", "run `tracesift embed` or pass your own array"
+        "ND", "float32", "one vector per sample", "run `tracesift embed`, or in Python pass your own array"
     ),
     "val_embedding": Signal("MD", "float32", "one vector per validation sample", "run `tracesift embed`"),
-    "grad_last": Signal("NP", "float32", "projected last-layer gradients", "pass your own array"),
+    "grad_last": Signal("NP", "float32", "projected last-layer gradients", "in Python pass your own array"),
     "images": Signal("NHWC", "uint8", "decoded images", "only image datasets have it"),
     "texts": Signal("N", "str", "what the model reads, as it stands", "only text datasets have it"),
     "first_split_correct": _of_job(

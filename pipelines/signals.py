@@ -37,6 +37,10 @@ from tracesift.catalog.schema import (
 PER_EPOCH = tuple(name for name, signal in SIGNALS.items() if signal.axes == "TN")
 
 
+LISTED = 8
+"""Runs that a message names at most."""
+
+
 def run_id_of(dataset: Any, *, modes: Sequence[str], fields: Sequence[str], config: Mapping[str, Any]) -> str:
     """Return the run's id: 16 hex digits of its inputs, so the same inputs always name the same run.
 
@@ -281,9 +285,12 @@ def read_run(workspace: Path | str, run_id: str, *, verify: bool = False) -> dic
     """
     folder = run_folder(workspace, run_id)
     if not (folder / "run.json").exists():
-        state = "is unfinished" if folder.exists() else "does not exist"
+        if folder.exists():
+            raise IncompleteRecording(
+                f"run {run_id} is unfinished in {folder.parent}; run `tracesift record` to complete it"
+            )
         raise IncompleteRecording(
-            f"run {run_id} {state} in {folder.parent}; run `tracesift record` to complete it"
+            f"run {run_id} does not exist in {folder.parent}; {_those_there(workspace)}"
         )
     record = json.loads((folder / "run.json").read_bytes())
     for name, expected in record["files"].items():
@@ -292,6 +299,15 @@ def read_run(workspace: Path | str, run_id: str, *, verify: bool = False) -> dic
             what = "has changed since it was recorded" if path.exists() else "is missing"
             raise IncompleteRecording(f"{path} {what}; remove {folder} and record the run again")
     return record
+
+
+def _those_there(workspace: Path | str) -> str:
+    """Return which finished runs there are, the newest first, in words."""
+    found = sorted(list_runs(workspace), key=lambda run: str(run.get("finished_at") or ""), reverse=True)
+    if not found:
+        return "there is none; run `tracesift record` first"
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return f"there are {', '.join(run['run_id'] for run in found[:LISTED])}{more}"
 
 
 def is_whole(workspace: Path | str, run_id: str) -> bool:

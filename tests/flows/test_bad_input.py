@@ -379,7 +379,7 @@ COMMANDS = {
     "forget --group nope=1": "write COL=VALUE",
     "forget --where aum>": "--where aum>: this query cannot be run",
     "score auum": "there is no scorer 'auum'",
-    "score aum --run nope": "run nope does not exist",
+    "score aum --run nope": "; there are ",
     "score aum --param aum.nope=1": "has no setting 'nope'",
     "score --param nope.key=1": "no scorer 'nope'",
     "score aum --param fkl.k=2": "fkl, which is not scored",

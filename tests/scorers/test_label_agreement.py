@@ -138,7 +138,7 @@ def test_one_class_and_probabilities_of_zero():
 
 def test_what_is_missing_and_what_does_not_exist_is_said(random_signals):
     signals = {name: array for name, array in random_signals().items() if not name.startswith("probs")}
-    with pytest.raises(MissingSignal, match=r"'probs' .*; pass your own array"):
+    with pytest.raises(MissingSignal, match=r"'probs' .*; in Python pass your own array"):
         member(signals)
     with pytest.raises(MissingSignal, match="'probs_oos'"):
         member(signals, information="out_of_sample")

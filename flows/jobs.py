@@ -93,8 +93,9 @@ def how_to_make(work: Work, run_id: str, signal: str) -> str:
         return f"nothing makes it for this recording ({why})"
     if run_id == newest_runs(work)[0]:
         return SIGNALS[signal].source
-    # `embed` alone takes the first of several seeds.
-    return SIGNALS[signal].source.replace("`tracesift embed`", f"`tracesift embed --run {run_id}`")
+    # `embed` alone takes the first of several seeds, whose vectors selectors go on reading under their usual name.
+    named = f"`tracesift embed --run {run_id} --name model-{run_id}`"
+    return SIGNALS[signal].source.replace("`tracesift embed`", named)
 
 
 def why_not_made(work: Work, signal: str, run_id: str | None = None) -> str | None:

@@ -12,6 +12,7 @@ from tracesift.catalog.neighbor_graph import EXACT_UP_TO, NEIGHBORS, RECALL
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import Common, Reading, Training, Whole, checked_seed
 from tracesift.flows.parameters import settings_by_name
+from tracesift.flows.progress import runnable
 from tracesift.flows.show import console, print_json
 
 Flag = Parameter(negative="")
@@ -241,6 +242,7 @@ def score(
         result = flag(work, scored)
         if not common.json:
             del result["left_out"]  # said already
+            result["flags"] = _judged(work, result["flags"])
         answer({**result, **_beside(chosen, mode), **_for_people(found, common)}, common, as_named=found)
     return 0
 
@@ -273,6 +275,19 @@ def report(
     else:
         print(Path(summary["report"]))
     return 0
+
+
+def _judged(work: Any, flags: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Return the counts of each flag, or why it can tell of no sample, where there is one reason for all."""
+    told: dict[str, Any] = {}
+    for name, counts in flags.items():
+        told[name] = counts
+        if counts["yes"] or counts["no"]:
+            continue
+        reasons = work.catalog.query("SELECT DISTINCT reason FROM flags WHERE flag = ?", (name,))["reason"]
+        if len(reasons) == 1:
+            told[name] = runnable(f"not judged: {reasons[0].removeprefix('cannot tell: ')}")
+    return told
 
 
 def _beside(chosen: Mapping[str, Mapping[str, Any]], mode: str | None) -> dict[str, Any]:

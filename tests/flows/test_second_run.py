@@ -99,7 +99,7 @@ def test_answers_are_counted_in_one_order_whether_judged_now_or_before(place, ca
         call("score", "--workspace", "w")
         told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("flags: "))
         assert re.search(
-            r"^flags: label_noise yes \d+, no \d+, cannot tell \d+; unlearnable yes \d+, no ", told
+            r"^flags: label_noise yes \d+, no \d+, cannot tell \d+; unlearnable not judged: ", told
         )
         for record in (place / "w" / "records").glob("flag-*.json"):
             record.unlink()
@@ -178,3 +178,18 @@ def test_each_part_of_the_data_counts_except_the_date(place, monkeypatch):
     same, again, other = (page_digest(replace(data, content={"s000": picture})) for picture in pictures)
     assert same == again != other
     assert re.fullmatch("[0-9a-f]{32}", json.loads(json.dumps(same)))
+
+
+def test_a_flag_whose_scores_are_not_there_is_told_as_not_judged(place, capsys):
+    for words in (
+        ["ingest", "good.csv"],
+        ["record", "--epochs", "2", "--folds", "0", "--threads", "1"],
+        ["score", "forgetting_events"],
+    ):
+        call(*words, "--workspace", "fresh")
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("flags: "))
+    assert (
+        "label_noise not judged: neither aum nor mean_loss is scored; run `tracesift score --workspace "
+        in told
+    )
+    assert "cannot tell 4" not in told

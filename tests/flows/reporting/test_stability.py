@@ -100,6 +100,7 @@ def test_the_scores_of_one_call_stand_beside_those_of_the_calls_before(made, tmp
     assert run(["embed", "--workspace", work]) == 0
     assert run(["score", "knn_density", "--workspace", work]) == 2
     lacking = newest_runs(existing(Path(work)))[1]
-    assert f"tracesift embed --run {lacking}" in capsys.readouterr().err
-    assert run(["embed", "--run", lacking, "--workspace", work]) == 0
+    asked = ["embed", "--run", lacking, "--name", f"model-{lacking}"]
+    assert f"`tracesift {' '.join(asked)} --workspace" in capsys.readouterr().err
+    assert run([*asked, "--workspace", work]) == 0
     assert run(["score", "knn_density", "--workspace", work]) == 0

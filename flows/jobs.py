@@ -120,12 +120,12 @@ def why_not_made(work: Work, signal: str, run_id: str | None = None) -> str | No
 def _tell_more_than_asked(work: Work, job: str, run_id: str, settings: Mapping[str, Any]) -> None:
     """Say so where fewer parts were asked for than an earlier run has left."""
     known = find(job)
-    most = next((name for name in known.extent if name in settings), None)
-    if most is None:
+    most = next(iter(known.extent), None)
+    if most is None or most not in settings:
         return
     arrays = read_run(work.path, run_id)["arrays"]
     there = min(arrays[signal]["parts"] for signal in known.signals if signal in arrays)
-    if most == known.extent[0] and there > settings[most]:
+    if there > settings[most]:
         say(
             f"job {job}: {there} {most} are there already and stay; scores read all of them, not {settings[most]}"
         )

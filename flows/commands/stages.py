@@ -284,7 +284,8 @@ def _judged(work: Any, flags: Mapping[str, Mapping[str, int]]) -> dict[str, Any]
         told[name] = counts
         if counts["yes"] or counts["no"]:
             continue
-        reasons = work.catalog.query("SELECT DISTINCT reason FROM flags WHERE flag = ?", (name,))["reason"]
+        newest = "SELECT reason FROM flags WHERE flag = ? QUALIFY seq = max(seq) OVER ()"
+        reasons = work.catalog.query(newest, (name,))["reason"].unique()
         if len(reasons) == 1:
             told[name] = runnable(f"not judged: {reasons[0].removeprefix('cannot tell: ')}")
     return told

@@ -61,7 +61,8 @@ def goldfish(
     -------
     dict
         ``file``, ``subset`` and ``version``; how many ``members`` have masks, their ``tokens``, how many are
-        ``masked``, and ``share``; ``rule`` and ``tokenizer`` as the file says them; ``written``: whether it was.
+        ``masked``, and ``share``; ``learned_whole``: how many members have no masked token; ``rule`` and ``tokenizer``
+        as the file says them; ``written``: whether it was.
 
     Raises
     ------
@@ -102,7 +103,8 @@ def goldfish(
     total, masked = int(made["tokens"].sum()), int(made["masked"].list.len().sum())
     return {
         "file": str(path), "subset": name, "version": manifest.version, "members": made.height, "tokens": total,
-        "masked": masked, "share": masked / total if total else 0.0, "rule": record.rule,
+        "masked": masked, "share": masked / total if total else 0.0,
+        "learned_whole": int((made["masked"].list.len() == 0).sum()), "rule": record.rule,
         "tokenizer": record.tokenizer, "written": written,
     }  # fmt: skip
 
@@ -110,6 +112,8 @@ def goldfish(
 def _settings(*, k: int, h: int, rule: str, start: int, seed: int) -> dict[str, Any]:
     """Return the settings that this rule goes by; refuse those that it does not take or would not read."""
     goldfish_mask(np.zeros(0, dtype=np.int64), k=k, h=h, rule=rule, start=start, seed=seed)  # type: ignore[arg-type]
+    if k == 1:
+        raise BadInput("goldfish: k 1 leaves every token out of the loss; take 2 or more, 4 in the paper")
     if rule == "static":
         if seed:
             raise BadInput(

@@ -66,6 +66,13 @@ def goldfish(
         | {"share": f"{made['share']:.1%}"},
         common,
     )
+    if made["learned_whole"]:
+        short = (
+            f"only tokens behind the first {h} can be"
+            if rule == "hash"
+            else f"the first one would be token {start}"
+        )
+        say(f"{made['learned_whole']} of {made['members']} members have no token left out: {short}")
     if not made["written"]:
         say("made before with the same settings and tokenizer: nothing was written")
     return 0

@@ -98,6 +98,21 @@ def test_settings_and_the_tokens_that_a_tokenizer_adds(words, settings, told):
     assert record.tokenizer["special_tokens"] is False
 
 
+def test_texts_too_short_for_a_mask_are_counted(told):
+    assert told(*WORDS)[0] == 0
+    h = int(pl.read_parquet(FILE)["tokens"].median())
+    code, _, err = told(*WORDS, "--h", str(h))
+    rows = pl.read_parquet(FILE)
+    whole = rows.filter(pl.col("masked").list.len() == 0).height
+    assert code == 0
+    assert 0 < rows.filter(pl.col("tokens") <= h).height <= whole < rows.height
+    assert (
+        f"{whole} of {rows.height} members have no token left out: only tokens behind the first {h} can be"
+        in err
+    )
+    assert json.loads(told(*WORDS, "--h", str(h), "--json")[1])["learned_whole"] == whole
+
+
 def test_a_passage_is_left_out_alike_in_every_text(told):
     passage = "and everybody knows this line by heart, because it stands in every song that was ever written"
     assert told(*WORDS)[0] == 0
@@ -313,6 +328,12 @@ def test_without_transformers_or_a_tokenizer_one_line_says_so(told, monkeypatch)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "pip install 'tracesift[hf]'" in err
     assert not FILE.exists()
+
+
+def test_a_mask_over_everything_is_refused(told):
+    code, out, err = told(*WORDS, "--k", "1")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "k 1 leaves every token out of the loss" in err
 
 
 def test_a_subset_of_an_earlier_state_of_the_data_is_refused(told):

@@ -17,6 +17,7 @@ import os
 import platform
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -118,12 +119,42 @@ def curate(
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Let the log of the flow run say what the command line would."""
+    """Let the log of the flow run say what the command line would, but for who holds the workspace."""
     before = listener.set(lambda line: get_run_logger().info("%s", line))
     try:
-        yield
+        with holder_unsaid():
+            yield
     finally:
         listener.reset(before)
+
+
+class HolderUnsaid(WorkspaceBusy):
+    """The workspace is in use, in a sentence that does not quote by which command: that may name an owner."""
+
+    def __init__(self, whole: WorkspaceBusy) -> None:
+        super().__init__("the workspace is in use; the worker's own output says by whom")
+        self.whole = whole
+        """What may be said on this machine."""
+
+
+@contextmanager
+def holder_unsaid() -> Iterator[None]:
+    """Keep from the server what `WorkspaceBusy` quotes; a worker's own output has it.
+
+    Around the body of a flow and of a task alike: the server hears of an error from whichever raises it first.
+
+    Raises
+    ------
+    HolderUnsaid
+        In place of `WorkspaceBusy`.
+    """
+    try:
+        yield
+    except HolderUnsaid:
+        raise
+    except WorkspaceBusy as error:
+        print(error, file=sys.stderr)
+        raise HolderUnsaid(error) from None
 
 
 def curate_whole(job: CurateJob) -> dict[str, Any]:
@@ -132,6 +163,8 @@ def curate_whole(job: CurateJob) -> dict[str, Any]:
     before = _whole.set(received.append)
     try:
         curate(**vars(job))
+    except HolderUnsaid as error:
+        raise error.whole from None
     finally:
         _whole.reset(before)
     return received[0]
@@ -145,7 +178,8 @@ def as_task(*, on_gpu: bool) -> body.RunStep:
         results = []
 
         def run() -> Any:
-            results.append(step(*arguments))
+            with holder_unsaid():
+                results.append(step(*arguments))
             return Completed(message=in_words(results[-1]))
 
         title = TITLES.get(step.__name__, step.__name__)

@@ -23,8 +23,8 @@ from prefect import State, flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
-from tracesift.catalog.schema import BadInput, WorkspaceBusy
-from tracesift.flows.deployed import RETRIES, RETRY_DELAY, may_pass
+from tracesift.catalog.schema import BadInput
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, holder_unsaid, may_pass
 from tracesift.flows.forgetting.deletion import Handling
 from tracesift.flows.forgetting.inbox import DONE, REFUSED, carry_out, waiting
 from tracesift.flows.progress import counted, listener, named_workspace
@@ -88,17 +88,15 @@ def _silent(what: str) -> Iterator[None]:
 
     Raises
     ------
-    WorkspaceBusy
-        Without the holder's command line, which may name an owner.
+    HolderUnsaid
+        In place of `WorkspaceBusy`.
     _Unexpected
         In place of any error whose words are not ours.
     """
     before = listener.set(lambda _line: None)
     try:
-        yield
-    except WorkspaceBusy:
-        traceback.print_exc()
-        raise WorkspaceBusy(f"{what} wait: another process holds the workspace") from None
+        with holder_unsaid():
+            yield
     except (BadInput, _Unexpected):
         raise
     except Exception as error:

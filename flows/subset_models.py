@@ -6,6 +6,7 @@ A module of its own, because Prefect sends the flow to those processes with ever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, may_pass
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, holder_unsaid, may_pass
 from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
 from tracesift.flows.recordings import adopt_recordings
@@ -49,7 +50,7 @@ def subset_models(
     """
     tag = "tracesift-gpu" if choose_device(training.device).type == "cuda" else "tracesift-train"
     parts = task(  # type: ignore[call-overload]
-        train_parts, name="subset models", task_run_name=_which_models, tags={"tracesift-train", tag},
+        train_in_a_task, name="subset models", task_run_name=_which_models, tags={"tracesift-train", tag},
         cache_policy=NO_CACHE, persist_result=False, retries=RETRIES, retry_delay_seconds=RETRY_DELAY,
         retry_condition_fn=may_pass,
     )  # fmt: skip
@@ -61,6 +62,12 @@ def subset_models(
             work, training, ["subset_training"], {"subset_training": settings}, workers=workers,
             submit=parts.submit,
         )  # fmt: skip
+
+
+def train_in_a_task(task: Mapping[str, Any], numbers: range) -> None:
+    """Do what `train_parts` does, and tell the server of no command that holds the workspace."""
+    with holder_unsaid():
+        train_parts(task, numbers)
 
 
 def _which_models() -> str:

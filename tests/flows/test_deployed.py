@@ -3,6 +3,8 @@
 import asyncio
 import contextvars
 import json
+import os
+import pickle
 import re
 import shutil
 import threading
@@ -16,6 +18,7 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from prefect import settings
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -40,7 +43,7 @@ from tracesift.flows.cli import run
 from tracesift.flows.forget_requests import forget_requests
 from tracesift.flows.forgetting.inbox import waiting
 from tracesift.flows.options import Choosing, CurateJob, Training
-from tracesift.flows.subset_models import subset_models
+from tracesift.flows.subset_models import subset_models, train_in_a_task
 from tracesift.pipelines.loop import Learner
 
 pytestmark = pytest.mark.prefect
@@ -308,15 +311,19 @@ def test_a_fold_that_fails_once_is_repeated_alone(source, tmp_path, monkeypatch)
 
 @pytest.mark.usefixtures("server", "quick")
 @pytest.mark.parametrize(
-    ("error", "tries"),
+    ("error", "tries", "told"),
     [
-        (BadInput("cld needs 3 epochs, got 2; record more"), 1),
-        (WorkspaceBusy("the catalog is held by process 7; wait for it or stop it"), 1 + deployed.RETRIES),
-        (OSError("the disk was away"), 1 + deployed.RETRIES),
+        (BadInput("cld needs 3 epochs, got 2; record more"), 1, "cld needs 3 epochs"),
+        (
+            WorkspaceBusy("held by process 7 (forget --owner me)"),
+            1 + deployed.RETRIES,
+            "the workspace is in use",
+        ),
+        (OSError("the disk was away"), 1 + deployed.RETRIES, "the disk was away"),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=["BadInput", "WorkspaceBusy", "OSError"],
 )
-def test_only_what_may_pass_is_tried_again(error, tries, source, tmp_path, monkeypatch):
+def test_only_what_may_pass_is_tried_again(error, tries, told, source, tmp_path, monkeypatch, caplog):
     calls = []
 
     def fail(*_):
@@ -329,7 +336,8 @@ def test_only_what_may_pass_is_tried_again(error, tries, source, tmp_path, monke
         source=source, workspace=str(tmp_path), training=Training(folds=0), return_state=True
     )
     assert state.is_failed()
-    assert str(error) in state.message
+    assert told in state.message
+    assert "--owner me" not in said_to_the_server(state, caplog, expected=5)
     assert len(calls) == tries
 
 
@@ -517,10 +525,48 @@ def test_an_error_quotes_nothing_to_the_server(error, with_inbox, caplog, capsys
     state = forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True)
     assert state.is_failed()
     told = said_to_the_server(state, caplog, expected=1)
-    assert "the requests in 1.txt" in told
+    assert "forget, 1.txt: " in told
     assert SECRETS[0] not in told
     assert SECRETS[0] in capsys.readouterr().err
     assert waiting(inbox) == [inbox / "1.txt"]
+
+
+def test_no_flow_tells_the_server_who_holds_the_workspace(
+    with_inbox, server, source, caplog, capsys, monkeypatch
+):
+    workspace, inbox, _ = with_inbox
+    command = f"tracesift forget --owner {SECRETS[0]}"
+    monkeypatch.setattr("tracesift.flows.work.LOCK_WAIT", 0.1)
+    caplog.set_level("DEBUG", "prefect")
+    with FileLock(workspace / ".lock"):
+        (workspace / ".holder.json").write_text(json.dumps({"pid": os.getpid(), "command": command}))
+        states = [
+            (deployed.curate(source=source, workspace=str(workspace), return_state=True), 1),
+            (subset_models(workspace=str(workspace), models=20, return_state=True), 0),
+            (forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True), 0),
+        ]
+        for state, tasks in states:
+            assert state.is_failed()
+            told = said_to_the_server(state, caplog, expected=tasks)
+            assert "the workspace is in use" in told
+            assert SECRETS[0] not in told
+        assert capsys.readouterr().err.count(command) == len(states)
+        monkeypatch.setenv("PREFECT_API_URL", server)
+        assert run(["curate", source, "--workspace", str(workspace)]) == 2
+    assert command in capsys.readouterr().err.splitlines()[-1]  # a terminal is told
+
+
+def test_a_stack_of_models_does_not_say_who_holds_the_workspace(monkeypatch):
+    command = f"tracesift forget --owner {SECRETS[0]}"
+
+    def held(*_):
+        raise WorkspaceBusy(command)
+
+    monkeypatch.setattr("tracesift.flows.subset_models.train_parts", held)
+    with pytest.raises(WorkspaceBusy) as caught:  # in a process of its own otherwise
+        train_in_a_task({}, range(1))
+    assert str(caught.value) == "the workspace is in use; the worker's own output says by whom"
+    assert str(pickle.loads(pickle.dumps(caught.value)).whole) == command
 
 
 @pytest.mark.usefixtures("server")

@@ -1,9 +1,10 @@
 """The Prefect skin of `inbox`: a scheduled run works off the deletion requests that have come, a task per file.
 
 What is done stands in the workspace, so that nothing is cached here and a run that was killed is simply run again. A
-refused request fails its task and, once all others are done, the run: a deadline that would be missed is seen. The
-server is told file names and counts, and never an id, an owner or a condition: what the steps say goes nowhere, and
-the whole reason of a refusal stands beside its file.
+refused request fails its task and, once all others are done, the run: a deadline that would be missed is seen. So does
+a file that nobody foresaw could break; it stays for the next run. The server is told file names and counts, and never
+an id, an owner or a condition: what the steps say goes nowhere, and the whole reason of a refusal stands beside its
+file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from tracesift.flows.progress import counted, listener, named_workspace
 from tracesift.flows.work import existing
 
 NAMED = 5
-"""Refused files that the state of a run names."""
+"""Files of a kind that the state of a run names."""
+
+BROKEN = "broken"
+"""Status of a file that an unforeseen error stopped, beside those of `inbox`."""
 
 
 # Run again by a server's default, a run would find an empty inbox and end well: what was refused would be unseen.
@@ -50,7 +54,7 @@ def forget_requests(
 ) -> State[Any]:
     """Carry out the deletion requests that wait in a folder; files that were worked off are moved.
 
-    A request that is refused leaves the others alone, and lets the run fail in the end.
+    A request that is refused, or breaks, leaves the others alone, and lets the run fail in the end.
 
     Args:
         inbox: Folder of requests (.csv, .txt), or one such file, which stays. A worker needs an absolute path.
@@ -70,16 +74,29 @@ def forget_requests(
             )
     how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class, yes=yes)
     settings = {"moved": Path(inbox).is_dir(), "owner_column": owner_column, "purge": purge}
-    told: list[dict[str, Any]] = []
-    work = existing(Path(workspace))
+    existing(Path(workspace))
     named = named_workspace.set(workspace)  # what an answer advises can be pasted
     try:
-        with _silent(f"the requests in {inbox}"), work.locked():
-            for path in waiting(Path(inbox)):
-                told.append(_as_task(work, path, how, settings))
+        with _silent(f"the requests in {inbox}"):
+            told = _worked_off(Path(workspace), waiting(Path(inbox)), how, settings)
     finally:
         named_workspace.reset(named)
     return _ended(told)
+
+
+def _worked_off(
+    workspace: Path, files: Sequence[Path], how: Handling, settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Carry out file after file; behind one that broke, the workspace is opened and mended anew, as by a new run."""
+    told: list[dict[str, Any]] = []
+    while len(told) < len(files):
+        work = existing(workspace)
+        with work.locked():
+            for path in files[len(told) :]:
+                told.append(_as_task(work, path, how, settings))
+                if told[-1]["status"] == BROKEN:
+                    break
+    return told
 
 
 @contextmanager
@@ -112,18 +129,26 @@ class _Unexpected(RuntimeError):
 
 def _ended(told: Sequence[Mapping[str, Any]]) -> State[Any]:
     """Return the state of a run that went through these files."""
-    refused = [_place(one) for one in told if one["status"] != DONE]
-    done = len(told) - len(refused)
-    if not refused:
+    refused = [_place(one) for one in told if one["status"] == REFUSED]
+    broken = [one["file"] for one in told if one["status"] == BROKEN]
+    done = len(told) - len(refused) - len(broken)
+    if done == len(told):
         return Completed(message=f"{counted(done, 'file')} of requests done")
-    more = f", … ({len(refused)})" if len(refused) > NAMED else ""
-    rest = f"; the other {done} {'is' if done == 1 else 'are'} done" if done else ""
+    of, parts = f"of {counted(len(told), 'file')} of requests", []
+    if refused:
+        is_ = "is" if len(refused) == 1 else "are"
+        parts.append(f"{len(refused)} {of} {is_} refused: see {_some(refused)}")
+    if broken:
+        waits = "waits" if len(broken) == 1 else "wait"
+        parts.append(f"{len(broken)} {of} broke and {waits}: {_some(broken)}; the worker's output says more")
+    if done:
+        parts.append(f"the other {done} {'is' if done == 1 else 'are'} done")
     # Not named Refused as well: an automation on failed runs goes by the name of the state.
-    return _refused(
-        f"{len(refused)} of {counted(len(told), 'file')} of requests {'is' if len(refused) == 1 else 'are'} refused: "
-        f"see {', '.join(refused[:NAMED])}{more}{rest}",
-        name="Failed",
-    )
+    return _refused("; ".join(parts), name="Failed")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f", … ({len(names)})" if len(names) > NAMED else "")
 
 
 def _refused(message: str, name: str = "Refused") -> State[Any]:
@@ -139,7 +164,13 @@ def _place(one: Mapping[str, Any]) -> str:
 
 
 def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Carry out one file as a task of its own, with retries where trying again can help."""
+    """Carry out one file as a task of its own, with retries where trying again can help.
+
+    Returns
+    -------
+    dict
+        What `carry_out` returns, or ``file`` and the ``status`` broken.
+    """
     found: list[dict[str, Any]] = []
 
     def run() -> Any:
@@ -154,8 +185,12 @@ def _as_task(work: Any, path: Path, how: Handling, settings: Mapping[str, Any]) 
             message=f"{path.name}: {counted(len(answers), 'request')}, {forgotten} forgotten{again}"
         )
 
-    task(  # type: ignore[call-overload]
+    attempt = task(  # type: ignore[call-overload]
         run, name="forget", task_run_name=lambda: f"forget, {path.name}", cache_policy=NO_CACHE, persist_result=False,
         retries=RETRIES, retry_delay_seconds=RETRY_DELAY, retry_condition_fn=may_pass,
-    )()  # fmt: skip
+    )  # fmt: skip
+    try:
+        attempt()
+    except _Unexpected:
+        return {"file": path.name, "status": BROKEN}
     return found[-1]

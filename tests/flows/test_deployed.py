@@ -41,6 +41,7 @@ from tracesift.flows import curate as body
 from tracesift.flows import deployed, record
 from tracesift.flows.cli import run
 from tracesift.flows.forget_requests import forget_requests
+from tracesift.flows.forgetting import inbox as inbox_of_requests
 from tracesift.flows.forgetting.inbox import waiting
 from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.subset_models import subset_models, train_in_a_task
@@ -531,10 +532,46 @@ def test_an_error_quotes_nothing_to_the_server(error, with_inbox, caplog, capsys
     assert waiting(inbox) == [inbox / "1.txt"]
 
 
+def test_a_file_that_breaks_stops_no_other(with_inbox, caplog, capsys, monkeypatch):
+    workspace, inbox, trained = with_inbox
+    carried_out = inbox_of_requests.carry_out
+
+    def break_on_the_second(work, path, *args, **settings):
+        if path.name == "2.txt":
+            (workspace / ".tmp-half").mkdir(exist_ok=True)  # what only whoever takes the lock anew may remove
+            raise KeyError(SECRETS[0])
+        assert not (workspace / ".tmp-half").exists()
+        return carried_out(work, path, *args, **settings)
+
+    monkeypatch.setattr("tracesift.flows.forget_requests.RETRY_DELAY", 0)
+    monkeypatch.setattr("tracesift.flows.forget_requests.carry_out", break_on_the_second)
+    for number in range(1, 4):
+        (inbox / f"{number}.txt").write_text(trained[number])
+    caplog.set_level("DEBUG", "prefect")
+    state = forget_requests(inbox=str(inbox), workspace=str(workspace), return_state=True)
+    said = (
+        "1 of 3 files of requests broke and waits: 2.txt; the worker's output says more; the other 2 are done"
+    )
+    assert (state.is_failed(), state.name, state.message) == (True, "Failed", said)
+    told = said_to_the_server(state, caplog, expected=3)
+    states = {name: one.state.type.value for name, one in task_runs(state, expected=3).items()}
+    assert states == {
+        "forget, 1.txt": "COMPLETED",
+        "forget, 2.txt": "FAILED",
+        "forget, 3.txt": "COMPLETED",
+    }
+    assert [secret for secret in (SECRETS[0], *trained[1:4]) if secret in told] == []
+    assert f"KeyError: '{SECRETS[0]}'" in capsys.readouterr().err  # with its traceback, on the worker
+    assert waiting(inbox) == [inbox / "2.txt"]
+    forgotten = Catalog(workspace).query("SELECT sample_id FROM subset_members WHERE role = 'forget'")
+    assert {trained[1], trained[3]} <= set(forgotten["sample_id"])
+
+
 def test_no_flow_tells_the_server_who_holds_the_workspace(
     with_inbox, server, source, caplog, capsys, monkeypatch
 ):
-    workspace, inbox, _ = with_inbox
+    workspace, inbox, trained = with_inbox
+    (inbox / "1.txt").write_text(trained[0])
     command = f"tracesift forget --owner {SECRETS[0]}"
     monkeypatch.setattr("tracesift.flows.work.LOCK_WAIT", 0.1)
     caplog.set_level("DEBUG", "prefect")

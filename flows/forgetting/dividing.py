@@ -66,8 +66,8 @@ def forget_members(
     asked
         Which request it was, for the settings.
     forgotten
-        What was deleted before and is not asked for here, by default all of that: no member, and what copies it is no
-        holdout.
+        What was deleted before and is not asked for here, by default all of that: no member unless it copies what is
+        asked for, and what copies it is no holdout.
     """
     gone = work.forgotten if forgotten is None else forgotten
     everything = training_frame(work, forgotten=gone)
@@ -101,7 +101,7 @@ def forget_members(
         overlap["cannot_be_forgotten"] = len(overlap["cannot_be_forgotten"])
     # A test sample that is asked for, or copies a trained one, is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())
-    members = members.filter(trained | (pl.col("role") == "holdout"))
+    members = members.filter(trained | pl.col("role").is_in(("holdout", "forget")))
     if requested is not None:
         settings["forget"] = asked  # the ids stand in the members
     sources = {} if embedding is None else {"embedding": embedding}

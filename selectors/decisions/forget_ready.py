@@ -55,7 +55,7 @@ class Plan:
 
 
 @selector(
-    version=6,
+    version=7,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -82,8 +82,8 @@ def forget_ready(
     frame : polars.DataFrame
         Beside `sample_id` and `label`, where present: `split` (only `train` was trained on), `content_hash`
         (equal for exact copies), the `flags` columns, the `group` column, `verified_label` (what a person said the
-        label is, for the reasons), `deleted` (asked to be deleted before: it takes part in nothing but that its copies
-        are no holdout).
+        label is, for the reasons), `deleted` (asked to be deleted before: its copies are no holdout, and it is
+        forgotten again where it is requested or copies what is; else it takes part in nothing).
     embedding : ndarray (N, D), optional
         Without it there are no neighbours and no near copies but those by wording, and the reasons say so.
     texts : sequence of N str, optional
@@ -143,8 +143,8 @@ def forget_ready(
     vectors = None if embedding is None else unit_rows(embedding)
     if vectors is None and near_duplicate not in (*DENSITY, None):
         raise BadInput("forget_ready: near_duplicate needs an embedding; pass one, or near_duplicate=None")
-    deleted = _deleted(frame)
-    trained = _trained(frame, holdout) & ~deleted
+    deleted, known = _deleted(frame), _trained(frame, holdout)
+    trained = known & ~deleted
     plan = Plan(
         ids=ids,
         role=np.where(trained, "retain", "holdout").astype(object),
@@ -152,20 +152,27 @@ def forget_ready(
     )
     plan.give(np.flatnonzero(deleted), "drop", ["deleted before"] * int(deleted.sum()))
     if forget is None:
-        asked, kind = _flagged(frame, flags, trained, plan), labels
-    else:
-        asked, kind = _requested(ids, forget, trained, plan), np.zeros(ids.size, dtype=np.int64)
+        asked, kind, candidates = _flagged(frame, flags, trained, plan), labels, trained
+    else:  # what a request pulls in does not hang on what was deleted before it
+        asked, kind, candidates = (
+            _requested(ids, forget, known, plan),
+            np.zeros(ids.size, dtype=np.int64),
+            known,
+        )
     compared = asked.size > 0 or bool(deleted.any())
     worded = texts is not None and near_words is not None and compared
     rules = CopyRules(
         hashes=frame["content_hash"].to_list() if "content_hash" in frame.columns else None,
         vectors=vectors,
-        least_cosine=_least_cosine(frame, vectors, trained, near_duplicate, seed) if compared else None,
+        least_cosine=_least_cosine(frame, vectors, candidates, near_duplicate, seed) if compared else None,
         wordings=Wordings.of(texts) if texts is not None and worded else None,
         least_jaccard=near_words if worded else None,
     )
-    links = rules.closure(asked, np.flatnonzero(trained), kind)
+    links = rules.closure(asked, np.flatnonzero(candidates), kind)
+    plan.role[[link.row for link in links]] = "forget"  # first: a reason says what becomes of both
     _take(plan, rules, links, "forget", "{} copy of '{}', which is {}")
+    again = plan.role == "forget"
+    trained, deleted = trained | again, deleted & ~again
     if vectors is not None:
         _mark_neighbors(vectors, plan, neighbors, indirect_neighbors)
     _guard_holdout(plan, rules, deleted)

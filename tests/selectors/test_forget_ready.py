@@ -253,6 +253,20 @@ def test_a_copy_of_what_was_deleted_before_is_no_holdout():
     assert "".join(row["role"][0] for row in act(none, degrees(0, 90, 45, 47, 180, 200)).values()) == "rrhhhd"
 
 
+def test_a_request_pulls_in_the_same_whatever_was_deleted_before_it():
+    points = degrees(0, 6, 12, *range(30, 260, 10))  # c copies a only through b
+    first, again = (
+        act(make(26, deleted=deleted), points, forget=["a"], near_duplicate="dense")
+        for deleted in ([False] * 26, [False, True, True] + [False, True] * 11 + [False])
+    )
+    pulled_in = {name: row for name, row in first.items() if row["role"] == "forget"}
+    assert list(pulled_in) == ["a", "b", "c"]
+    assert {name: row for name, row in again.items() if row["role"] == "forget"} == pulled_in
+    assert (first["z"]["role"], again["e"]["role"]) == ("retain", "drop")
+    flagged = make(3, deleted=[False, True, False], label_noise=[True, False, False])
+    assert roles(flagged, degrees(0, 1, 90)) == "fdn"  # nobody asked: what is deleted stays out
+
+
 def test_what_remains_under_another_label_is_named():
     frame = make(3, content_hash=["1", "1", "2"], label_noise=[True, False, False])
     rows = act(frame.with_columns(label=pl.Series(["x", "y", "x"])))

@@ -187,7 +187,7 @@ def test_without_append_a_request_stands_alone_and_with_it_it_joins(here, forget
     assert having("forget", roles(version=2)) == ["s003"]
     assert answer["request"]["num_found"] == 1  # what the others asked for counts there
     err = told("forget", requested(["s000", "s006"]), *EXACT)[2]
-    assert parted.format(4, "s r1, r2, r3", 3) in err  # s058 was deleted before, as a copy
+    assert parted.format(4, "s r1, r2, r3", 2) in err  # s058 is pulled in again
     assert "the version before" not in told("forget", requested(["s007"]), *EXACT, "--append")[2]
 
 
@@ -215,6 +215,21 @@ def test_unless_told_otherwise_rows_of_a_table_are_near_only_where_they_hardly_d
     assert having("forget", roles("tried")) == ["near", "s000", "s058"]
     said = json.loads(Path("w/manifests/tried/manifest.json").read_text())["selector"]["params"]
     assert said["near_duplicate"] == "dense"
+
+
+def test_who_is_asked_for_once_more_pulls_in_the_same_copies_once_more(here, told):
+    near = owned_table().filter(pl.col("id") == "s000").with_columns(pl.col("a") + 1e-3, id=pl.lit("near"))
+    pl.concat([owned_table(), near]).write_csv("grown.csv")
+    assert told("ingest", "grown.csv", "--features", "a,b,c")[0] == 0
+    folder, answers = Path("w/manifests/forget-ready"), []
+    for words in (["--append"], []):
+        assert told("forget", requested(["s000"]), *words)[0] == 0
+        members = pl.read_parquet(folder / "members.parquet")
+        answers.append((members.rows(), pl.read_parquet(folder / "forget.parquet").rows()))
+    assert having("forget", roles()) == ["near", "s000", "s058"]
+    assert answers[1] == answers[0]
+    rows = Catalog("w").query("SELECT num_found, num_exact, num_near FROM forget_requests").rows()
+    assert rows == [(3, 1, 1), (3, 1, 1)]
 
 
 def test_a_key_that_is_gone_is_noticed_and_unlinked_on_demand(here, forget, told):

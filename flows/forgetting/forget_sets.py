@@ -14,6 +14,7 @@ import polars as pl
 from tracesift.catalog.forgotten import KNOWN
 from tracesift.catalog.manifest import SelectorBlock
 from tracesift.catalog.schema import BadInput, nearest
+from tracesift.flows.forgetting.requests import entities, some
 from tracesift.flows.progress import stage
 from tracesift.flows.selecting.candidates import attributes, check_scored, members_of, training_frame
 from tracesift.flows.selecting.selector_arrays import arrays_for
@@ -189,13 +190,19 @@ def _block(
 
 def _with_column(work: Work, frame: pl.DataFrame, column: Any) -> pl.DataFrame:
     """Add a column of the source that the frame of scores lacks, or refuse what is no column of either."""
-    samples = work.dataset.samples
     if column is None or column in frame.columns:
         return frame
-    if column not in samples.columns:
-        known = attributes(work)
+    samples, inputs, kept = work.dataset.samples, work.dataset.inputs, attributes(work)
+    if column in samples.columns:
+        values = samples.select("sample_id", column)
+    elif isinstance(inputs, pl.DataFrame) and column in inputs.columns:
+        values = samples.select("sample_id").with_columns(inputs[column])
+    elif column in kept:  # of data that were handed over in Python the catalog alone knows
+        values = entities(work, column).rename({"entity": column})
+    else:
+        features = inputs.columns if isinstance(inputs, pl.DataFrame) else []
         raise BadInput(
-            f"there is no column '{column}'{nearest(str(column), [*known, *frame.columns])}; of the source "
-            f"{', '.join(known) or 'none'} are kept beside the inputs, and scores and flags can be named too"
+            f"there is no column '{column}'{nearest(str(column), [*kept, *features, *frame.columns])}; of the source "
+            f"{some([*kept, *features]) or 'none'} can be named, and scores and flags"
         )
-    return frame.join(samples.select("sample_id", column), on="sample_id", how="left")
+    return frame.join(values, on="sample_id", how="left")

@@ -8,6 +8,9 @@ from tracesift.catalog.schema import BadInput, nearest
 from tracesift.selectors.contract import selector
 from tracesift.selectors.forget_sets.class_forget_set import forget_part
 
+LISTED = 20
+"""Values of a column that a refusal lists."""
+
 
 @selector(
     version=1,
@@ -29,9 +32,9 @@ def group_forget_set(
     Parameters
     ----------
     column : str
-        A column of the source that is no model input, a score or a flag.
+        A column of the source, a score or a flag.
     value
-        Compared as text; samples without a value are retained.
+        Compared as a number in a column of floats, else as text; samples without a value are retained.
     count : int, optional
         How many of them; all by default.
 
@@ -47,12 +50,22 @@ def group_forget_set(
     ['forget', 'retain', 'forget']
     """
     if column is None or column not in frame.columns or value is None:
+        meant = "" if column in frame.columns else nearest(str(column), frame.columns)
         raise BadInput(
-            f"group_forget_set: say column=NAME and value=VALUE, got {column!r} and {value!r}"
-            f"{nearest(str(column), frame.columns)}; there are {', '.join(frame.columns)}"
+            f"group_forget_set: say column=NAME and value=VALUE, got {column!r} and {value!r}{meant}; there are "
+            f"{', '.join(frame.columns)}"
         )
-    wanted = str(value).lower() if frame.schema[column] == pl.Boolean else str(value)
-    inside = (frame[column].cast(pl.String) == wanted).fill_null(value=False).to_numpy()
+    inside = _equal(frame[column], value).fill_null(value=False).to_numpy()
     if not inside.any():
-        raise BadInput(f"group_forget_set: no sample has {column} = {value}")
+        there = frame[column].cast(pl.String).drop_nulls().unique().sort()
+        few = ", ".join(there[:LISTED]) + (" …" if len(there) > LISTED else "")
+        raise BadInput(f"group_forget_set: no sample has {column} = {value}; there are {few or 'no values'}")
     return forget_part(frame, inside, count, seed, "group_forget_set", f"{column} = {value}")
+
+
+def _equal(values: pl.Series, value: str | float) -> pl.Series:
+    """Tell which values are this one; of a column of floats 1 is 1.0, and of text '01' is not '1'."""
+    if values.dtype.is_float():
+        return values == pl.Series([str(value)]).cast(pl.Float64, strict=False)
+    wanted = str(value).lower() if values.dtype == pl.Boolean else str(value)
+    return values.cast(pl.String) == wanted

@@ -142,10 +142,14 @@ def test_a_group_by_any_column():
     assert forgotten("group_forget_set", frame, None, column="flag", value=False) == [1]
     assert forgotten("group_forget_set", frame, None, column="year", value=1) == [0, 2]
     assert forgotten("group_forget_set", frame, None, column="year", value=1, count=1) in ([0], [2])
+    numbers = make(site=[0.0, 1.0, None, 1.0], code=["01", "1", "1", None], big=[2**53, 2**53 + 1, 2, 3])
+    assert forgotten("group_forget_set", numbers, None, column="site", value=1) == [1, 3]
+    assert forgotten("group_forget_set", numbers, None, column="code", value="01") == [0]
+    assert forgotten("group_forget_set", numbers, None, column="big", value=2**53 + 1) == [1]
     for params, message in (
         ({"column": "auhtor", "value": "p"}, "did you mean 'author'"),
-        ({"column": "author"}, "value=VALUE"),
-        ({"column": "author", "value": "z"}, "no sample has author = z"),
+        ({"column": "author"}, "value=VALUE, got 'author' and None; there are"),
+        ({"column": "author", "value": "z"}, "no sample has author = z; there are p, q$"),
     ):
         with pytest.raises(BadInput, match=message):
             forgotten("group_forget_set", frame, None, **params)

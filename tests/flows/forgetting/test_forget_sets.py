@@ -9,6 +9,9 @@ import pytest
 from tracesift.catalog.manifest import read_manifest, verify_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows.cli import run
+from tracesift.flows.ingest import ingest
+from tracesift.flows.work import Work
+from tracesift.pipelines.dataset import open_dataset
 
 
 @pytest.fixture
@@ -101,6 +104,37 @@ def test_a_class_and_a_group_decide_their_size_themselves(select):
     assert len(forgotten("three")) == 3
     assert forgotten("three") < forgotten("one-class")
     assert twice["forget"] == made["forget"]
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_group_by_each_column_of_a_source(handed_over, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = pl.DataFrame(
+        {
+            "id": [f"s{row:02d}" for row in range(60)],
+            "x": [row / 7 for row in range(60)],
+            "sex": [["f", "m"][row % 2] for row in range(60)],
+            "owner": [f"o{row % 5}" for row in range(60)],
+            "site": [None if row % 4 == 3 else float(row % 4) for row in range(60)],
+            "label": [["a", "b"][row % 2] for row in range(60)],
+        }
+    )
+    table.write_parquet("table.parquet")
+    dataset = open_dataset(table if handed_over else "table.parquet", features=["x", "sex"])
+    ingest(Work(Path("w")), dataset)
+    train = set(Catalog("w").query("SELECT sample_id FROM samples WHERE split = 'train'")["sample_id"])
+    cases = (
+        {"owner": ("o1", "o1")}
+        if handed_over
+        else {"owner": ("o1", "o1"), "sex": ("f", "f"), "site": ("1", 1.0)}
+    )
+    for column, (value, meant) in cases.items():
+        words = ["--param", f"column={column}", "--param", f"value={value}", "--name", column]
+        assert run(["select", "group_forget_set", *words, "--workspace", "w"]) == 0
+        assert forgotten(column) == train & set(table.filter(pl.col(column) == meant)["id"])
+    err = refused(capsys, "group_forget_set", "--param", "column=ownr", "--param", "value=o1")
+    assert "did you mean 'owner'" in err
+    assert ("owner, site, x, sex can be named" in err) != handed_over
 
 
 def members_of_train():

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from tracesift.catalog.manifest import SelectorBlock
+from tracesift.catalog.nearest_rows import unit_rows
 from tracesift.flows.forgetting.requests import entities
 from tracesift.flows.progress import counted, say, stage
 from tracesift.flows.selecting.candidates import training_frame
@@ -17,6 +18,7 @@ from tracesift.flows.selecting.written import block_of, controls, put, read_by
 from tracesift.flows.work import Work
 from tracesift.pipelines.embedding.stored_embeddings import stored_embedding
 from tracesift.selectors.contract import select
+from tracesift.selectors.decisions.forget_ready import least_cosine
 from tracesift.selectors.decisions.overlap_report import overlap_report
 from tracesift.selectors.flags.contract import names as flag_names
 
@@ -82,9 +84,11 @@ def forget_members(
     vectors = content_vectors(work, frame) if embedding is None else _stored_vectors(work, embedding, frame)
     if vectors is None:
         say(f"{work.dataset.name} is known without content: copies and neighbours are not looked for")
-    texts, near = texts_of(work, frame), vectors
+    texts, near, least = texts_of(work, frame), vectors, None
     if work.dataset.kind == "tabular" and embedding is None and vectors is not None:
         settings, near = {"near_duplicate": "dense", **settings}, _table_rows(work, frame)
+        known = (frame["split"] == "train").to_numpy()
+        least = least_cosine(frame, unit_rows(near), known, settings["near_duplicate"] or "dense", seed)
     members = select(
         "forget_ready",
         frame,
@@ -97,7 +101,7 @@ def forget_members(
     overlap = None
     if requested is not None:
         # Neither ids nor groups, which may be people: what a purge would have to find.
-        overlap = overlap_report(members, frame, embedding=vectors, **texts)
+        overlap = overlap_report(members, frame, embedding=near, least_cosine=least, **texts)
         overlap["cannot_be_forgotten"] = len(overlap["cannot_be_forgotten"])
     # A test sample that is asked for, or copies a trained one, is no holdout, and it is no training sample either.
     trained = pl.col("sample_id").is_in(everything["sample_id"].implode())

@@ -116,14 +116,15 @@ def modules(work: Work, members: pl.DataFrame, entity: pl.DataFrame, *, seed: in
 def tell_overlap(overlap: Mapping[str, Any]) -> None:
     """Say how near the retained samples come to the forgotten, where that is known and they come near."""
     near = []
-    for name, measure in (
-        ("share_above", "cosine"),
-        ("share_of_words_above", "Jaccard similarity of wording"),
+    for name, loosest, measure in (
+        ("share_above", min, "at cosine {} or more"),
+        ("share_within", max, "within {} times the distance of a near copy"),
+        ("share_of_words_above", min, "at Jaccard similarity of wording {} or more"),
     ):
         shares = overlap[name] or {}
-        least = min(shares, key=float, default=None)
-        if least is not None and shares[least]:
-            near.append(f"{shares[least]:.0%} have one at {measure} {least} or more")
+        bound = loosest(shares, key=float, default=None)
+        if bound is not None and shares[bound]:
+            near.append(f"{shares[bound]:.0%} have one {measure.format(bound)}")
     if near:
         say(
             f"of the forgotten, {' and '.join(near)} among the retained: a retrained model may still know these"

@@ -164,7 +164,7 @@ def forget_ready(
     rules = CopyRules(
         hashes=frame["content_hash"].to_list() if "content_hash" in frame.columns else None,
         vectors=vectors,
-        least_cosine=_least_cosine(frame, vectors, candidates, near_duplicate, seed) if compared else None,
+        least_cosine=least_cosine(frame, vectors, candidates, near_duplicate, seed) if compared else None,
         wordings=Wordings.of(texts) if texts is not None and worded else None,
         least_jaccard=near_words if worded else None,
     )
@@ -255,10 +255,22 @@ def _why(frame: pl.DataFrame, flags: Sequence[str], raised: np.ndarray, row: int
     return ", ".join([f"a person verified the label as '{verified}'"] * seen + said)
 
 
-def _least_cosine(
+def least_cosine(
     frame: pl.DataFrame, vectors: Vectors | None, trained: np.ndarray, near: float | str | None, seed: int
 ) -> np.ndarray | None:
-    """Return for each sample the cosine from which it counts as a near copy of another, (N,)."""
+    """Return for each sample the cosine from which it counts as a near copy of another, (N,); None: of none.
+
+    Parameters
+    ----------
+    frame
+        `sample_id` and `label`, ascending by `sample_id`.
+    vectors
+        Unit rows in its order, (N, D).
+    trained
+        Among which samples it is measured what is usual, (N,) bool.
+    near
+        `near_duplicate` of `forget_ready`.
+    """
     if vectors is None or near is None:
         return None
     if near not in DENSITY:

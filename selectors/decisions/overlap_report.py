@@ -13,19 +13,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tracesift.catalog.nearest_rows import nearest_rows, unit_rows
+from tracesift.catalog.nearest_rows import Vectors, nearest_rows, unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.selectors.decisions.group_weights import group_names, retain_weights
 from tracesift.selectors.decisions.wordings import NEAR_WORDS, nearest_wording
+
+COSINE = "the highest cosine of each forgotten sample's vector with a retained one's"
+DISTANCE = (
+    "the smallest distance of each forgotten row to a retained one, by all standardised columns, in units of the "
+    "distance from which rows are near copies"
+)
+"""What `nearest_retained` of a report is, in words."""
 
 TRAINED = ("forget", "retain", "neighbor")
 RETAINED = ("retain", "neighbor")
 
 NEAREST = {
-    "sample_id": pl.String, "exact_copy": pl.String, "nearest": pl.String, "cosine": pl.Float64,
+    "sample_id": pl.String, "exact_copy": pl.String, "nearest": pl.String, "cosine": pl.Float64, "times": pl.Float64,
     "nearest_wording": pl.String, "jaccard": pl.Float64,
 }  # fmt: skip
 """What `nearest_retained` returns."""
+
+LEAST_FAR = 1e-9
+"""1 - cosine of near copies where only the same is one: less than rounding makes of it."""
 
 
 def overlap_report(
@@ -33,9 +43,11 @@ def overlap_report(
     frame: pl.DataFrame,
     *,
     embedding: np.ndarray | None = None,
+    least_cosine: np.ndarray | None = None,
     texts: Sequence[str] | None = None,
     thresholds: Sequence[float] = (0.9, 0.95, 0.98),
     words_thresholds: Sequence[float] = (0.4, 0.5, NEAR_WORDS),
+    times: Sequence[float] = (1.0, 1.5, 2.0),
     group: str | None = None,
 ) -> dict[str, Any]:
     """Describe the overlap of the forget set with what is retained.
@@ -48,11 +60,17 @@ def overlap_report(
         The frame that was selected from: `sample_id`, `label`, and where present `content_hash` and `group`.
     embedding : ndarray (N, D), optional
         In the frame's row order; without it there are no cosines.
+    least_cosine : ndarray (N,), optional
+        From which cosine each sample is a near copy of another, as `forget_ready.least_cosine` gives it. With it, as
+        for the rows of a table, cosines are read as distances, and these in units of that of a near copy: in few
+        dimensions a high cosine alone says little.
     texts : sequence of N str, optional
         In the frame's row order; without them there are no Jaccard similarities.
     thresholds, words_thresholds : sequence of float
         Cosines, and Jaccard similarities of character 4-grams; the highest of each marks samples that cannot be
         forgotten.
+    times : sequence of float
+        Distances in units of that of a near copy; what is no farther than 1 cannot be forgotten.
     group : str, optional
         Column that together with the label makes the groups.
 
@@ -60,10 +78,11 @@ def overlap_report(
     -------
     dict
         JSON-able. `counts` by role; `exact_across` (forgotten samples with an exact copy among the retained);
-        `nearest_retained` (quantiles of each forgotten sample's highest cosine) and `share_above`; the same of the
-        wordings, `nearest_wording` and `share_of_words_above`; `cannot_be_forgotten`, the rows of `nearest_retained`
-        that copy what is retained, as records; `label_distance` and `group_distance` (total variation of the
-        histograms of forget and retain, 0 = alike, 1 = disjoint; of groups only where a column is named);
+        `measured`, in words what `nearest_retained` is: quantiles of each forgotten sample's highest cosine, with
+        `share_above`, or with `least_cosine` of its smallest distance, with `share_within`; the same of the wordings,
+        `nearest_wording` and `share_of_words_above`; `cannot_be_forgotten`, the rows of `nearest_retained` that copy
+        what is retained, as records; `label_distance` and `group_distance` (total variation of the histograms of forget
+        and retain, 0 = alike, 1 = disjoint; of groups only where a column is named);
         `forget_rate` by group with its largest difference; `groups_lost`.
 
     References
@@ -84,21 +103,25 @@ def overlap_report(
             )
     joined, _ = _joined(result, frame)
     roles = joined["role"].to_numpy()
-    nearest = nearest_retained(result, frame, embedding=embedding, texts=texts)
+    nearest = nearest_retained(result, frame, embedding=embedding, least_cosine=least_cosine, texts=texts)
     report: dict[str, Any] = {
         "counts": dict(sorted(Counter(roles.tolist()).items())),
         "exact_across": int(nearest["exact_copy"].is_not_null().sum()),
+        "measured": None if embedding is None else COSINE if least_cosine is None else DISTANCE,
+        "share_above": None,
+        "share_within": None,
     }
-    for column, of, above, wanted in (
-        ("cosine", "nearest_retained", "share_above", thresholds),
-        ("jaccard", "nearest_wording", "share_of_words_above", words_thresholds),
-    ):
+    at = ("cosine", "share_above", thresholds) if least_cosine is None else ("times", "share_within", times)
+    for (column, share, wanted), of in (
+        (at, "nearest_retained"), (("jaccard", "share_of_words_above", words_thresholds), "nearest_wording"),
+    ):  # fmt: skip
         found = nearest[column].drop_nulls().to_numpy()
         points = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
-        report[of], report[above] = None, None
+        report[of], report[share] = None, None
         if found.size:
             report[of] = {name: round(float(np.quantile(found, at)), 6) for name, at in points.items()}
-            report[above] = {f"{value:g}": round(float((found >= value).mean()), 6) for value in wanted}
+            reached = {value: found <= value if column == "times" else found >= value for value in wanted}
+            report[share] = {f"{value:g}": round(float(met.mean()), 6) for value, met in reached.items()}
     labels = dict(joined.select("sample_id", pl.col("label").cast(pl.String)).iter_rows())
     report["cannot_be_forgotten"] = [
         {
@@ -116,28 +139,30 @@ def nearest_retained(
     frame: pl.DataFrame,
     *,
     embedding: np.ndarray | None = None,
+    least_cosine: np.ndarray | None = None,
     texts: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Name for every forgotten sample what is retained and most like it.
 
     Parameters
     ----------
-    result, frame, embedding, texts
+    result, frame, embedding, least_cosine, texts
         As in `overlap_report`.
 
     Returns
     -------
     polars.DataFrame
         One row per forgotten sample, ascending by `sample_id`: `exact_copy`, a retained sample of the same content;
-        `nearest` and `cosine`; `nearest_wording` and `jaccard`, of all pairs and of character 4-grams. Null where
-        there is none, or nothing to tell it by.
+        `nearest` and `cosine`, with `least_cosine` `times` as well: the nearest is then that which comes nearest to
+        being a near copy, and how many times as far it lies as one; `nearest_wording` and `jaccard`, of all pairs and
+        of character 4-grams. Null where there is none, or nothing to tell it by.
 
     Examples
     --------
     >>> frame = pl.DataFrame({"sample_id": ["a", "b", "c"], "label": ["x", "x", "y"]})
     >>> result = frame.select("sample_id", role=pl.Series(["forget", "retain", "retain"]))
     >>> nearest_retained(result, frame, texts=["pay my bill", "who wrote it", "pay my bills"]).row(0)
-    ('a', None, None, None, 'c', 0.888889)
+    ('a', None, None, None, None, 'c', 0.888889)
     """
     joined, order = _joined(result, frame)
     ids = joined["sample_id"].to_numpy()
@@ -150,8 +175,14 @@ def nearest_retained(
         owner = {hashes[row]: ids[row] for row in retained[::-1] if hashes[row] is not None}
         columns["exact_copy"] = [owner.get(hashes[row]) for row in forgotten]
     if both and embedding is not None:
-        index, cosines = nearest_rows(unit_rows(np.asarray(embedding)[order]), forgotten, retained, 1)
-        columns["nearest"], columns["cosine"] = ids[retained[index[:, 0]]].tolist(), cosines[:, 0].tolist()
+        vectors = unit_rows(np.asarray(embedding)[order])
+        if least_cosine is None:
+            index, cosines = nearest_rows(vectors, forgotten, retained, 1)
+            place, cosine = index[:, 0], cosines[:, 0]
+        else:
+            least = np.asarray(least_cosine)[order]
+            place, cosine, columns["times"] = _nearest_by_times(vectors, least, forgotten, retained)
+        columns["nearest"], columns["cosine"] = ids[retained[place]].tolist(), cosine.tolist()
     if both and texts is not None:
         if len(texts) != frame.height:
             raise BadInput(f"overlap_report: there are {len(texts)} texts for {frame.height} samples")
@@ -161,6 +192,28 @@ def nearest_retained(
     return pl.DataFrame(
         {name: empty if columns[name] is None else columns[name] for name in NEAREST}, schema=NEAREST
     )
+
+
+def _nearest_by_times(
+    vectors: Vectors, least: np.ndarray, forgotten: np.ndarray, retained: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of each forgotten row the place of the retained one that is nearest to being its near copy.
+
+    Returns
+    -------
+    tuple of ndarray (n,)
+        The place among `retained`, the cosine, and how many times as far it lies as a near copy of its own may.
+    """
+    best = np.zeros(forgotten.size, np.int64), np.zeros(forgotten.size), np.full(forgotten.size, np.inf)
+    for value in np.unique(least[retained])[::-1]:  # few: one of all, and one of each dense class
+        those = np.flatnonzero(least[retained] == value)
+        index, cosines = nearest_rows(vectors, forgotten, retained[those], 1)
+        cosine = cosines[:, 0].astype(np.float64)
+        times = np.sqrt(np.maximum(1 - cosine, 0) / max(1 - value, LEAST_FAR))
+        nearer = times < best[2]
+        for kept, found in zip(best, (those[index[:, 0]], cosine, times), strict=True):
+            np.copyto(kept, found, where=nearer)
+    return best
 
 
 def _joined(result: pl.DataFrame, frame: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
@@ -181,7 +234,9 @@ def _stuck(
     for row in nearest.iter_rows(named=True):
         if row["exact_copy"] is not None:
             yield row["sample_id"], row["exact_copy"], "exact", 1.0
-        elif row["cosine"] is not None and row["cosine"] >= least_cosine:
+        elif row["cosine"] is not None and (
+            row["cosine"] >= least_cosine if row["times"] is None else row["times"] <= 1
+        ):
             yield row["sample_id"], row["nearest"], "near", row["cosine"]
         elif row["jaccard"] is not None and row["jaccard"] >= least_jaccard:
             yield row["sample_id"], row["nearest_wording"], "words", row["jaccard"]

@@ -6,8 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tracesift.catalog.nearest_rows import unit_rows
 from tracesift.catalog.schema import BadInput
+from tracesift.pipelines.dataset import open_dataset
+from tracesift.pipelines.embedding.embeddings import table_directions
 from tracesift.selectors.contract import select
+from tracesift.selectors.decisions.forget_ready import least_cosine
 from tracesift.selectors.decisions.overlap_report import nearest_retained, overlap_report
 
 
@@ -66,6 +70,50 @@ def test_after_the_closure_everything_can_be_forgotten():
     closed = select("forget_ready", frame, budget=None, seed=0, embedding=points, forget=asked)
     assert len(overlap_report(open_set, frame, embedding=points)["cannot_be_forgotten"]) == 5
     assert overlap_report(closed, frame, embedding=points)["cannot_be_forgotten"] == []
+
+
+def test_distances_count_in_units_of_that_of_a_near_copy(divided):
+    result, frame, points = divided
+    # e d c b a: c is a near copy up to 90 degrees, which a is away from it and b is 82, the others up to 1
+    least = np.cos(np.deg2rad([1, 1, 90, 1, 1]))
+    report = overlap_report(result, frame, embedding=points, least_cosine=least, times=(0.95, 1.0, 2.0))
+    assert report["nearest_retained"]["max"] == pytest.approx(1, abs=1e-3)
+    assert report["nearest_retained"]["min"] == pytest.approx(
+        np.sin(np.deg2rad(41)) / np.sin(np.deg2rad(45)), abs=1e-3
+    )
+    assert (report["share_above"], report["share_within"]["0.95"]) == (None, 0.5)
+    assert "distance" in report["measured"]
+    assert [(row["sample_id"], row["copy"], row["how"]) for row in report["cannot_be_forgotten"]] == [
+        ("a", "c", "exact"), ("b", "c", "near"),
+    ]  # fmt: skip
+    nearest = nearest_retained(result, frame, embedding=points, least_cosine=np.full(5, 1.0))
+    assert nearest["nearest"].to_list() == ["d", "d"]  # where nothing but the same is a copy, too
+
+
+@pytest.mark.parametrize("columns", [2, 6])
+def test_what_the_closure_of_a_table_leaves_is_no_copy_to_the_report(columns):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(300, columns))
+    rows[150:170] = rows[:20] + 0.001 * rng.normal(size=(20, columns))
+    rows[200:, 0] = 5 + 0.1 * rows[200:, 0]  # a class that is denser
+    table = pl.DataFrame(
+        {"id": [f"{i:03}" for i in range(300)], **{f"x{i}": rows[:, i] for i in range(columns)},
+         "label": [["a", "b"][i >= 200] for i in range(300)]}
+    )  # fmt: skip
+    dataset = open_dataset(table, id="id", val=0.0, test=0.0)
+    frame, points = dataset.samples, table_directions(dataset, rows=np.arange(300))
+    least = least_cosine(frame, unit_rows(points), np.ones(300, bool), "dense", 0)
+    asked = frame["sample_id"][:20].to_list()
+    found = {}
+    for near in (None, "dense"):
+        divided = select(
+            "forget_ready", frame, budget=None, seed=0, embedding=points, forget=asked, near_duplicate=near
+        )
+        found[near] = overlap_report(divided, frame, embedding=points, least_cosine=least)
+    assert len(found[None]["cannot_be_forgotten"]) == 20
+    assert found["dense"]["cannot_be_forgotten"] == []
+    assert found["dense"]["share_within"]["1"] == 0
+    assert found["dense"]["share_within"]["2"] < 0.3
 
 
 def test_an_empty_forget_set(divided):

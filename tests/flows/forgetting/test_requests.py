@@ -15,6 +15,7 @@ import pytest
 
 from tracesift.catalog.conditions import checked_condition
 from tracesift.catalog.manifest import MANIFEST_FILE
+from tracesift.catalog.nearest_rows import unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
 from tracesift.flows import evaluate, make_subset
@@ -27,11 +28,12 @@ from tracesift.flows.record import record_seed
 from tracesift.flows.selecting import candidates
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import open_dataset
-from tracesift.pipelines.embedding.embeddings import content_embedding
+from tracesift.pipelines.embedding.embeddings import table_directions
 from tracesift.pipelines.signals import load_signals, read_run
 from tracesift.pipelines.subset import LeftOut, load_manifest
 from tracesift.scorers.contract import names as scorers
 from tracesift.selectors.contract import columns_needed, find, names
+from tracesift.selectors.decisions.forget_ready import least_cosine
 
 USED = ("keep", "relabel", "retain", "neighbor", "holdout")
 EXACT = ("--param", "near_duplicate=null")
@@ -1081,14 +1083,17 @@ def test_what_stays_near_the_forgotten_is_measured(here, forget):
     gone = having("forget", members)
     assert said["counts"]["forget"] == len(gone)
     dataset = Work(Path("w")).dataset
-    rows = dataset.samples["sample_id"].to_list()
-    vectors = content_embedding(dataset)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    kept = [rows.index(name) for name, role in members.items() if role in ("retain", "neighbor")]
-    nearest = [(vectors[kept] @ vectors[rows.index(name)]).max() for name in gone]
-    assert said["nearest_retained"]["max"] == pytest.approx(max(nearest), abs=1e-5)
-    assert said["share_above"]["0.9"] == pytest.approx(np.mean(np.array(nearest) >= 0.9))
-    assert said["cannot_be_forgotten"] == (np.array(nearest) >= 0.98).sum()
+    places = dataset.samples.with_row_index().filter(pl.col("split") != "val")
+    points = table_directions(dataset, rows=places["index"].to_numpy())
+    trained, ids = (places["split"] == "train").to_numpy(), places["sample_id"].to_list()
+    least = least_cosine(places, unit_rows(points), trained, "dense", 0)
+    kept = [ids.index(name) for name, role in members.items() if role in ("retain", "neighbor")]
+    away = 1 - points[[ids.index(name) for name in gone]] @ points[kept].T
+    times = np.sqrt(np.maximum(away, 0) / (1 - least[kept])).min(axis=1)
+    assert said["nearest_retained"]["max"] == pytest.approx(times.max(), rel=1e-3)
+    assert said["share_within"]["2"] == pytest.approx(np.mean(times <= 2))
+    assert said["cannot_be_forgotten"] == (times <= 1).sum()
+    assert (said["share_above"], "distance" in said["measured"]) == (None, True)
     assert not any(name in json.dumps(said) for name in members)
     assert said == json.loads(Path("w/manifests/forget-ready/versions/0001/overlap.json").read_text())
 

@@ -19,7 +19,7 @@ try:  # the imports take longer than anything before the first line, and Ctrl-C 
 
     from tracesift.catalog.schema import BadInput
     from tracesift.flows.config_file import take_config
-    from tracesift.flows.progress import named_workspace, runnable
+    from tracesift.flows.progress import naming, runnable
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -83,14 +83,17 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or bad input."""
-    arguments = list(arguments)
+    with naming(_named(arguments)):
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
     # Neither a scheduler nor a dataset library reports home unless the user's environment asks for it.
     for quiet in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(quiet, "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    named = named_workspace.set(_named(arguments))
     try:
         app = program()
         if not arguments or arguments[0].startswith("-"):
@@ -135,21 +138,14 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"tracesift failed: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return 1
-    finally:
-        named_workspace.reset(named)
-
-
-USUAL = "tracesift-work"
-"""The workspace of a command that names none, as `Common` has it; importing that would make `--help` wait."""
 
 
 def _named(arguments: list[str]) -> str | None:
-    """Return the workspace that the words of a command name, None where it is the usual one."""
+    """Return the workspace that the words of a command name, if any."""
     for at, word in enumerate(arguments):
         option, mark, value = word.partition("=")
         if option == "--workspace":
-            given = value if mark else next(iter(arguments[at + 1 :]), None)
-            return None if given == USUAL else given
+            return value if mark else next(iter(arguments[at + 1 :]), None)
     return None
 
 

@@ -36,7 +36,7 @@ from prefect.states import Completed
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows import curate as body
 from tracesift.flows.options import Choosing, CurateJob, Reading, Training
-from tracesift.flows.progress import counted, listener
+from tracesift.flows.progress import counted, listener, naming, runnable
 from tracesift.flows.reporting.worklist import FLAGGED, estimate
 from tracesift.flows.show import chance
 from tracesift.pipelines.dataset import Dataset
@@ -103,7 +103,7 @@ def curate(
         source=source, workspace=workspace, reading=reading, training=training, choosing=choosing,
         forget=forget, plant_noise=plant_noise, evaluate=evaluate, content=content,
     )  # fmt: skip
-    with heard():
+    with heard(workspace):
         whole = body.curate(job, run_step=as_task(on_gpu=choose_device(training.device).type == "cuda"))
     if (receive := _whole.get()) is not None:
         receive(whole)
@@ -118,11 +118,11 @@ def curate(
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Let the log of the flow run say what the command line would, but for who holds the workspace."""
+def heard(workspace: str) -> Iterator[None]:
+    """Let a flow run say what the command line would, but for who holds the workspace."""
     before = listener.set(lambda line: get_run_logger().info("%s", line))
     try:
-        with holder_unsaid():
+        with naming(workspace), errors_worded():
             yield
     finally:
         listener.reset(before)
@@ -138,8 +138,8 @@ class HolderUnsaid(WorkspaceBusy):
 
 
 @contextmanager
-def holder_unsaid() -> Iterator[None]:
-    """Keep from the server what `WorkspaceBusy` quotes; a worker's own output has it.
+def errors_worded() -> Iterator[None]:
+    """Word errors for the server: commands name the workspace, and nothing names who holds it; a worker's output does.
 
     Around the body of a flow and of a task alike: the server hears of an error from whichever raises it first.
 
@@ -155,6 +155,9 @@ def holder_unsaid() -> Iterator[None]:
     except WorkspaceBusy as error:
         print(error, file=sys.stderr)
         raise HolderUnsaid(error) from None
+    except BadInput as error:
+        error.args = (runnable(str(error)),)
+        raise
 
 
 def curate_whole(job: CurateJob) -> dict[str, Any]:
@@ -178,7 +181,7 @@ def as_task(*, on_gpu: bool) -> body.RunStep:
         results = []
 
         def run() -> Any:
-            with holder_unsaid():
+            with errors_worded():
                 results.append(step(*arguments))
             return Completed(message=in_words(results[-1]))
 

@@ -25,10 +25,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed
 
 from tracesift.catalog.schema import BadInput
-from tracesift.flows.deployed import RETRIES, RETRY_DELAY, holder_unsaid, may_pass
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, errors_worded, may_pass
 from tracesift.flows.forgetting.deletion import Handling
 from tracesift.flows.forgetting.inbox import DONE, REFUSED, carry_out, waiting
-from tracesift.flows.progress import counted, listener, named_workspace
+from tracesift.flows.progress import counted, listener, naming
 from tracesift.flows.work import existing
 
 NAMED = 5
@@ -75,13 +75,8 @@ def forget_requests(
     how = Handling(name=name, append=append, seed=seed, allow_empty_class=allow_empty_class, yes=yes)
     settings = {"moved": Path(inbox).is_dir(), "owner_column": owner_column, "purge": purge}
     existing(Path(workspace))
-    named = named_workspace.set(workspace)  # what an answer advises can be pasted
-    try:
-        with _silent(f"the requests in {inbox}"):
-            told = _worked_off(Path(workspace), waiting(Path(inbox)), how, settings)
-    finally:
-        named_workspace.reset(named)
-    return _ended(told)
+    with naming(workspace), _silent(f"the requests in {inbox}"):
+        return _ended(_worked_off(Path(workspace), waiting(Path(inbox)), how, settings))
 
 
 def _worked_off(
@@ -112,7 +107,7 @@ def _silent(what: str) -> Iterator[None]:
     """
     before = listener.set(lambda _line: None)
     try:
-        with holder_unsaid():
+        with errors_worded():
             yield
     except (BadInput, _Unexpected):
         raise

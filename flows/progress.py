@@ -40,8 +40,18 @@ listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", defa
 """Who takes the lines instead of stderr; the Prefect flow writes them into its log."""
 
 
+USUAL = "tracesift-work"
+"""The workspace of a command that names none, as `Common` has it; importing that would make `--help` wait."""
+
 named_workspace: ContextVar[str | None] = ContextVar("named_workspace", default=None)
-"""The workspace that was named on the command line, if any."""
+"""The workspace that was named on the command line or to a flow, if any but the usual one."""
+
+
+@contextmanager
+def naming(workspace: str | None) -> Iterator[None]:
+    """Let commands in messages name this workspace, where it is not the usual one."""
+    with _set(named_workspace, None if workspace == USUAL else workspace):
+        yield
 
 
 def runnable(message: str) -> str:

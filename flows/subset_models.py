@@ -14,9 +14,10 @@ from prefect import flow, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from tracesift.flows.deployed import RETRIES, RETRY_DELAY, heard, holder_unsaid, may_pass
+from tracesift.flows.deployed import RETRIES, RETRY_DELAY, errors_worded, heard, may_pass
 from tracesift.flows.jobs import add_signals
 from tracesift.flows.options import Training
+from tracesift.flows.progress import naming
 from tracesift.flows.recordings import adopt_recordings
 from tracesift.flows.side_by_side import train_parts
 from tracesift.flows.work import existing
@@ -54,9 +55,9 @@ def subset_models(
         cache_policy=NO_CACHE, persist_result=False, retries=RETRIES, retry_delay_seconds=RETRY_DELAY,
         retry_condition_fn=may_pass,
     )  # fmt: skip
-    work = existing(Path(workspace))
     settings = {"models": models, "share": share, "standard_error": standard_error}
-    with heard(), work.locked():
+    work = existing(Path(workspace))
+    with heard(workspace), work.locked():
         adopt_recordings(work)
         return add_signals(
             work, training, ["subset_training"], {"subset_training": settings}, workers=workers,
@@ -65,8 +66,8 @@ def subset_models(
 
 
 def train_in_a_task(task: Mapping[str, Any], numbers: range) -> None:
-    """Do what `train_parts` does, and tell the server of no command that holds the workspace."""
-    with holder_unsaid():
+    """Do what `train_parts` does, with errors in words for the server."""
+    with naming(task["workspace"]), errors_worded():
         train_parts(task, numbers)
 
 

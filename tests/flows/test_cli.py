@@ -18,10 +18,10 @@ import pytest
 from tracesift.catalog.manifest import read_manifest
 from tracesift.catalog.store import Catalog
 from tracesift.flows import cli, score
-from tracesift.flows.cli import COMMANDS, USUAL, program, run
+from tracesift.flows.cli import COMMANDS, program, run
 from tracesift.flows.config_file import _options
 from tracesift.flows.options import Common
-from tracesift.flows.progress import named_workspace
+from tracesift.flows.progress import USUAL, named_workspace
 from tracesift.pipelines.jobs.contract import names as jobs
 
 FEW = ("--epochs", "3", "--folds", "2", "--threads", "1")

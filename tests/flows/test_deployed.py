@@ -44,6 +44,7 @@ from tracesift.flows.forget_requests import forget_requests
 from tracesift.flows.forgetting import inbox as inbox_of_requests
 from tracesift.flows.forgetting.inbox import waiting
 from tracesift.flows.options import Choosing, CurateJob, Training
+from tracesift.flows.progress import say
 from tracesift.flows.subset_models import subset_models, train_in_a_task
 from tracesift.pipelines.loop import Learner
 
@@ -314,7 +315,11 @@ def test_a_fold_that_fails_once_is_repeated_alone(source, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("error", "tries", "told"),
     [
-        (BadInput("cld needs 3 epochs, got 2; record more"), 1, "cld needs 3 epochs"),
+        (
+            BadInput("cld needs 3 epochs, got 2: run `tracesift record`"),
+            1,
+            "run `tracesift record --workspace {}`",
+        ),
         (
             WorkspaceBusy("held by process 7 (forget --owner me)"),
             1 + deployed.RETRIES,
@@ -329,6 +334,7 @@ def test_only_what_may_pass_is_tried_again(error, tries, told, source, tmp_path,
 
     def fail(*_):
         calls.append(1)
+        say("try `tracesift report`")
         raise error
 
     skip_scoring(monkeypatch)
@@ -337,8 +343,10 @@ def test_only_what_may_pass_is_tried_again(error, tries, told, source, tmp_path,
         source=source, workspace=str(tmp_path), training=Training(folds=0), return_state=True
     )
     assert state.is_failed()
-    assert told in state.message
-    assert "--owner me" not in said_to_the_server(state, caplog, expected=5)
+    assert told.format(tmp_path) in state.message
+    whole = said_to_the_server(state, caplog, expected=5)
+    assert "--owner me" not in whole
+    assert f"try `tracesift report --workspace {tmp_path}`" in whole
     assert len(calls) == tries
 
 
@@ -601,7 +609,7 @@ def test_a_stack_of_models_does_not_say_who_holds_the_workspace(monkeypatch):
 
     monkeypatch.setattr("tracesift.flows.subset_models.train_parts", held)
     with pytest.raises(WorkspaceBusy) as caught:  # in a process of its own otherwise
-        train_in_a_task({}, range(1))
+        train_in_a_task({"workspace": "w"}, range(1))
     assert str(caught.value) == "the workspace is in use; the worker's own output says by whom"
     assert str(pickle.loads(pickle.dumps(caught.value)).whole) == command
 

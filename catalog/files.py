@@ -15,6 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from tracesift.catalog.schema import BadInput
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -40,6 +42,25 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OSError(refused, os.strerror(refused), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_can_be_made(folder: Path, option: str) -> None:
+    """Refuse a folder that the machine would not let be made, before anything is made to be put into it.
+
+    Raises
+    ------
+    BadInput
+        Beside it, where it will be made first under another name, or in the nearest folder above that is there,
+        nothing can be written; named as what was given for `option`.
+    """
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".tmp-", dir=above)).rmdir()
+    except OSError as error:
+        raise BadInput(
+            f"{option} {folder}: cannot be written ({os.strerror(error.errno or errno.EIO)}); name another folder, or "
+            "mend it"
+        ) from error
 
 
 def _refused_write(error: BaseException | None) -> int | None:

@@ -24,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.deletions import copy_without, without_deleted
-from tracesift.catalog.files import sha256, write_json
+from tracesift.catalog.files import check_can_be_made, sha256, write_json
 from tracesift.catalog.goldfish import GOLDFISH_FILE, masks_of, masks_path, without_samples
 from tracesift.catalog.manifest import (
     MANIFEST_FILE,
@@ -175,6 +175,7 @@ def _check_free(target: Path, folder: str | Path, name: str, format: str) -> Non
     above = next((parent for parent in target.parents if parent.exists()), target)
     if (target.exists() and not target.is_dir()) or not above.is_dir():
         raise BadInput(f"--to {folder}: {target if target.exists() else above} is a file; name a folder")
+    check_can_be_made(target, "--to")
     if not target.exists() or not any(target.iterdir()):
         return
     record = export_record(target)

@@ -25,7 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from tracesift.catalog.files import canonical_json, sha256, write_json, write_parquet
+from tracesift.catalog.files import canonical_json, check_can_be_made, sha256, write_json, write_parquet
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines import identity
 from tracesift.pipelines.protection.changed import ChangedDataset
@@ -153,7 +153,7 @@ def made_before(folder: Path, wanted: Mapping[str, Any], fingerprint: str) -> di
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that something is in: nothing is ever written over."""
+    """Refuse a folder that something is in, for nothing is ever written over, or that cannot be made."""
     if folder.is_dir() and any(folder.iterdir()):
         raise BadInput(f"--out {folder}: is there and holds something; name a new folder, or remove it first")
     if folder.exists() and not folder.is_dir():
@@ -161,6 +161,7 @@ def check_free(folder: Path) -> None:
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir():
         raise BadInput(f"--out {folder}: {above} is a file; name another folder")
+    check_can_be_made(folder, "--out")
 
 
 @contextmanager

@@ -190,6 +190,17 @@ def test_refusals_are_one_line_and_write_nothing(words, says, told):
     assert not Path("mine").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+@pytest.mark.parametrize("words", [("protect", "digits", "--method", "one_pixel"), ("project", "digits")])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(words, told, monkeypatch):
+    monkeypatch.setattr("tracesift.flows.work.open_source", None)
+    code, out, err = told(*words, "--out", "/proc/x/y")
+    assert (code, out) == (2, "")
+    assert err.startswith("tracesift: --out /proc/x/y: cannot be written (")
+    assert err.endswith("); name another folder, or mend it\n")
+    assert err.count("\n") == 1
+
+
 def test_nothing_is_written_over_and_ctrl_c_leaves_nothing(told, monkeypatch):
     words = ("protect", "digits", "--method", "class_patches", "--share", "0.1", "--out", "mine")
 

@@ -1,9 +1,13 @@
 """What lies in an exported folder is the manifest's members, all of them and nothing else; and it is whole or not there."""
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
+import tempfile
 
 import datasets
 import numpy as np
@@ -470,14 +474,15 @@ def test_an_interrupted_exchange_brings_the_earlier_export_back(made, tmp_path, 
     assert not [*tmp_path.glob(".tmp-*")]
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_line(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOENT])  # the second is that of /proc
+def test_a_folder_that_cannot_be_written_is_one_clear_line(number, made, tmp_path, monkeypatch):
     dataset, subset = made
 
     def refused(**_):
-        raise PermissionError(13, "Permission denied", "somewhere")
+        raise OSError(number, os.strerror(number), "somewhere")
 
-    monkeypatch.setattr(exporting.tempfile, "mkdtemp", refused)
-    with pytest.raises(BadInput, match=r"cannot be written \(Permission denied\)"):
+    monkeypatch.setattr(tempfile, "mkdtemp", refused)
+    with pytest.raises(BadInput, match=re.escape(f"cannot be written ({os.strerror(number)})")):
         export(subset, dataset, tmp_path / "out", format="parquet")
 
 

@@ -19,7 +19,7 @@ from tracesift.catalog.connection import identifier, rows
 from tracesift.catalog.files import canonical_json
 from tracesift.catalog.frames import conform
 from tracesift.catalog.schema import BadInput
-from tracesift.catalog.scores import samples_of, with_rows
+from tracesift.catalog.scores import made_from, samples_of, with_rows
 from tracesift.catalog.tables import next_number
 
 EDGE_COLUMNS: dict[str, pl.DataType] = {
@@ -67,18 +67,25 @@ def put_edges(
     con.execute(f"DELETE FROM edge_sets WHERE {where}", owner)
     key, seq = next_number(con, "edge_sets", "edge_key"), next_number(con, "edge_sets")
     con.execute(
-        "INSERT INTO edge_sets VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [key, dataset_id, run_id, meta["method"], int(meta["version"]), params, seq],
+        "INSERT INTO edge_sets VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [key, dataset_id, run_id, meta["method"], int(meta["version"]), params, seq, made_from(meta)],
     )
     con.register("incoming", numbered)
     con.execute(f"INSERT INTO edge_rows SELECT {key}, * FROM incoming")
     con.unregister("incoming")
 
 
-def has_edges(con: duckdb.DuckDBPyConnection, run_id: str, method: str, params: Mapping[str, Any]) -> bool:
-    """Whether edges of this method with these settings stand here for the run."""
-    sql = "SELECT 1 FROM edge_sets WHERE run_id = ? AND method = ? AND params = ?"
-    return bool(rows(con, sql, (run_id, method, canonical_json(dict(params)).decode())))
+def has_edges(
+    con: duckdb.DuckDBPyConnection,
+    run_id: str,
+    method: str,
+    params: Mapping[str, Any],
+    read: Mapping[str, str],
+) -> bool:
+    """Whether edges of this method with these settings stand here for the run. See `Catalog.has_edges`."""
+    sql = "SELECT 1 FROM edge_sets WHERE run_id = ? AND method = ? AND params = ? AND coalesce(made_from = ?, true)"
+    written = [canonical_json(dict(one)).decode() for one in (params, read)]
+    return bool(rows(con, sql, (run_id, method, *written)))
 
 
 def make_newest(con: duckdb.DuckDBPyConnection, asked: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:

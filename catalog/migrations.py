@@ -94,6 +94,12 @@ def show_newest_edges(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def remember_what_was_read(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 7: what scores and edges were made from, so that a later training of the same job is noticed."""
+    for table in ("score_columns", "edge_sets"):
+        con.execute(f"ALTER TABLE {table} ADD COLUMN made_from VARCHAR")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     create_tables,
     add_reviews,
@@ -101,6 +107,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     add_edges,
     add_forgotten,
     show_newest_edges,
+    remember_what_was_read,
 )
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 

@@ -18,7 +18,7 @@ import polars as pl
 SIGNAL_SCHEMA = 1
 """Version of the signal files' layout."""
 
-CATALOG_SCHEMA = 6
+CATALOG_SCHEMA = 7
 """Version of the catalog's tables; raised by each migration."""
 
 MANIFEST_SCHEMA = 1

@@ -84,7 +84,8 @@ CREATE TABLE score_columns (             -- key: run_key, column_name
     inputs          VARCHAR,             -- JSON list
     direction       VARCHAR,
     has_spread      BOOLEAN,
-    seq             BIGINT
+    seq             BIGINT,
+    made_from       VARCHAR              -- JSON: each input that a step added to the recording, and a hash of how
 );
 
 CREATE TABLE flag_sets (                 -- key: flag_key, and (dataset_id, run_id, flag)
@@ -236,7 +237,8 @@ CREATE TABLE edge_sets (                 -- key: edge_key, and (dataset_id, run_
     method          VARCHAR,             -- last_layer, influence_subset ...
     method_version  INTEGER,
     params          VARCHAR,             -- JSON
-    seq             BIGINT
+    seq             BIGINT,
+    made_from       VARCHAR              -- JSON, as in score_columns
 );
 
 CREATE TABLE edge_rows (                 -- key: edge_key, sample_row, the sign of value, rank

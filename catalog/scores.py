@@ -112,7 +112,13 @@ def _column(entry: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": canonical_json(list(entry.get("inputs") or [])).decode(),
         "direction": entry["direction"],
         "has_spread": False,
+        "made_from": made_from(entry),
     }
+
+
+def made_from(meta: Mapping[str, Any]) -> str | None:
+    """Return what scores or edges were made from as the catalog keeps it; None where nobody says."""
+    return canonical_json(dict(meta["made_from"])).decode() if "made_from" in meta else None
 
 
 def _check_columns(run_id: str, frame: pl.DataFrame, columns: list[dict[str, Any]]) -> None:

@@ -236,7 +236,8 @@ class Catalog:
             this run; NaN and null both mean that no score could be computed.
         meta : per scorer the keys scorer, version, params, inputs, direction. With `defaults` beside
             `params`, a scorer run with other values gets the column ``scorer__<digest>``, listed in `scores`
-            only; `column` names the frame's column where one scorer stands in it twice.
+            only; `column` names the frame's column where one scorer stands in it twice. `made_from` says of which
+            trainings the inputs are.
         spreads : sample_id and, for scorers combined over seeds, the spread under the same column names.
         """
         with self._write() as con:
@@ -270,15 +271,20 @@ class Catalog:
         frame : sample and partner (places in the two lists of ids), value (above 0 where it helps), rank (1 for
             the strongest of its kind) and optionally spread; a row per edge.
         ids : those of the samples, and those of the partners.
-        meta : method, version, params.
+        meta : method, version, params, and `made_from` as for scores.
         """
         with self._write() as con:
             edges.put_edges(con, run_id, dataset_id, frame, ids, meta)
 
-    def has_edges(self, run_id: str, method: str, params: Mapping[str, Any]) -> bool:
-        """Whether edges of this method with these settings stand here for the run."""
+    def has_edges(
+        self, run_id: str, method: str, params: Mapping[str, Any], made_from: Mapping[str, str]
+    ) -> bool:
+        """Whether edges of this method with these settings, made from these inputs, stand here for the run.
+
+        Those that an earlier tracesift wrote do not say from what; they pass.
+        """
         with self._read() as con:
-            return edges.has_edges(con, run_id, method, params)
+            return edges.has_edges(con, run_id, method, params, made_from)
 
     def make_edges_newest(self, asked: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
         """Make sets of edges that stand here the newest, which readers show; writes nothing where they are.
@@ -498,13 +504,34 @@ class Catalog:
             found = rows(con, sql, (dataset_id, name, run_id))
         return json.loads(found[0][0]) if found else None
 
-    def has_scores(self, run_id: str, scorers: Sequence[str]) -> bool:
-        """Whether every one of these scorers has a column of this run."""
-        sql = "SELECT DISTINCT scorer FROM score_columns JOIN score_runs USING (run_key) WHERE run_id = ?"
+    def newest_scores(self) -> list[dict[str, Any]]:
+        """Return, for each column of `sample_scores`, its row of `score_columns` with dataset and run."""
+        with self._read() as con:
+            known = views.newest_dataset(con)
+            return [] if known is None else views.newest_columns(con, known)
+
+    def has_scores(
+        self, run_id: str, scores: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str]]]
+    ) -> bool:
+        """Whether every one of these scorers has a column of this run, as it is meant.
+
+        Parameters
+        ----------
+        scores : scorer -> its settings, and what it is made from. A column that an earlier tracesift wrote does not say
+            from what; it passes.
+        """
+        sql = "SELECT scorer, params, made_from FROM score_columns JOIN score_runs USING (run_key) WHERE run_id = ?"
         if not self.path.exists():
             return False
         with self._read() as con:
-            return set(scorers) <= {name for (name,) in rows(con, sql, (run_id,))}
+            there = set(rows(con, sql, (run_id,)))
+        meant = {
+            name: tuple(canonical_json(dict(one)).decode() for one in parts) for name, parts in scores.items()
+        }
+        return all(
+            (name, params, read) in there or (name, params, None) in there
+            for name, (params, read) in meant.items()
+        )
 
     def _one(self, sql: str, params: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
         with self._read() as con:

@@ -28,7 +28,8 @@ from tracesift.catalog.manifest import (
 from tracesift.catalog.schema import BadInput, FingerprintMismatch, IncompleteRecording
 from tracesift.catalog.store import Catalog
 from tracesift.catalog.views import WORKSPACE_VARIABLE
-from tracesift.flows.progress import counted
+from tracesift.flows.outdated import outdated
+from tracesift.flows.progress import counted, runnable
 from tracesift.flows.work import Work
 
 REQUIRED = {
@@ -347,10 +348,17 @@ def _size(folder: Path) -> int:
 
 
 def examine(workspace: Path) -> list[dict[str, Any]]:
-    """Return what this machine has, a row per thing: name, state (ok, missing, problem), found, and what needs it."""
+    """Return what this machine has, and what the workspace holds that is of before.
+
+    Returns
+    -------
+    list of dict
+        A row per thing: `name`, `state` (ok, missing, problem, outdated), `found`, and what needs it.
+    """
     rows = [_python(), *(_installed(name, needed, required=True) for name, needed in REQUIRED.items())]
     rows += [_installed(name, needed, required=False) for name, needed in OPTIONAL.items()]
-    return [*rows, _faiss(), *_torch(), _disk(workspace), *_place(workspace), *_recordings(workspace)]
+    rows += [_faiss(), *_torch(), _disk(workspace), *_place(workspace), *_recordings(workspace)]
+    return rows + _of_before(workspace)
 
 
 def _row(name: str, state: str, found: str, needed: str, *, required: bool = False) -> dict[str, Any]:
@@ -459,6 +467,16 @@ def _recordings(workspace: Path) -> list[dict[str, Any]]:
     if changed:
         return [_row("recordings", "problem", "; ".join(changed), needed)]
     return [_row("recordings", "ok", f"{len(found)} as recorded", needed)] if found else []
+
+
+def _of_before(workspace: Path) -> list[dict[str, Any]]:
+    """Return a row for what is of before, per reason; nothing where the catalog cannot be read, which has its own."""
+    needed = "what `why`, the report and selectors read"
+    try:
+        found = outdated(workspace)
+    except BadInput:
+        return []
+    return [_row(one.kind, "outdated", runnable(one.told), needed) for one in found]
 
 
 def _disk(workspace: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from tracesift.catalog.files import digest
 from tracesift.catalog.schema import MissingSignal
+from tracesift.flows.outdated import made_from
 from tracesift.flows.progress import say, watched
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import ModeSignals, load_signals, read_run
@@ -100,11 +101,12 @@ def _not_pooled(read: Mapping[str, str], unread: Mapping[str, Sequence[str]]) ->
 def _made(work: Work, run: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is told of a method's edges, made unless they stand in the catalog."""
     whole = meant(name, settings)
-    files = read_run(work.path, run)["files"]
+    record = read_run(work.path, run)
+    files, training = record["files"], made_from([record], find(name).inputs)
     read = {one: files.get(f"{one}.npz") for one in find(name).inputs}
     key = digest([run, name, find(name).version, whole, read])
     done = work.record("influence", key)
-    if done is not None and work.catalog.has_edges(run, name, whole):
+    if done is not None and work.catalog.has_edges(run, name, whole, training):
         return done
     signals = load_signals(work.path, run)
     with watched(f"influence {name}") as report:
@@ -117,7 +119,7 @@ def _made(work: Work, run: str, name: str, settings: Mapping[str, Any]) -> dict[
         frame = edge_frame(edges)
         work.catalog.put_edges(
             run, work.dataset.dataset_id, frame, (signals.sample_ids, signals.val_sample_ids),
-            {"method": name, "version": find(name).version, "params": whole},
+            {"method": name, "version": find(name).version, "params": whole, "made_from": training},
         )  # fmt: skip
     told = {"run_id": run, "edges": frame.height, "samples": frame["sample"].n_unique(), "params": whole}
     return work.finish("influence", key, told)

@@ -15,6 +15,7 @@ from tracesift.catalog.files import sha256, write_bytes
 from tracesift.catalog.redaction import Redaction
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.make_subset import told_of
+from tracesift.flows.outdated import outdated
 from tracesift.flows.progress import stage, watched
 from tracesift.flows.reporting.agreement import LABEL_DETECTORS
 from tracesift.flows.reporting.compared import compared
@@ -125,6 +126,7 @@ def publish(
         unlearning=studies(work),
         deletions=deletions(work),
         deleted=gone.to_list(),
+        outdated=[one.told for one in outdated(work.path)],
         residuals=residual_examples(work.dataset, seen, diagnostics.get("residual_verdict")) if content else (),
     )  # fmt: skip
     path = work.path / "report.html"

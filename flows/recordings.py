@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tracesift.catalog.schema import BadInput
+from tracesift.catalog.store import Catalog
 from tracesift.flows.work import Work
 from tracesift.pipelines.signals import list_runs, read_run
 
@@ -51,13 +52,19 @@ def newest_runs(work: Work) -> list[str]:
 
     One from before a purge has seen samples that one made after it has not.
     """
-    newest = work.catalog.query(
+    found = runs_of_state(work.catalog, work.dataset.dataset_id)
+    if not found:
+        raise BadInput(_none_of_this_state(work))
+    return found
+
+
+def runs_of_state(catalog: Catalog, dataset_id: str) -> list[str]:
+    """Return the newest recording of a state of the data with its seeds, as `newest_runs`; empty where none is."""
+    newest = catalog.query(
         "SELECT run_id, model, config, details FROM runs WHERE dataset_id = ? "
         "AND kind NOT IN ('combined', 'import-scores') AND status != 'collected' ORDER BY seq DESC",
-        (work.dataset.dataset_id,),
+        (dataset_id,),
     ).to_dicts()
-    if not newest:
-        raise BadInput(_none_of_this_state(work))
 
     def but_seed(row: dict[str, Any]) -> tuple[Any, ...]:
         config = json.loads(row["config"] or "{}")

@@ -16,6 +16,7 @@ from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.known_graphs import know
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
 from tracesift.flows.diagnosing import diagnosed
+from tracesift.flows.outdated import made_from
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
 from tracesift.flows.reporting.stability import held_by, rank_correlations, scores_of
@@ -130,7 +131,9 @@ def score(
         + ([stored] if stored else [])
     )
     done = work.record("score", key)
-    if done is not None and work.catalog.has_scores(done["run_id"], done["scorers"]):
+    if done is not None and work.catalog.has_scores(
+        done["run_id"], {name: _how_made(work, runs, name, params, stored, mode) for name in done["scorers"]}
+    ):
         _tell(done["left_out"])
         return done
     for run in runs:
@@ -150,7 +153,7 @@ def score(
             values, refused = _values(available, signals, params, mode, strict=chosen is not None)
             available, left_out = values.columns, left_out | missing | refused
             frames.append(values.insert_column(0, pl.Series("sample_id", signals.signals.sample_ids)))
-            _keep(work, run, values, available, params, stored, mode)
+            _keep(work, run, [run], values, available, params, stored, mode)
             for name in diagnostics() if not stored else ():
                 known = find_diagnostic(name)
                 if not known.experimental and _missing(known, signals) is None:
@@ -311,6 +314,7 @@ def _of(params: Params | None, name: str) -> Mapping[str, Any]:
 def _keep(
     work: Work,
     run_id: str,
+    runs: Sequence[str],
     frame: pl.DataFrame,
     scorers: Sequence[str],
     params: Params | None,
@@ -318,15 +322,30 @@ def _keep(
     mode: str | None,
     spreads: pl.DataFrame | None = None,
 ) -> None:
+    how = {name: _how_made(work, runs, name, params, stored, mode) for name in scorers}
     meta = [
         {
             "scorer": name, "version": find(name).version, "direction": find(name).direction,
-            "inputs": list(find(name).inputs), "params": {**effective_params(name, _of(params, name), mode), **stored},
+            "inputs": list(find(name).inputs), "params": settings, "made_from": read,
             "defaults": effective_params(name),  # other settings stand beside the usual ones and replace nothing
         }
-        for name in scorers
+        for name, (settings, read) in how.items()
     ]  # fmt: skip
     work.catalog.put_scores(run_id, work.dataset.dataset_id, frame, meta, spreads)
+
+
+def _how_made(
+    work: Work,
+    runs: Sequence[str],
+    name: str,
+    params: Params | None,
+    stored: Mapping[str, str],
+    mode: str | None,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings that a score is kept under, and of which trainings its inputs are."""
+    known, records = find(name), [read_run(work.path, run) for run in runs]
+    read = [one for one in (*known.inputs, *known.optional) if not (stored and one in EMBEDDED)]
+    return {**effective_params(name, _of(params, name), mode), **stored}, made_from(records, read)
 
 
 def _keep_combined(
@@ -351,7 +370,7 @@ def _keep_combined(
         there = [frame[name] for frame in frames if name in frame.columns]
         values[name], spreads[name] = combine(there, find(name).combine or "mean")
     _keep(
-        work, run_id, pl.DataFrame({"sample_id": ids, **values}), scorers, params, stored, mode,
+        work, run_id, runs, pl.DataFrame({"sample_id": ids, **values}), scorers, params, stored, mode,
         pl.DataFrame({"sample_id": ids, **spreads}),
     )  # fmt: skip
     return run_id

@@ -102,6 +102,8 @@ class ReportData:
     """What `deletions` returned: a row per deletion request, without anybody's id"""
     deleted: Sequence[str] = ()
     """Samples that were asked to be deleted, in order: still counted, and named no more"""
+    outdated: Sequence[str] = ()
+    """Scores and edges that are of before, and how they are brought up to date: a sentence for each reason"""
     worth_a_look: int | None = None
     """How many samples are worth a look, where the worklist lists only the first of them"""
 

@@ -76,8 +76,11 @@ def test_written_again_they_replace_and_others_stay(catalog):
     assert catalog.query("SELECT method, sample_id FROM all_influence_edges ORDER BY ALL").rows() == [
         ("influence_subset", "t1"), ("influence_subset", "t3"), ("last_layer", "t2"),
     ]  # fmt: skip
-    assert catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 2})
-    assert not catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 4})
+    assert catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 2}, {"subset_trained": "a"})
+    assert not catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 4}, {})
+    put(catalog, edges((0, 1, 0.125, 0.1, 1)), made_from={"subset_trained": "a"})
+    assert catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 2}, {"subset_trained": "a"})
+    assert not catalog.has_edges("r", "influence_subset", {"of": "correct", "k": 2}, {"subset_trained": "b"})
 
 
 def test_no_pair_stands_twice_in_the_view_whatever_was_asked_before(catalog):
@@ -128,7 +131,7 @@ def test_nothing_is_an_answer_too(catalog):
     put(catalog, edges((0, 0, 0.5, 0.1, 1)))
     put(catalog, edges((0, 0, 0.5, 0.1, 1)).clear())
     assert catalog.query(ALL).is_empty()
-    assert catalog.has_edges("r", "influence_subset", META["params"])
+    assert catalog.has_edges("r", "influence_subset", META["params"], {})
 
 
 def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):

@@ -554,10 +554,17 @@ def test_diagnostics_and_scores_can_be_asked_for(catalog, tmp_path):
     assert catalog.diagnostic(FIRST[:16], "noise") == {"rate": 0.2}
     assert catalog.diagnostic(FIRST[:16], "other") is None
     catalog.put_scores("r1", FIRST[:16], scored(aum=[1.0, 2, 3], el2n=[1, 2, 3]), meta("aum", "el2n"))
-    assert catalog.has_scores("r1", ["aum", "el2n"])
-    assert not catalog.has_scores("r1", ["aum", "cld"])
-    assert not catalog.has_scores("r2", ["aum"])
-    assert not Catalog(tmp_path / "nothing").has_scores("r1", ["aum"])
+    usual = ({}, {})
+    assert catalog.has_scores("r1", {"aum": usual, "el2n": usual})
+    assert not catalog.has_scores("r1", {"aum": usual, "cld": usual})
+    assert not catalog.has_scores("r1", {"aum": ({"window": 3}, {})})
+    assert not catalog.has_scores("r2", {"aum": usual})
+    assert not Catalog(tmp_path / "nothing").has_scores("r1", {"aum": usual})
+    catalog.put_scores(
+        "r1", FIRST[:16], scored(aum=[1.0, 2, 3]), [meta("aum")[0] | {"made_from": {"loss": "a"}}]
+    )
+    assert catalog.has_scores("r1", {"aum": ({}, {"loss": "a"})})
+    assert not catalog.has_scores("r1", {"aum": ({}, {"loss": "b"})})
 
 
 # locks and kills

@@ -170,6 +170,7 @@ def test_each_part_of_the_data_counts_except_the_date(place, monkeypatch):
         "partners": {"s000": [{"partner_id": "s001"}]}, "long_tail": {"share": 0.5},
         "unlearning": [{"subset": "f"}], "worth_a_look": 12_345, "reviewed": {"known": 1},
         "flags_alone": data.flags.head(0), "deletions": [{"request_id": "r1"}], "deleted": ["s000"],
+            "outdated": ["aum: they are of before"],
     }  # fmt: skip
     assert others.keys() | {"created"} == {field.name for field in fields(ReportData)}
     digests = [page_digest(replace(data, **{name: value})) for name, value in others.items()]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from tracesift.catalog.schema import SIGNALS
 from tracesift.flows.progress import counted
 from tracesift.pipelines.embedding.stored_embeddings import StoredEmbedding
+from tracesift.pipelines.signals import Signals
 from tracesift.scorers.contract import diagnose, find_diagnostic
 
 SAW_LABELS = (
@@ -39,6 +43,24 @@ def diagnosed(
     if found.get("share_of_usual") is not None:
         found["reading"] += _trained_otherwise(name, run.get("arrays", {}))
     return found
+
+
+def over_models(name: str) -> bool:
+    """Whether a diagnostic counts over models alone, so that those of several seeds are as good as more of one."""
+    return all("R" in SIGNALS[one].axes for one in find_diagnostic(name).inputs)
+
+
+def diagnosed_together(
+    name: str, runs: Sequence[Signals], params: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Run a diagnostic `over_models` on those of several recordings of the same samples; its reading says so."""
+    inputs = find_diagnostic(name).inputs
+    each = [run.in_mode(run.modes[0]) for run in runs]
+    together = {
+        one: np.concatenate([of[one] for of in each], axis=SIGNALS[one].axes.index("R")) for one in inputs
+    }
+    found = diagnose(name, together, params=params)
+    return {**found, "seeds": len(runs), "reading": f"{len(runs)} seeds together: {found['reading']}"}
 
 
 def _saw_labels(run: Mapping[str, Any], embedding: StoredEmbedding | None) -> bool:

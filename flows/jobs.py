@@ -9,7 +9,7 @@ from typing import Any
 
 from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import SIGNALS, BadInput
-from tracesift.flows.diagnosing import diagnosed
+from tracesift.flows.diagnosing import diagnosed, diagnosed_together, over_models
 from tracesift.flows.options import Training
 from tracesift.flows.parameters import settings as read_settings
 from tracesift.flows.progress import say, watched
@@ -81,7 +81,9 @@ def add_signals(
                 added[name] = _run(work, training, name, run, settings[name], workers, submit, told)
             remember_run(work, run)
             _tell_more_than_asked(work, name, run, settings[name])
-            _tell(work, name, run)
+            _tell_end(work, name, run, settings[name], several=len(runs) > 1)
+            if run == runs[-1]:
+                _tell(work, name, runs)
             _tell_next(work, name, run, before)
     return {name: list(value) for name, value in added.items()}
 
@@ -146,12 +148,36 @@ def _tell_next(work: Work, job: str, run_id: str, before: Mapping[str, Any]) -> 
     say(f"job {job}: {readers} what it made{stale}")
 
 
-def _tell(work: Work, job: str, run_id: str) -> None:
-    """Say in one sentence what a job's signals show by themselves, where a diagnostic knows one."""
-    signals = load_signals(work.path, run_id, find(job).signals)
+def _tell_end(work: Work, job: str, run_id: str, settings: Mapping[str, Any], *, several: bool) -> None:
+    """Say whether a job that may stop early came as far as it was asked to."""
+    known, signals = find(job), load_signals(work.path, run_id)
+    if known.ended is None:
+        return
+    told = known.ended(signals.in_mode(signals.modes[0]), {**known.defaults, **settings})
+    if told is not None:
+        say(f"job {job}{_seed(signals.run, several)}: {told}")
+
+
+def _seed(run: Mapping[str, Any], several: bool) -> str:  # noqa: FBT001
+    return f", seed {run.get('seed')}" if several else ""
+
+
+def _tell(work: Work, job: str, runs: Sequence[str]) -> None:
+    """Say in one sentence what a job's signals show by themselves, where a diagnostic knows one.
+
+    The models of several seeds speak together; of what is no sum over models, each seed for itself.
+    """
+    made = find(job).signals
+    each = [load_signals(work.path, run, made) for run in runs]
     for name in diagnostics():
-        if set(find_diagnostic(name).inputs) <= set(find(job).signals):
-            say(f"job {job}: {diagnosed(name, signals, signals.run)['reading']}")
+        if not set(find_diagnostic(name).inputs) <= set(made):
+            continue
+        if over_models(name) and len(each) > 1:
+            say(f"job {job}: {diagnosed_together(name, each)['reading']}")
+            continue
+        for signals in each:
+            found = diagnosed(name, signals, signals.run)
+            say(f"job {job}{_seed(signals.run, len(each) > 1)}: {found['reading']}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import polars as pl
 from tracesift.catalog.files import digest, frame_digest
 from tracesift.catalog.known_graphs import know
 from tracesift.catalog.schema import SIGNALS, BadInput, MissingSignal
-from tracesift.flows.diagnosing import diagnosed
+from tracesift.flows.diagnosing import diagnosed, diagnosed_together, over_models
 from tracesift.flows.outdated import made_from
 from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.recordings import newest_runs
@@ -165,6 +165,7 @@ def score(
     run_id = runs[0] if len(runs) == 1 else _keep_combined(work, runs, frames, scored, params, stored, mode)
     if len(runs) > 1 and not stored:
         _compare_seeds(work, run_id, frames, scored)
+        _diagnose_together(work, runs, run_id)
     _tell(left_out)
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
@@ -180,6 +181,21 @@ def _compare_seeds(work: Work, run_id: str, frames: Sequence[pl.DataFrame], scor
     rows.sort(key=lambda row: (row["least"], row["scorer"]))
     compared = {"seeds": len(frames), "scores": rows}
     work.catalog.put_diagnostic(dataset_id, run_id, "seed_correlation", compared)
+
+
+def _diagnose_together(work: Work, runs: Sequence[str], run_id: str) -> None:
+    """Keep what the models of all seeds say together, as the newest: that of one seed is not that of the score."""
+    for name in filter(over_models, diagnostics()):
+        there = [signals for signals in map(partial(load_signals, work.path), runs) if _has(signals, name)]
+        if len(there) > 1:
+            work.catalog.put_diagnostic(
+                work.dataset.dataset_id, run_id, name, diagnosed_together(name, there)
+            )
+
+
+def _has(signals: Signals, name: str) -> bool:
+    there = signals.in_mode(signals.modes[0])
+    return all(one in there for one in find_diagnostic(name).inputs)
 
 
 def runs_to_score(work: Work, named: Sequence[str]) -> list[str]:
@@ -358,7 +374,7 @@ def _keep_combined(
     mode: str | None,
 ) -> str:
     """Combine the runs' scores into a run of their own, whose record lists its members."""
-    run_id = digest({"kind": "combined", "runs": sorted(runs)})
+    run_id = _combined_id(runs)
     first = read_run(work.path, runs[0])
     work.catalog.put_run(
         {"run_id": run_id, "dataset_id": work.dataset.dataset_id, "kind": "combined", "model": first.get("model"),
@@ -374,6 +390,10 @@ def _keep_combined(
         pl.DataFrame({"sample_id": ids, **spreads}),
     )  # fmt: skip
     return run_id
+
+
+def _combined_id(runs: Sequence[str]) -> str:
+    return digest({"kind": "combined", "runs": sorted(runs)})
 
 
 def _with_content(work: Work, run: str, embedding: str | None) -> WithContent:
@@ -436,9 +456,17 @@ def second_opinion(signals: Signals, classes: Sequence[str]) -> pl.DataFrame:
 def find_out(
     work: Work, runs: Sequence[str], name: str, params: Mapping[str, Any], embedding: str | None = None
 ) -> dict[str, Any]:
-    """Run one diagnostic on the first recording that has its signals, remember what it found, and return it."""
+    """Run one diagnostic on the first recording that has its signals, remember what it found, and return it.
+
+    Where it counts over models, those of all recordings count together.
+    """
     known = find_diagnostic(name)
     stored = _stored(work, [name], embedding)
+    each = [signals for signals in map(partial(load_signals, work.path), runs) if _has(signals, name)]
+    if over_models(name) and len(each) > 1:
+        found = diagnosed_together(name, each, params)
+        work.catalog.put_diagnostic(work.dataset.dataset_id, _combined_id(runs), name, found)
+        return found
     for run in runs:
         signals = _with_content(work, run, embedding)
         if _missing(known, signals) is None:

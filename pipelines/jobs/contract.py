@@ -44,6 +44,7 @@ from tracesift.pipelines.train import Progress
 Function = TypeVar("Function", bound=Callable[..., Mapping[str, np.ndarray]])
 Settle = Callable[[Model, str, Mapping[str, Any]], dict[str, Any]]
 Ahead = Callable[..., None]
+Ended = Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class Job:
     """Makes some of the parts alone, for the process that runs the job; None where the parts depend on each other."""
     extent: tuple[str, ...] = ()
     """Settings that say how many parts are made, the most of them first, and nothing of what a part is."""
+    ended: Ended | None = None
+    """Says of its signals and settings whether it came as far as it was asked to; None where that goes unsaid."""
 
 
 def job(
@@ -74,6 +77,7 @@ def job(
     settle: Settle | None = None,
     ahead: Ahead | None = None,
     extent: tuple[str, ...] = (),
+    ended: Ended | None = None,
 ) -> Callable[[Function], Function]:
     """Attach to a job's function what its signature cannot say, and return it unchanged.
 
@@ -92,6 +96,8 @@ def job(
         The settings that say how many parts are made, first the one of their largest number. A run that asks for more
         goes on from those that are there (`Workbench.earlier`), and one that asks for fewer trains nothing. The
         signals of such a job have an axis R of its parts.
+    ended
+        Called with the signals and all settings; returns how a job that may stop early has ended, in words.
     """
 
     def attach(function: Function) -> Function:
@@ -109,6 +115,7 @@ def job(
             settle=settle,
             ahead=ahead,
             extent=extent,
+            ended=ended,
         )
         function.__job__ = record  # type: ignore[attr-defined]
         return function

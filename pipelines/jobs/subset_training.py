@@ -7,6 +7,7 @@ influence (Feldman and Zhang) and consistency (Jiang et al.). Linear models and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -56,12 +57,40 @@ def ahead(bench: Workbench, numbers: range, *, models: int, **settings: Any) -> 
     bench.parts(numbers, models, _trainer(bench, **settings))
 
 
+def ended(signals: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str | None:
+    """Return whether the standard error that was asked for was reached, by how many models, or what is left.
+
+    Examples
+    --------
+    >>> seen = np.random.default_rng(0).random((50, 20)) < 0.7
+    >>> given = {"subset_trained": seen, "subset_correct": seen}
+    >>> ended(given, {"standard_error": 0.25})
+    'standard error 0.113 of memorization with 20 models: no more than the 0.25 asked for'
+    >>> ended(given, {"standard_error": 0.1}).partition("for: ")[2]
+    'about 26 in all would reach it (--param models=26)'
+    """
+    asked = settings["standard_error"]
+    if not asked:
+        return None
+    sums = _Sums(len(signals["subset_trained"]))
+    for trained, correct in zip(signals["subset_trained"].T, signals["subset_correct"].T, strict=True):
+        sums.add(trained, correct)
+    models, error = signals["subset_trained"].shape[1], sums.standard_error()
+    told = f"standard error {error:.3g} of memorization with {models} models"
+    if error <= asked:
+        return f"{told}: no more than the {asked:g} asked for"
+    # It goes with the root of the number of models.
+    needed = max(LEAST, models + 1, math.ceil(models * (error / asked) ** 2))
+    return f"{told}, more than the {asked:g} asked for: about {needed} in all would reach it (--param models={needed})"
+
+
 @job(
     version=3,
     reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020",
     settle=settle,
     ahead=ahead,
     extent=("models", "standard_error"),
+    ended=ended,
 )
 def subset_training(
     bench: Workbench,

@@ -1,6 +1,7 @@
 """Jobs on the command line: from the message of a scorer to its column, on the workspace that is there."""
 
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -123,6 +124,35 @@ def test_settings_are_looked_at_also_where_the_models_are_there(place, capsys):
     assert "are there already" not in capsys.readouterr().err
     assert run([*words, "models=5"]) == 0
     assert f"{reads}; what stands in the catalog is of what it had made before" in capsys.readouterr().err
+
+
+def test_the_models_of_all_seeds_speak_together_and_each_seed_of_where_it_stopped(place, capsys):
+    again = ["--epochs", "3", "--folds", "2", "--threads", "1"]
+    assert run(["record", *again, "--seed", "1", "--workspace", "w"]) == 0
+    words = ["record", "--job", "subset_training", "--epochs", "1", "--param", "models=8", "--workspace", "w"]
+    capsys.readouterr()
+    assert run([*words, "--param", "standard_error=0.9"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("with 8 models: no more than the 0.9 asked for") == 2
+    assert "job subset_training, seed 1: standard error 0." in told
+    assert told.count("what they trained on") == 1
+    assert "job subset_training: 2 seeds together: 16 models, right about" in told
+    assert run([*words, "--param", "standard_error=0.1"]) == 0
+    told = capsys.readouterr().err
+    more = re.findall(
+        r"more than the 0.1 asked for: about (\d+) in all would reach it \(--param models=\1\)", told
+    )
+    assert len(more) == 2
+    assert all(50 < int(number) < 200 for number in more)
+    assert run(["score", "memorization_subset", "--workspace", "w"]) == 0
+    capsys.readouterr()
+    assert run(["score", "subset_fit", "--json", "--workspace", "w"]) == 0
+    found = json.loads(capsys.readouterr().out)["subset_fit"]
+    assert (found["seeds"], found["models"]) == (2, 16)
+    assert run(["report", "--workspace", "w"]) == 0
+    page = (place / "w/report.html").read_text()
+    assert "2 seeds together: 16 models, right about" in page
+    assert "The models of one seed" not in page
 
 
 def test_all_jobs_are_checked_before_the_first_is_trained(place, capsys):

@@ -76,6 +76,11 @@ def influence(
         say(_not_pooled({name: one["run_id"] for name, one in found.items()}, unread))
     # What was asked for last is what readers show, also where it had been made before edges with other settings.
     work.catalog.make_edges_newest([(one["run_id"], name, one["params"]) for name, one in found.items()])
+    for name, one in found.items():
+        if find(name).jobs:
+            from tracesift.flows.jobs import tell_ends  # torch
+
+            tell_ends(work, {job: [name] for job in find(name).jobs}, [one["run_id"]])
     if left_out:
         say("left out: " + "; ".join(f"{name} {why}" for name, why in left_out.items()))
     return {"edges": found, "left_out": left_out}

@@ -18,7 +18,7 @@ from tracesift.flows.recordings import newest_runs, remember_run
 from tracesift.flows.side_by_side import Submit, check_workers, elsewhere, processes
 from tracesift.flows.work import Work
 from tracesift.pipelines.jobs.contract import find, run_job
-from tracesift.pipelines.signals import load_signals, read_run
+from tracesift.pipelines.signals import Signals, load_signals, read_run
 from tracesift.pipelines.train import Progress
 from tracesift.scorers.contract import diagnostics, find_diagnostic
 from tracesift.scorers.influence.edges.contract import find as find_edges
@@ -150,12 +150,36 @@ def _tell_next(work: Work, job: str, run_id: str, before: Mapping[str, Any]) -> 
 
 def _tell_end(work: Work, job: str, run_id: str, settings: Mapping[str, Any], *, several: bool) -> None:
     """Say whether a job that may stop early came as far as it was asked to."""
-    known, signals = find(job), load_signals(work.path, run_id)
-    if known.ended is None:
-        return
-    told = known.ended(signals.in_mode(signals.modes[0]), {**known.defaults, **settings})
+    signals = load_signals(work.path, run_id)
+    told = _ended(signals, job, settings)
     if told is not None:
         say(f"job {job}{_seed(signals.run, several)}: {told}")
+
+
+def tell_ends(work: Work, readers: Mapping[str, Sequence[str]], runs: Sequence[str]) -> None:
+    """Say of scores or edges how far the job came whose signals they are of, where it may have stopped early.
+
+    Parameters
+    ----------
+    readers
+        Job -> who reads what it made: scorers, or methods of influence.
+    """
+    for job, names in readers.items():
+        told = []
+        for signals in (load_signals(work.path, run) for run in runs):
+            made = [signals.run.get("arrays", {}).get(one) or {} for one in find(job).signals]
+            told.append(
+                _ended(signals, job, next((one["settings"] for one in made if "settings" in one), {}))
+            )
+        for one in dict.fromkeys(filter(None, told)):
+            say(f"{', '.join(names)}: {one}")
+
+
+def _ended(signals: Signals, job: str, settings: Mapping[str, Any]) -> str | None:
+    known = find(job)
+    if known.ended is None:
+        return None
+    return known.ended(signals.in_mode(signals.modes[0]), {**known.defaults, **settings})
 
 
 def _seed(run: Mapping[str, Any], several: bool) -> str:  # noqa: FBT001

@@ -135,6 +135,7 @@ def score(
         done["run_id"], {name: _how_made(work, runs, name, params, stored, mode) for name in done["scorers"]}
     ):
         _tell(done["left_out"])
+        _tell_ends(work, runs, done["scorers"])
         return done
     for run in runs:
         read_run(work.path, run, verify=True)
@@ -167,6 +168,7 @@ def score(
         _compare_seeds(work, run_id, frames, scored)
         _diagnose_together(work, runs, run_id)
     _tell(left_out)
+    _tell_ends(work, runs, scored)
     return work.finish(
         "score", key, {"run_id": run_id, "scorers": scored, "left_out": left_out, "runs": list(runs)}
     )
@@ -237,6 +239,17 @@ def _stored(work: Work, listed: Sequence[str], embedding: str | None) -> dict[st
 def _tell(left_out: Mapping[str, str]) -> None:
     if left_out:
         say(f"not scored: {_by_reason(left_out)}")
+
+
+def _tell_ends(work: Work, runs: Sequence[str], scored: Sequence[str]) -> None:
+    """Say how far the jobs came whose signals the scores are of."""
+    jobs = {job for name in scored for job in find(name).jobs}
+    if jobs:
+        from tracesift.flows.jobs import tell_ends  # torch, which most scorers do without
+
+        tell_ends(
+            work, {job: [name for name in scored if job in find(name).jobs] for job in sorted(jobs)}, runs
+        )
 
 
 def _by_reason(left_out: Mapping[str, str]) -> str:

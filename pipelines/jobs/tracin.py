@@ -7,8 +7,9 @@ TracIn adds this up over checkpoints.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,10 +31,31 @@ from tracesift.pipelines.projection import Projection
 CHECKPOINTS = 5
 
 
+def ended(signals: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str | None:
+    """Return how many checkpoints there are, where fewer than usual; None where there are enough.
+
+    Examples
+    --------
+    >>> ended({"tracin_self": np.zeros((4, 3))}, {"checkpoints": None})
+    '3 checkpoints, the end of each epoch, where 5 are usual: more epochs (--epochs) have more'
+    >>> ended({"tracin_self": np.zeros((4, 3))}, {"checkpoints": 3})
+    '3 checkpoints, as asked, where 5 are usual'
+    """
+    name = next((one for one in ("tracin_self", "tracin_val") if one in signals), None)
+    count = CHECKPOINTS if name is None else signals[name].shape[1]
+    if count >= CHECKPOINTS:
+        return None
+    told = f"{count} checkpoint{'s' if count > 1 else ''}, "
+    if settings["checkpoints"] is not None:
+        return f"{told}as asked, where {CHECKPOINTS} are usual"
+    return f"{told}the end of each epoch, where {CHECKPOINTS} are usual: more epochs (--epochs) have more"
+
+
 @job(
     version=2,
     reference="Pruthi, Liu, Kale, Sundararajan, Estimating training data influence by tracing gradient descent, "
     "NeurIPS 2020",
+    ended=ended,
 )
 def tracin(
     bench: Workbench,

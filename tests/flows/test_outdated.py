@@ -35,9 +35,12 @@ def test_another_training_of_a_job_makes_its_scores_and_edges_old(place, call, c
     call(*TRACIN, "--param", "pairs=true")
     call("score", "tracin", "tracin_self_influence")
     call("influence", "tracin", "--k", "2")
+    assert "\ntracin: 2 checkpoints, as asked" in capsys.readouterr().err
     first = values(place)
     assert lines(place) == []
+    capsys.readouterr()
     call(*TRACIN, "--epochs", "2")
+    assert "job tracin: 2 checkpoints, as asked, where 5 are usual" in capsys.readouterr().err
     of_before = "they are of what job tracin had made before"
     assert lines(place) == [
         f"tracin, tracin_self_influence: {of_before}; `tracesift score tracin tracin_self_influence`",
@@ -49,6 +52,7 @@ def test_another_training_of_a_job_makes_its_scores_and_edges_old(place, call, c
     assert "Of before, on this page as well" in page
     assert "tracin_self_influence: they are of what" in page
     call("score", "tracin", "tracin_self_influence")
+    assert "tracin, tracin_self_influence: 2 checkpoints, as asked" in capsys.readouterr().err
     assert not values(place).equals(first)
     assert len(lines(place)) == 1
     call(*TRACIN, "--param", "pairs=true")  # as before again: what was made then is not what stands there

@@ -91,6 +91,18 @@ def settings_of(
     return {**defaults, **checked_params(name, function, given)}
 
 
+def types_in_words(function: Callable[..., Any]) -> dict[str, str]:
+    """Return what each annotated parameter takes, as a message about a wrong one says it.
+
+    Examples
+    --------
+    >>> def pick(*, strata: int = 50, beta: float | None = None): ...
+    >>> types_in_words(pick)
+    {'strata': 'a whole number', 'beta': 'a number or None (null)'}
+    """
+    return {name: _said(hint) for name, hint in _hints(function).items() if name != "return"}
+
+
 @cache
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(function)
@@ -139,6 +151,8 @@ def _one(hint: Any) -> list[str]:
     if get_origin(hint) is Sequence:
         held = get_args(hint)[0]
         return [LISTS.get(held) or f"a list of {getattr(held, '__name__', held)}"]
+    if get_origin(hint) is Mapping:
+        return ['an object, such as {"steps": 3}']
     return [WORDS.get(hint) or f"a {getattr(hint, '__name__', hint)}"]
 
 

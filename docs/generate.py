@@ -1,4 +1,4 @@
-"""Write what the documentation must not get wrong by hand: the tables of scorers and selectors, and methods.md.
+"""Write what the documentation must not get wrong by hand: the tables of scorers, selectors and jobs, and methods.md.
 
 `make docs` runs it; a test fails when its output is not what is committed.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from tracesift.flows.job_list import described
 from tracesift.scorers import contract as scorers
 from tracesift.selectors import contract as selectors
 
@@ -30,6 +32,7 @@ def generated() -> dict[Path, str]:
     return {
         readme: between(text, "selectors", selector_table()),
         ROOT / "docs" / "methods.md": methods(),
+        ROOT / "docs" / "signals.md": signals(),
         ROOT / "docs" / "benchmarks.md": benchmarks_page(),
         ROOT / "selectors" / "measured.json": measured_json(),
     }
@@ -64,6 +67,35 @@ def selector_table() -> str:
         known = selectors.find(name)
         rows.append(f"| `{name}` | {'budget' if known.budget else 'decides itself'} | {known.summary} |")
     return "\n".join(rows) + "\n"
+
+
+def signals() -> str:
+    """Return docs/signals.md with its tables of the jobs and of their settings."""
+    text = (ROOT / "docs" / "signals.md").read_text(encoding="utf-8")
+    jobs = described()
+    rows = ["| job | what it does | data | read by |", "| --- | --- | --- | --- |"]
+    rows += [
+        f"| `{one.name}` | {_cell(one.summary)} | {', '.join(one.data)} | {_names(one.read_by)} |"
+        for one in jobs
+    ]
+    text = between(text, "jobs", "\n".join(rows) + "\n")
+    rows = ["| job | setting | default | takes | what it is |", "| --- | --- | --- | --- | --- |"]
+    rows += [
+        f"| `{one.name}` | `{each.name}` | `{each.default}` | {each.takes} | {_cell(each.meaning)} |"
+        for one in jobs
+        for each in one.settings
+    ]
+    return between(text, "settings of jobs", "\n".join(rows) + "\n")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _names(told: Sequence[str]) -> str:
+    """Return names as code, without what stands in brackets behind them."""
+    parts = (one.partition(" (") for one in told)
+    return ", ".join(f"`{name}`{bracket}{rest}" for name, bracket, rest in parts)
 
 
 def methods() -> str:

@@ -47,6 +47,7 @@ COMMANDS = {
     "why": "look:why",
     "scorers": "look:scorers",
     "selectors": "look:selectors",
+    "jobs": "look:jobs",
     "verify": "care:verify",
     "diff": "care:diff",
     "gc": "care:gc",

@@ -56,7 +56,7 @@ def settings_by_name(
         if not mark and len(names) == 1:
             name, key = names[0], given
         elif not mark:
-            raise BadInput(f"--param {given}={_written(value)}: {_nameless(given, value, names, kind)}")
+            raise BadInput(f"--param {given}={written(value)}: {_nameless(given, value, names, kind)}")
         by_name.setdefault(name, {})[key] = value
     return by_name
 
@@ -74,9 +74,9 @@ def _nameless(key: str, value: Any, names: Sequence[str], kind: Kind) -> str:
     known = _settings_of(names, kind)
     having = [name for name in known if key in known[name]]
     if having:
-        return f"write {kind}.key=value, such as {having[-1]}.{key}={_written(value)}"
+        return f"write {kind}.key=value, such as {having[-1]}.{key}={written(value)}"
     examples = (
-        f"{name}.{one}={_written(usual)}" for name in known for one, usual in known[name].items() if usual
+        f"{name}.{one}={written(usual)}" for name in known for one, usual in known[name].items() if usual
     )
     example = next((f", such as {one}" for one in examples), "")
     who = f"{', '.join(names)}: none" if names else f"no {kind}"
@@ -101,6 +101,6 @@ def _settings_of(names: Sequence[str], kind: Kind) -> dict[str, Mapping[str, Any
     }
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Return a value as it is written on the command line."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -71,7 +71,7 @@ def runnable(message: str) -> str:
 
 
 _COMMAND = re.compile(
-    r"`(tracesift (?!scorers|selectors|doctor|protect|project)[a-z](?:(?!--workspace|--help)[^`])*)`"
+    r"`(tracesift (?!scorers|selectors|jobs|doctor|protect|project)[a-z](?:(?!--workspace|--help)[^`])*)`"
 )
 """A command in a message that has a workspace and does not name one."""
 

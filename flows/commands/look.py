@@ -294,6 +294,34 @@ def _jobs(known: Any) -> str:
     return ", ".join(f"record --job {job}" for job in known.jobs)
 
 
+def jobs(*names: str, common: Common = Common()) -> int:
+    """List the jobs of `tracesift record --job`: what each trains, of which data, and what reads it.
+
+    Parameters
+    ----------
+    names
+        Jobs whose settings are to be shown, with what each means and its default.
+    """
+    from tracesift.flows.job_list import described
+
+    found = described(names)
+    if common.json:
+        print_json([one.as_dict() for one in found])
+        return 0
+    print_table(
+        [{"job": one.name, "data": ", ".join(one.data), "read by": ", ".join(one.read_by), "what": one.summary}
+         for one in found],
+        widest=200,
+    )  # fmt: skip
+    for one in found if names else ():
+        rows = [
+            {"setting": each.name, "default": each.default, "takes": each.takes, "what": each.meaning}
+            for each in one.settings
+        ]
+        print_table(rows, title=f"Settings of {one.name}: --param KEY=VALUE", widest=2000)
+    return 0
+
+
 def selectors(*, common: Common = Common()) -> int:
     """List the selectors: what they need, version, reference."""
     from tracesift.selectors.contract import find, names

@@ -73,6 +73,7 @@ def record(
         one alone is --param job.epochs=11); may be given several times. All are checked before the first is trained.
     param
         A setting of the job, as key=value (job.key=value where several are named); may be given several times.
+        `tracesift jobs JOB` lists the settings of a job with their defaults and meaning.
     workers
         Processes that train the models of a job side by side (subset_training, simple_networks), each with --threads
         threads; the results are the same for every number.

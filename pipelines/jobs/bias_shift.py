@@ -19,7 +19,11 @@ from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 
 
-@job(reference="Zhu, Yu, Gao, Detection and defense of unlearnable examples, AAAI 2024, algorithm 2")
+@job(
+    reference="Zhu, Yu, Gao, Detection and defense of unlearnable examples, AAAI 2024, algorithm 2",
+    kinds=("image",),
+    because="only images have a brightness to shift",
+)
 def bias_shift(
     bench: Workbench, *, epochs: int | None = None, folds: int = 5, shift: float = -0.5
 ) -> dict[str, np.ndarray]:
@@ -52,10 +56,6 @@ def bias_shift(
     ----------
     Zhu, Yu, Gao, AAAI 2024, algorithm 2.
     """
-    if not isinstance(bench.inputs, Pixels):
-        raise BadInput(
-            f"job 'bias_shift': {bench.dataset.name} is {bench.dataset.kind}; only images have a brightness to shift"
-        )
     epochs = bench.epochs if epochs is None else epochs
     at_least("bias_shift", epochs=(epochs, 1))
     if not -1 <= shift <= 1:
@@ -63,6 +63,7 @@ def bias_shift(
             f"job 'bias_shift': shift is {shift:g}, it must be from -1 to 1, where 1 is from black to white"
         )
     fold = assign_folds(bench.dataset, folds)
+    assert isinstance(bench.inputs, Pixels)
     shifted = Shifted(bench.inputs, shift)
     margin = np.empty(len(bench.train), dtype=np.float32)
     for number in range(folds):

@@ -46,6 +46,9 @@ Settle = Callable[[Model, str, Mapping[str, Any]], dict[str, Any]]
 Ahead = Callable[..., None]
 Ended = Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], str | None]
 
+KINDS = {"image": "images", "text": "texts", "tabular": "tables"}
+"""Kinds of data, and what they are called."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -66,6 +69,10 @@ class Job:
     """Makes some of the parts alone, for the process that runs the job; None where the parts depend on each other."""
     extent: tuple[str, ...] = ()
     """Settings that say how many parts are made, the most of them first, and nothing of what a part is."""
+    kinds: tuple[str, ...] = tuple(KINDS)
+    """Of data that it takes."""
+    because: str = ""
+    """Why it takes no others."""
     ended: Ended | None = None
     """Says of its signals and settings whether it came as far as it was asked to; None where that goes unsaid."""
 
@@ -77,6 +84,8 @@ def job(
     settle: Settle | None = None,
     ahead: Ahead | None = None,
     extent: tuple[str, ...] = (),
+    kinds: tuple[str, ...] = tuple(KINDS),
+    because: str = "",
     ended: Ended | None = None,
 ) -> Callable[[Function], Function]:
     """Attach to a job's function what its signature cannot say, and return it unchanged.
@@ -96,6 +105,10 @@ def job(
         The settings that say how many parts are made, first the one of their largest number. A run that asks for more
         goes on from those that are there (`Workbench.earlier`), and one that asks for fewer trains nothing. The
         signals of such a job have an axis R of its parts.
+    kinds
+        Of data that it takes, whatever its settings; see `KINDS`.
+    because
+        Why it takes no others, as the end of a sentence.
     ended
         Called with the signals and all settings; returns how a job that may stop early has ended, in words.
     """
@@ -115,12 +128,29 @@ def job(
             settle=settle,
             ahead=ahead,
             extent=extent,
+            kinds=kinds,
+            because=because,
             ended=ended,
         )
         function.__job__ = record  # type: ignore[attr-defined]
         return function
 
     return attach
+
+
+def unsuitable(known: Job, kind: str, data: str) -> str | None:
+    """Return why a job takes no data of this kind, or None where it does.
+
+    Examples
+    --------
+    >>> unsuitable(find("vog"), "text", "reviews")
+    "job 'vog' takes images and tables, and reviews holds texts: a text has no pixels that a gradient could be taken by"
+    >>> unsuitable(find("ssft"), "text", "reviews")
+    """
+    if kind in known.kinds or kind not in KINDS:
+        return None
+    takes = " and ".join(KINDS[one] for one in known.kinds)
+    return f"job '{known.name}' takes {takes}, and {data} holds {KINDS[kind]}: {known.because}"
 
 
 def names() -> tuple[str, ...]:
@@ -217,6 +247,8 @@ def run_job(
         raise FingerprintMismatch(
             f"run {run_id} was recorded on another state of {dataset.name}; record this state first"
         )
+    if (why := unsuitable(known, dataset.kind, dataset.name)) is not None:
+        raise BadInput(why)
     trained = record["kind"] == "trained"
     chosen = recorded_model(dataset, record) if trained and model == "auto" else _model(model, dataset)
     epochs = record["epochs"] if trained else chosen.recipe.epochs

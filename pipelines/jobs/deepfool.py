@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.jobs.contract import job
 from tracesift.pipelines.jobs.workbench import Workbench, at_least
 from tracesift.pipelines.loop import EVAL_BATCH
@@ -26,7 +25,9 @@ class NotCrossedWarning(UserWarning):
 
 @job(
     reference="Ducoffe, Precioso, Adversarial active learning for deep networks, 2018; Moosavi-Dezfooli, Fawzi, "
-    "Frossard, DeepFool, CVPR 2016"
+    "Frossard, DeepFool, CVPR 2016",
+    kinds=("image", "tabular"),
+    because="a text cannot be changed by a little, tokens are no numbers",
 )
 def deepfool(
     bench: Workbench, *, epochs: int | None = None, iterations: int = ITERATIONS
@@ -65,10 +66,6 @@ def deepfool(
     ----------
     Moosavi-Dezfooli, Fawzi, Frossard, CVPR 2016, algorithm 2.
     """
-    if bench.dataset.kind == "text":
-        raise BadInput(
-            "job 'deepfool': a text cannot be changed by a little, tokens are no numbers; it takes images and tables"
-        )
     at_least("deepfool", epochs=(bench.epochs if epochs is None else epochs, 1), iterations=(iterations, 1))
     made = bench.part(0, 1, partial(_walk, bench, bench.epochs if epochs is None else epochs, iterations))
     short = int((~made["boundary_crossed"]).sum())

@@ -41,7 +41,7 @@ def grand(
     initialisations
         How many models, the paper's R.
     parameters
-        ``"all"`` also measures the gradient by all parameters, one backward pass per sample.
+        ``"all"`` also measures the gradient by all parameters, one backward pass per sample; not of texts.
 
     Returns
     -------

@@ -36,7 +36,7 @@ def iterative_filtering(
     bench
         Model and recipe of the recording.
     epochs
-        Of each training; as the recording by default.
+        Of each training, at least `start_epochs`; as the recording by default.
     rounds
         How often all samples are judged.
     folds

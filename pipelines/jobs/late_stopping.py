@@ -58,6 +58,10 @@ def late_stopping(
         What a round keeps: round r stops when ``int(N share^r)`` samples have been learned.
     skip
         Epochs at the beginning of a round that count neither as learned nor towards a stretch.
+    batch_size
+        Samples in a batch, as in the paper.
+    lr
+        The constant rate, as in the paper.
 
     Returns
     -------

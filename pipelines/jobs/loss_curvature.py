@@ -23,7 +23,9 @@ STEP = 0.01
 @job(
     reference="Moosavi-Dezfooli, Fawzi, Uesato, Frossard, Robustness via curvature regularization, and vice versa, "
     "CVPR 2019; Zhao, Triantafillou, Scalability of memorization-based machine unlearning, NeurIPS 2024 workshop (as a "
-    "proxy of memorization)"
+    "proxy of memorization)",
+    kinds=("image", "tabular"),
+    because="a text cannot be changed by a little, tokens are no numbers",
 )
 def loss_curvature(
     bench: Workbench, *, epochs: int | None = None, step: float = STEP
@@ -60,11 +62,6 @@ def loss_curvature(
     Moosavi-Dezfooli et al., CVPR 2019, for the step along the signs; Zhao and Triantafillou 2024, and their code, for
     the average over epochs and h = 0.01.
     """
-    if bench.dataset.kind == "text":
-        raise BadInput(
-            "job 'loss_curvature': a text cannot be changed by a little, tokens are no numbers; it takes images and "
-            "tables"
-        )
     epochs = bench.epochs if epochs is None else epochs
     at_least("loss_curvature", epochs=(epochs, 1))
     if not np.isfinite(step) or step <= 0:

@@ -23,7 +23,9 @@ ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.ELU, nn.GELU, nn.SiLU, nn.Tan
 
 
 @job(
-    reference="Baldock, Maennel, Neyshabur, Deep learning through the lens of example difficulty, NeurIPS 2021"
+    reference="Baldock, Maennel, Neyshabur, Deep learning through the lens of example difficulty, NeurIPS 2021",
+    kinds=("image", "tabular"),
+    because="the input of a text model is no vector",
 )
 def prediction_depth(
     bench: Workbench, *, epochs: int | None = None, neighbours: int = 30
@@ -57,10 +59,6 @@ def prediction_depth(
     """
     epochs = bench.epochs if epochs is None else epochs
     at_least("prediction_depth", epochs=(epochs, 1), neighbours=(neighbours, 1))
-    if bench.dataset.kind == "text":
-        raise BadInput(
-            "job 'prediction_depth': the input of a text model is no vector; it takes images and tables"
-        )
     if neighbours >= len(bench.train):
         raise BadInput(
             f"job 'prediction_depth': {len(bench.train)} training samples have no {neighbours} neighbours; lower it"

@@ -78,7 +78,7 @@ def tracin(
         C, ends of epochs, the last one among them; 5 by default, or as many as there are epochs.
     parameters
         ``"last"``: the gradient by weights and bias of the last layer, in closed form, as in the paper's larger
-        experiments. ``"all"``: by all of them, exact, one backward pass per sample and checkpoint.
+        experiments. ``"all"``: by all of them, exact, one backward pass per sample and checkpoint; not of texts.
     pairs
         Also keep what the product of any two samples follows from; `tracesift influence tracin`
         reads it.

@@ -15,7 +15,9 @@ from tracesift.pipelines.loop import EVAL_BATCH, Learner
 
 
 @job(
-    reference="Agarwal, D'souza, Hooker, Estimating example difficulty using variance of gradients, CVPR 2022"
+    reference="Agarwal, D'souza, Hooker, Estimating example difficulty using variance of gradients, CVPR 2022",
+    kinds=("image", "tabular"),
+    because="a text has no pixels that a gradient could be taken by",
 )
 def vog(
     bench: Workbench, *, epochs: int | None = None, first: int | None = None, last: int | None = None
@@ -27,7 +29,7 @@ def vog(
     bench
         Images, as large as the model takes them, or a table: one row of D columns stands for its pixels.
     epochs
-        How long the model trains, as the recording by default; each epoch's end is a checkpoint.
+        How long the model trains, at least 2, as the recording by default; each epoch's end is a checkpoint.
     first, last
         The checkpoints that count, from 1 and including both; by default the last third. Late in training hard
         samples vary most; early it is the easy ones, whose logits grow, and the order is reversed.
@@ -48,10 +50,6 @@ def vog(
     ----------
     Agarwal, D'souza, Hooker, CVPR 2022, section 2.
     """
-    if bench.dataset.kind == "text":
-        raise BadInput(
-            "job 'vog': a text has no pixels that a gradient could be taken by; it takes images and tables"
-        )
     epochs = bench.epochs if epochs is None else epochs
     last = epochs if last is None else last
     first = max(1, min(last - 1, epochs - epochs // 3)) if first is None else first

@@ -43,7 +43,7 @@ def told(capsys):
 # --- one JSON document
 
 ONE_OF_EACH = {
-    "doctor": [], "scorers": [], "selectors": [],
+    "doctor": [], "scorers": [], "selectors": [], "jobs": ["vog"],
     "ingest": ["good.csv"], "record": [*FEW], "embed": [], "influence": ["last_layer"], "score": [],
     "report": [],
     "curate": ["good.csv", *FEW], "import": ["own.npz"], "select": ["ccs", "--keep", "0.3"],

@@ -8,10 +8,12 @@ import duckdb
 
 from tracesift.flows.cli import run
 from tracesift.flows.commands.stages import answer
+from tracesift.flows.job_list import described
 from tracesift.flows.jobs import why_not_made
 from tracesift.flows.options import Common
 from tracesift.flows.work import Work
 from tracesift.pipelines.dataset import Dataset
+from tracesift.pipelines.jobs.contract import find, names
 from tracesift.pipelines.signals import list_runs
 
 
@@ -80,6 +82,22 @@ def test_a_comparison_says_where_the_trainings_compared_differ(place, capsys):
         reading = json.loads(capsys.readouterr().out)["simple_network_detection"]["reading"]
         assert "of the usual model's" in reading
         assert reading.partition("; not trained")[2] == told.partition("; not trained")[2]
+
+
+def test_every_setting_of_every_job_is_described(capsys):
+    listed = {one.name: one for one in described()}
+    assert tuple(listed) == names()
+    for name, one in listed.items():
+        assert [each.name for each in one.settings] == list(find(name).defaults)
+        assert all(each.meaning for each in one.settings), name
+        assert one.read_by, name
+    assert listed["vog"].data == ("images", "tables")
+    assert listed["tracin"].read_by[-1] == "influence tracin_all"
+    assert run(["jobs", "subset_training"]) == 0
+    told = capsys.readouterr().out
+    assert "sums are rounded otherwise" in " ".join(told.split())
+    assert run(["jobs", "vogg"]) == 2
+    assert "did you mean 'vog'" in capsys.readouterr().err
 
 
 def test_a_scorer_whose_job_was_not_run_is_not_complained_of(place, capsys):
@@ -185,7 +203,7 @@ def test_all_jobs_are_checked_before_the_first_is_trained(place, capsys):
         "settings were given for vog, which is not run",
         "must be a whole number",
         "job 'late_stopping': epochs is 4, it must be at least 11, and rounds is 1, it must be at least 3",
-        "job 'bias_shift': good is tabular; only images",
+        "job 'bias_shift' takes images, and good holds tables: only images",
     ):
         assert error.count(message) == 1
     assert sorted((place / "w" / "signals").rglob("*")) == before

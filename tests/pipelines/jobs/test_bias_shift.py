@@ -96,7 +96,7 @@ def test_each_fold_is_judged_unshifted_by_a_model_that_saw_the_others_shifted(
 
 def test_only_images_have_a_brightness(recorded):
     dataset, workspace, run_id = recorded("a table's shift")
-    with pytest.raises(BadInput, match="is tabular; only images"):
+    with pytest.raises(BadInput, match="holds tables: only images"):
         run_job("bias_shift", dataset, workspace, run_id, device="cpu")
 
 

@@ -132,7 +132,7 @@ def revising(run_step: RunStep, expected: Forecast) -> RunStep:
 
 def check(job: CurateJob, dataset: Dataset) -> None:
     """Refuse before anything is written what would only fail after the training."""
-    check_selector(job.choosing)
+    check_selector(job.choosing, lambda: (dataset.kind, dataset.name))
     resolve_size(job.choosing.keep, len(dataset.rows("train")))
     if job.forget is not None:
         check_file(dataset, Path(job.forget))

@@ -66,7 +66,12 @@ def curate(
     )  # fmt: skip
     if forget is not None and not forget.is_file():
         raise BadInput(f"--forget {forget}: no such file; give a file with one sample id a line")
-    check_selector(choosing)
+
+    def data() -> tuple[str, str]:
+        dataset = open_dataset(source, **reading.arguments())
+        return dataset.kind, dataset.name
+
+    check_selector(choosing, data)
     server = None if dry_run else named_server()
     if server is None:  # before what trains is loaded, which takes seconds: most refusals come from the data
         job = replace(job, source=open_dataset(source, **reading.arguments()), reading=Reading())

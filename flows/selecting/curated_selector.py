@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.options import AUTO, Choosing
 from tracesift.scorers.contract import find as find_scorer
@@ -9,8 +11,16 @@ from tracesift.scorers.contract import names as scorer_names
 from tracesift.selectors import contract as selectors
 
 
-def check_selector(choosing: Choosing) -> None:
+def check_selector(choosing: Choosing, data: Callable[[], tuple[str, str]]) -> None:
     """Refuse a selector that is unknown, or that `curate` cannot prune with; the message says what can.
+
+    Parameters
+    ----------
+    choosing
+        The selector and how much it keeps.
+    data
+        Returns the kind and the name of the data, which decide whether what the selector reads can be made at all.
+        Asked only of a selector that is refused: it may have to open them.
 
     Raises
     ------
@@ -38,11 +48,21 @@ def check_selector(choosing: Choosing) -> None:
             f"run it afterwards: tracesift select {selector.name}"
         )
     if unscored := _not_scored(selector.name):
-        made_by = "".join(f"tracesift record --job {name}, " for name in find_scorer(unscored).jobs)
+        jobs = find_scorer(unscored).jobs
+        if jobs and (why := _unsuitable(jobs, *data())) is not None:
+            raise BadInput(f"--selector {selector.name} reads '{unscored}', and {why}; take another selector")
+        made_by = "".join(f"tracesift record --job {name}, " for name in jobs)
         raise BadInput(
             f"--selector {selector.name} reads '{unscored}', which curate does not score; run it afterwards: {made_by}"
             f"tracesift score {unscored}, tracesift select {selector.name} --keep {choosing.keep:g}"
         )
+
+
+def _unsuitable(jobs: Sequence[str], kind: str, name: str) -> str | None:
+    """Return why one of these jobs takes no such data, or None."""
+    from tracesift.pipelines.jobs.contract import find, unsuitable  # torch, which other refusals do without
+
+    return next((why for job in jobs if (why := unsuitable(find(job), kind, name)) is not None), None)
 
 
 def _not_scored(selector: str) -> str | None:

@@ -66,6 +66,13 @@ def test_curate_refuses_at_once_a_selector_whose_score_it_does_not_make(place, c
     ):
         assert run([*words, selector]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
+    table = pl.read_csv("good.csv")
+    texts = pl.Series([f"the number {at} in words" for at in range(len(table))])
+    table.select("id", "label", text=texts).write_csv("words.csv")
+    assert run(["curate", "words.csv", "--workspace", "new", "--selector", "deepfool"]) == 2
+    said = capsys.readouterr().err
+    assert "job 'deepfool' takes images and tables, and words holds texts" in said
+    assert "--job" not in said
     assert not (place / "new" / "signals").exists()
 
 

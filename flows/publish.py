@@ -16,11 +16,17 @@ from tracesift.catalog.redaction import Redaction
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.make_subset import told_of
 from tracesift.flows.outdated import outdated
-from tracesift.flows.progress import stage, watched
+from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.reporting.agreement import LABEL_DETECTORS
 from tracesift.flows.reporting.compared import compared
 from tracesift.flows.reporting.deletions import deletions
-from tracesift.flows.reporting.influence import Memorization, long_tail, partners_of, shown_in
+from tracesift.flows.reporting.influence import (
+    Memorization,
+    long_tail,
+    partners_of,
+    shown_in,
+    stored_proxy,
+)
 from tracesift.flows.reporting.report import FIRST_ITEMS, MAX_ITEMS, ReportData, page_digest, render_report
 from tracesift.flows.reporting.tables import empty_reason, noise_reading, stability
 from tracesift.flows.reporting.truth import own_truth, protection_truth, reviewed_truth
@@ -84,7 +90,10 @@ def publish(
     seen = flags.filter(~deleted)
     odd = seen.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
     partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
-    tail = long_tail(scores.filter(~deleted), seen, memorization, found_wrong=_found_wrong(work))
+    proxy = stored_proxy(work.catalog, known["dataset_id"]) if memorization == "proxy" else None
+    if proxy is not None:
+        say(f"long tail by {proxy.told}")
+    tail = long_tail(scores.filter(~deleted), seen, proxy, found_wrong=_found_wrong(work))
     others = pl.DataFrame({"sample_id": shown_in(partners, tail)}, schema={"sample_id": pl.String})
     beside = others.filter(~deleted)["sample_id"]
     shown = pl.concat(

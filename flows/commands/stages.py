@@ -263,7 +263,7 @@ def report(
     memorization
         What the long tail, the samples that are learned by heart, goes by: `measured` shows it where
         `tracesift record --job subset_training` and `tracesift score` were run; `proxy` takes the 5 % with the highest
-        score `dual`, of an ordinary recording, which are about half of them.
+        score `dual` that the newest recording has, whatever its window, and says which; these are about half of them.
     """
     from tracesift.flows.publish import publish
     from tracesift.flows.work import existing

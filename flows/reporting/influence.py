@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import polars as pl
 
 from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
+from tracesift.flows.recordings import runs_of_state
 from tracesift.scorers.influence.edges.contract import in_words
 
 Memorization = Literal["measured", "proxy"]
@@ -71,10 +73,64 @@ def influenced_by(row: Mapping[str, Any]) -> str:
     return in_words(row["method"], {key: value for key, value in row["params"].items() if key != "k"})
 
 
+@dataclass(frozen=True)
+class Proxy:
+    """The score that stands for memorization where nobody measured it."""
+
+    values: pl.DataFrame
+    """sample_id, value"""
+    told: str
+    """Which one it is, and which others are stored, in words."""
+
+
+def stored_proxy(catalog: Catalog, dataset_id: str) -> Proxy:
+    """Return the proxy of the newest recording, whatever settings it was computed with; with several, the usual ones.
+
+    Where the newest recording has none, that of another is taken, and said to be.
+
+    Raises
+    ------
+    BadInput
+        There is none.
+    """
+    newest = set(runs_of_state(catalog, dataset_id))
+    rows = catalog.query(
+        "SELECT c.column_name, c.params, r.run_id, r.dataset_id, u.config FROM score_columns c "
+        "JOIN score_runs r USING (run_key) LEFT JOIN runs u USING (run_id) WHERE c.scorer = ? "
+        "ORDER BY c.seq DESC, c.run_key DESC",
+        (PROXY,),
+    ).to_dicts()
+    of_newest = [
+        row for row in rows if {*json.loads(row["config"] or "{}").get("runs", [row["run_id"]])} <= newest
+    ]
+    each: dict[str, dict[str, Any]] = {}
+    for row in of_newest or rows:
+        each.setdefault(row["params"], row)
+    if not each:
+        raise BadInput(
+            f"--memorization proxy reads the score {PROXY}, and none is stored: run `tracesift score {PROXY}` first, "
+            f"on a recording of 10 epochs or more, or of fewer `tracesift score {PROXY} --param window=3`"
+        )
+    taken = next((row for row in each.values() if row["column_name"] == PROXY), next(iter(each.values())))
+    values = catalog.query(
+        "SELECT sample_id, value FROM scores WHERE scorer = ? AND params = ? AND run_id = ? AND dataset_id = ?",
+        (PROXY, taken["params"], taken["run_id"], taken["dataset_id"]),
+    )
+    others = [_settled(row) for row in each.values() if row is not taken]
+    told = f"{_settled(taken)} of run {taken['run_id']}" + ("" if of_newest else ", which is not the newest")
+    return Proxy(values, told + (f"; also stored, and not taken: {', '.join(others)}" if others else ""))
+
+
+def _settled(row: Mapping[str, Any]) -> str:
+    """Return the proxy's name with all its settings."""
+    settings = {key: value for key, value in json.loads(row["params"]).items() if value is not None}
+    return f"{PROXY} ({', '.join(f'{key}={value}' for key, value in settings.items())})"
+
+
 def long_tail(
     scores: pl.DataFrame,
     flags: pl.DataFrame,
-    memorization: Memorization = "measured",
+    proxy: Proxy | None = None,
     *,
     found_wrong: Collection[str] = (),
 ) -> dict[str, Any] | None:
@@ -87,9 +143,9 @@ def long_tail(
     flags
         Answers, of which `label_noise` tells the parts apart by its confidence: mislabeled where a wrong label is
         likelier than a right one. Where it has none, its answer decides, and *cannot tell* remains so.
-    memorization : {"measured", "proxy"}
-        What counts as memorized: `memorization_subset` from 0.25 on, or the 5 % with the highest `dual`, which an
-        ordinary recording gives and which finds about half of them.
+    proxy
+        Where it is given, the 5 % with the highest of its values count as memorized, which are about half of those that
+        are; otherwise all with `memorization_subset` from 0.25 on.
     found_wrong
         Samples whose label a person found to be another: mislabeled, whatever the flag says.
 
@@ -99,13 +155,8 @@ def long_tail(
         `memorized`, `samples` (how many of how many have a value), `sure` (how many of the memorized are above 0 by
         two standard errors, where these are known, else None), `parts` (each `name`, `count` and `rows` of
         `sample_id`, `label`, `memorization`, `error`, `confidence`, the most memorized first; the last part only where
-        there are such samples), `proxy` (its name, `found` and `correlation`, or None). None without the measured
-        score.
-
-    Raises
-    ------
-    BadInput
-        The proxy was asked for, and is not scored.
+        there are such samples), `proxy` (its name, what is `told` of it, `found` and `correlation`, or None). None
+        without the measured score.
 
     Examples
     --------
@@ -115,28 +166,27 @@ def long_tail(
     >>> found["memorized"], [(part["name"], part["count"]) for part in found["parts"]]
     (1, [('probably clean', 0), ('probably mislabeled', 1)])
     """
-    by = PROXY if memorization == "proxy" else "memorization_subset"
+    by, error = "memorization_subset", "memorization_subset_error"
+    if proxy is not None:
+        scores = scores.select("sample_id", "label").join(
+            proxy.values.rename({"value": by}), on="sample_id", how="left", maintain_order="left"
+        )
     if by not in scores.columns:
-        if by == PROXY:
-            raise BadInput(
-                f"--memorization proxy reads the score {PROXY} in its usual settings, windows of 10 epochs: run "
-                f"`tracesift score {PROXY}` first, on a recording of so many epochs or more"
-            )
         return None
-    error = f"{by}_error" if f"{by}_error" in scores.columns else None
+    known_error = error in scores.columns
     answers = flags.filter(pl.col("flag") == "label_noise").select("sample_id", "flagged", "confidence")
     known = (
         scores.select(
             "sample_id",
             "label",
             memorization=pl.col(by).cast(pl.Float64).fill_nan(None),
-            error=pl.lit(None, dtype=pl.Float64) if error is None else pl.col(error).cast(pl.Float64),
+            error=pl.col(error).cast(pl.Float64) if known_error else pl.lit(None, dtype=pl.Float64),
         )
         .drop_nulls("memorization")
         .sort(["memorization", "sample_id"], descending=[True, False])
     )
     first = int(PROXY_SHARE * known.height)
-    high = known.head(first) if by == PROXY else known.filter(pl.col("memorization") >= MEMORIZED)
+    high = known.head(first) if proxy is not None else known.filter(pl.col("memorization") >= MEMORIZED)
     high = high.join(answers, on="sample_id", how="left", maintain_order="left")
     wrong = pl.col("sample_id").is_in(list(found_wrong)) | pl.coalesce(pl.col("confidence") > 0.5, "flagged")
     told = {"probably clean": high.filter(~wrong), "probably mislabeled": high.filter(wrong)}
@@ -145,12 +195,13 @@ def long_tail(
         {"name": name, "count": part.height, "rows": part.drop("flagged").head(TAIL).to_dicts()}
         for name, part in (told | ({"cannot be told": untold} if untold.height else {})).items()
     ]
-    proxy = {"name": PROXY, "found": PROXY_FOUND, "correlation": PROXY_CORRELATION} if by == PROXY else None
+    told_of_proxy = {
+        "name": PROXY, "told": proxy.told, "found": PROXY_FOUND, "correlation": PROXY_CORRELATION,
+    } if proxy is not None else None  # fmt: skip
     sure = high.filter(pl.col("memorization") > 2 * pl.col("error")).height
-    measured = by != PROXY and error is not None
     return {
-        "memorized": high.height, "sure": sure if measured else None, "samples": known.height, "parts": parts,
-        "proxy": proxy,
+        "memorized": high.height, "sure": sure if known_error else None, "samples": known.height, "parts": parts,
+        "proxy": told_of_proxy,
     }  # fmt: skip
 
 

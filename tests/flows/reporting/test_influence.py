@@ -15,9 +15,11 @@ from tracesift.flows.reporting.influence import (
     PROXY_CORRELATION,
     PROXY_FOUND,
     TAIL,
+    Proxy,
     long_tail,
     partners_of,
     shown_in,
+    stored_proxy,
 )
 from tracesift.flows.reporting.report import ReportData, render_report
 from tracesift.flows.reporting.worklist import worklist
@@ -74,16 +76,43 @@ def test_without_the_score_there_is_no_long_tail_and_only_the_first_are_shown():
 
 
 def test_a_proxy_is_called_one_and_takes_the_first_twentieth():
-    scores = pl.DataFrame(
-        {"sample_id": [f"s{i:02d}" for i in range(60)], "label": "cat", "dual": [i / 60 for i in range(60)]}
-    )
-    found = long_tail(scores, answers(("s59", True, 0.9), ("s58", False, 0.1)), "proxy")
+    scores = pl.DataFrame({"sample_id": [f"s{i:02d}" for i in range(60)], "label": "cat"})
+    proxy = Proxy(scores.select("sample_id", value=pl.int_range(60) / 60), "dual (window=10) of run r")
+    found = long_tail(scores, answers(("s59", True, 0.9), ("s58", False, 0.1)), proxy)
     assert found["memorized"] == 3
     assert [part["rows"][0]["sample_id"] for part in found["parts"][:2]] == ["s58", "s59"]
     assert [part["count"] for part in found["parts"]] == [1, 1, 1]
-    assert found["proxy"]["name"] == "dual"
+    assert (found["proxy"]["name"], found["proxy"]["told"]) == ("dual", "dual (window=10) of run r")
+
+
+def test_the_proxy_is_that_of_the_newest_recording_with_any_settings(catalog):
+    def put(run, window, value):
+        meta = {
+            "scorer": "dual",
+            "version": 1,
+            "direction": "keep",
+            "params": {"window": window, "epochs": None},
+        }
+        frame = pl.DataFrame({"sample_id": ["t1"], "dual": [value]})
+        catalog.put_scores(run, "a" * 16, frame, [meta | {"defaults": {"window": 10, "epochs": None}}])
+
+    def found():
+        proxy = stored_proxy(catalog, "a" * 16)
+        return dict(proxy.values.rows())["t1"], proxy.told
+
+    catalog.put_run({"run_id": "r", "dataset_id": "a" * 16, "kind": "trained"})
     with pytest.raises(BadInput, match="tracesift score dual"):
-        long_tail(scores.drop("dual"), answers(), "proxy")
+        stored_proxy(catalog, "a" * 16)
+    put("old", 10, 0.1)
+    assert found() == (0.1, "dual (window=10) of run old, which is not the newest")
+    put("r", 3, 0.2)
+    assert found() == (0.2, "dual (window=3) of run r")
+    put("r", 4, 0.3)
+    assert found() == (0.3, "dual (window=4) of run r; also stored, and not taken: dual (window=3)")
+    put("r", 10, 0.4)
+    put("r", 3, 0.5)
+    assert found()[0] == 0.4
+    assert found()[1].endswith("also stored, and not taken: dual (window=3), dual (window=4)")
 
 
 def test_the_proxy_is_the_one_that_finds_most_of_the_memorized_and_says_how_many():
@@ -131,8 +160,8 @@ def test_partners_are_the_strongest_of_the_newest_edges_with_errors(catalog):
     ]
 
 
-def page(catalog, *, content, memorization="measured"):
-    scores = memorized(t1=0.9, t2=0.5).with_columns(label=pl.lit(NASTY), aum=pl.Series([0.0, 1.0]), dual=0.1)
+def page(catalog, *, content, proxy=None):
+    scores = memorized(t1=0.9, t2=0.5).with_columns(label=pl.lit(NASTY), aum=pl.Series([0.0, 1.0]))
     flags = answers(("t1", True, 0.95), ("t2", False, 0.1))
     shown = {name: Image.new("L", (8, 8)) for name in ("t1", "t2", NASTY, "v2")}
     return render_report(
@@ -144,7 +173,7 @@ def page(catalog, *, content, memorization="measured"):
             },
             runs=[], worklist=worklist(flags, scores), content=shown if content else None, scores=scores, flags=flags,
             diagnostics={}, subsets=[], evaluations=None, scorers=[], truth=None,
-            partners=partners_of(catalog, ["t1"]), long_tail=long_tail(scores, flags, memorization),
+            partners=partners_of(catalog, ["t1"]), long_tail=long_tail(scores, flags, proxy),
         )
     )  # fmt: skip
 
@@ -170,10 +199,11 @@ def test_the_page_shows_partners_and_the_long_tail(catalog):
 
 
 def test_the_page_says_that_a_proxy_is_one(catalog):
-    html = page(catalog, content=False, memorization="proxy")
+    values = pl.DataFrame({"sample_id": ["t1", "t2"], "value": 0.1})
+    html = page(catalog, content=False, proxy=Proxy(values, "dual (window=3) of run r"))
     tail = html[html.index('id="tail"') : html.index('id="subsets"')]
     assert "By a proxy, not as measured" in tail
-    assert "with the highest <code>dual</code>." in tail
+    assert "with the highest <code>dual</code>. It is dual (window=3) of run r." in tail
     assert "are memorized" not in tail
 
 

@@ -51,7 +51,7 @@ def scorer_table() -> str:
     for name in scorers.names():
         known = scorers.find(name)
         inputs = ", ".join(f"`{one}`" for one in known.inputs)
-        rows.append(f"| `{name}` | {known.direction} | {_recording(known)} | {inputs} | {known.summary} |")
+        rows.append(f"| `{name}` | {known.high_means} | {_recording(known)} | {inputs} | {known.summary} |")
     return "\n".join(rows) + "\n"
 
 
@@ -120,7 +120,7 @@ def _section(known: scorers.Scorer, level: str) -> str:
         f"recording {_recording(known)}" if known.jobs else f"mode {known.mode or 'any'}",
     ]
     if known.direction:
-        facts.append(f"high means {known.direction}")
+        facts.append(f"high means {known.high_means}")
     if known.combine:
         facts.append(f"several runs: {known.combine}")
     if known.experimental:

@@ -256,7 +256,7 @@ def _scorers(work: Work) -> list[dict[str, Any]]:
         {
             "name": row["scorer"], "version": row["scorer_version"], "params": json.loads(row["params"] or "{}"),
             "run_id": row["run_id"],
-            "direction": facts.direction, "mode": facts.mode, "inputs": list(facts.inputs),
+            "direction": facts.direction, "means": facts.high_means, "mode": facts.mode, "inputs": list(facts.inputs),
             "reference": facts.reference, "summary": facts.summary,
         }
         for row in rows.to_dicts()

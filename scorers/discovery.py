@@ -43,7 +43,7 @@ class Scorer:
     defaults: Mapping[str, Any]
     experimental: bool
     combine: str | None
-    """How several runs become one value: mean or sum."""
+    """How several runs become one value: mean, sum, or error, which is that of a mean."""
     takes_device: bool
     tensors: bool
     """Whether it takes torch tensors as well as NumPy arrays, and so runs on a GPU."""
@@ -54,6 +54,11 @@ class Scorer:
     summary: str
     """First line of the docstring."""
     function: Callable[..., Any]
+
+    @property
+    def high_means(self) -> str | None:
+        """What a high value says, for people: the direction, but not of a standard error, which judges no sample."""
+        return "uncertain" if self.combine == "error" else self.direction
 
     @property
     def jobs(self) -> tuple[str, ...]:

@@ -233,13 +233,15 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
     """Return one score as a row for people, with the settings that are not the usual ones."""
     from tracesift.scorers.contract import find, names
 
-    usual = find(row["scorer"]).defaults if row["scorer"] in names() else {}
+    known = find(row["scorer"]) if row["scorer"] in names() else None
+    usual = {} if known is None else known.defaults
     settings = ", ".join(
         f"{key}={value}" for key, value in row["params"].items() if usual.get(key, ...) != value
     )
+    means = row["direction"] if known is None else known.high_means
     return {
         "scorer": row["scorer"] + (f" ({settings})" if settings else ""),
-        "value": row["value"], "spread": row["spread"], "rank": _rank(row), "in": row["direction"],
+        "value": row["value"], "spread": row["spread"], "rank": _rank(row), "in": means,
         "run": row["run_id"],
     }  # fmt: skip
 
@@ -280,7 +282,7 @@ def scorers(*, common: Common = Common()) -> int:
     else:
         print_table(
             [
-                {"scorer": known.name, "high means": known.direction, "mode": known.mode,
+                {"scorer": known.name, "high means": known.high_means, "mode": known.mode,
                  "inputs": ", ".join(known.inputs), "needs": _jobs(known), "what": known.summary}
                 for known in found
             ],

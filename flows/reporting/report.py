@@ -80,7 +80,7 @@ class ReportData:
     evaluations: pl.DataFrame | None
     """subset, control_of, seed, metric, value; optionally share (kept) or num_train, and steps"""
     scorers: Sequence[Mapping[str, Any]]
-    """name, version, direction, mode, inputs, params, reference, summary, run_id"""
+    """name, version, direction, mode, inputs, params, reference, summary, run_id; optionally means"""
     truth: Mapping[str, Any] | None
     """n_planted; scorers: name -> auroc, average_precision, precision_at_n;
     flags: name -> precision, recall"""
@@ -417,12 +417,12 @@ def _score_columns(scores: pl.DataFrame) -> list[str]:
 
 
 def _histograms(data: ReportData, figures: _Figures, flagged: Sequence[str]) -> list[dict[str, Any]]:
-    directions = {scorer["name"]: scorer["direction"] for scorer in data.scorers}
+    means = {scorer["name"]: scorer.get("means", scorer["direction"]) for scorer in data.scorers}
     return [
         figures.add(
             charts.histogram(data.scores, column, flagged=flagged),
             name=column,
-            direction=directions.get(column),
+            means=means.get(column),
         )
         for column in _score_columns(data.scores)
     ]

@@ -24,6 +24,7 @@ DIRECTION_WORDS = {
     "keep": "high: worth keeping",
     "outlier": "high: unusual",
     "redundant": "high: repeated elsewhere",
+    "uncertain": "high: the estimate is less sure",
 }
 
 NOT_JUDGED = ("samples", "steps")

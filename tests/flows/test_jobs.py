@@ -162,7 +162,7 @@ def test_the_models_of_all_seeds_speak_together_and_each_seed_of_where_it_stoppe
     )
     assert len(more) == 2
     assert all(50 < int(number) < 200 for number in more)
-    assert run(["score", "memorization_subset", "--workspace", "w"]) == 0
+    assert run(["score", "memorization_subset", "memorization_subset_error", "--workspace", "w"]) == 0
     capsys.readouterr()
     assert run(["score", "subset_fit", "--json", "--workspace", "w"]) == 0
     found = json.loads(capsys.readouterr().out)["subset_fit"]
@@ -171,6 +171,12 @@ def test_the_models_of_all_seeds_speak_together_and_each_seed_of_where_it_stoppe
     page = (place / "w/report.html").read_text()
     assert "2 seeds together: 16 models, right about" in page
     assert "The models of one seed" not in page
+    assert (
+        '<code>memorization_subset_error</code> <span class="muted">high: the estimate is less sure<' in page
+    )
+    assert run(["why", "s001", "--workspace", "w"]) == 0
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "memorization_subset_error" in one]
+    assert "uncertain" in line
 
 
 def test_all_jobs_are_checked_before_the_first_is_trained(place, capsys):

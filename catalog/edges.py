@@ -24,9 +24,11 @@ from tracesift.catalog.tables import next_number
 
 EDGE_COLUMNS: dict[str, pl.DataType] = {
     "sample": pl.Int32(), "partner": pl.Int32(), "value": pl.Float32(), "spread": pl.Float32(), "rank": pl.Int16(),
+    "partner_rank": pl.Int16(),
 }  # fmt: skip
-"""What a frame of edges holds: places among the two lists of ids, the value, its spread, and 1 for the strongest of
-its kind. Above 0 the sample helps the partner, below it harms."""
+"""What a frame of edges holds: places among the two lists of ids, the value, its spread, and its place among the pairs
+of either end, 1 for the strongest of its kind; null where it is not among those of that end. Above 0 the sample helps
+the partner, below it harms."""
 
 
 def put_edges(
@@ -40,7 +42,9 @@ def put_edges(
     """Replace the edges of one method with these settings of a run. See `Catalog.put_edges`."""
     identifier(meta["method"])
     what = f"edges of {meta['method']} of run {run_id}"
-    whole = conform(frame, EDGE_COLUMNS, what=what, required=("sample", "partner", "value", "rank"))
+    whole = conform(frame, EDGE_COLUMNS, what=what, required=("sample", "partner", "value"))
+    if whole.filter(pl.col("rank").is_null() & pl.col("partner_rank").is_null()).height:
+        raise BadInput(f"{what}: an edge has neither a rank nor a partner_rank")
     known = samples_of(con, dataset_id)
     samples, partners = (_rows_of(known, side, what) for side in ids)
     for column, there in (("sample", samples), ("partner", partners)):
@@ -55,7 +59,8 @@ def put_edges(
         "value",
         pl.col("spread").fill_nan(None),
         "rank",
-    ).sort("sample_row", "rank", maintain_order=True)
+        "partner_rank",
+    ).sort("sample_row", "rank", "partner_row", nulls_last=True, maintain_order=True)
     params = canonical_json(dict(meta.get("params") or {})).decode()
     where, owner = (
         "dataset_id = ? AND run_id = ? AND method = ? AND params = ?",

@@ -85,9 +85,9 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
     `direction` names, which it shares with `ties` others; null where all are alike); `flags` with score, threshold and
     reason; `subsets` (newest version of each) with role, weight and reason; `influence`, the partners that a training
     sample helps and harms most by the newest edges of each method (the first ten, `of` so many of a kind), and
-    `influenced_by`, the training samples that count this one among theirs (the strongest of all where `every_pair` was
-    kept); `reviews`; and `lineage`, the dataset and the runs that these rest on, those that a combined run is made of
-    included.
+    `influenced_by`, the training samples that help and harm a validation sample most; `influenced_by_unknown`, methods
+    whose newest edges are of a version that did not find these; `reviews`; and `lineage`, the dataset and the runs that
+    these rest on, those that a combined run is made of included.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
         """,
         (sample_id,),
     )
-    influence = _edges_of(con, "sample_id", "partner_id", sample_id)
-    influenced_by = _edges_of(con, "partner_id", "sample_id", sample_id)
+    influence = _edges_of(con, "sample_id", "partner_id", "rank", sample_id)
+    influenced_by = _edges_of(con, "partner_id", "sample_id", "partner_rank", sample_id)
     used = sorted({entry["run_id"] for entry in [*scores, *flags, *influence, *influenced_by]})
     datasets = records(con, "SELECT * FROM datasets WHERE dataset_id = ?", (dataset_id,))
     runs = records(
@@ -139,6 +139,7 @@ def why(con: duckdb.DuckDBPyConnection, sample_id: str) -> dict[str, Any]:
         "subsets": [decoded(entry) for entry in subsets],
         "influence": influence,
         "influenced_by": influenced_by,
+        "influenced_by_unknown": _without_origins(con, sample_id),
         "reviews": [decoded(entry) for entry in reviews],
         "lineage": {"dataset": decoded(datasets[0]), "runs": [decoded(entry) for entry in runs]},
     }
@@ -215,27 +216,21 @@ def _flags_of(con: duckdb.DuckDBPyConnection, dataset_id: str, sample_id: str) -
     ]
 
 
-def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: str) -> list[dict[str, Any]]:
-    """Return the strongest edges of a sample, at either end, each with the other end's label and file.
+def _edges_of(
+    con: duckdb.DuckDBPyConnection, own: str, other: str, rank: str, sample_id: str
+) -> list[dict[str, Any]]:
+    """Return the strongest edges of a sample at its own end, each with the other end's label and file.
 
-    `of` is how many of its method and kind there are, of which these are the first `PARTNERS`; `every_pair` whether
-    the method kept all pairs, so that the list of a partner lacks none that is stronger.
+    `of` is how many of its method and kind there are, of which these are the first `PARTNERS`.
     """
-    # What a purge took away had been somebody's partner: then the others may lack one that would be theirs by now.
     found = records(
         con,
         f"""
-        WITH val AS (
-            SELECT s.dataset_id, count(*) + any_value(coalesce(CAST(d.details->'purged' AS INTEGER), 0)) AS most
-            FROM samples s JOIN datasets d USING (dataset_id) WHERE s.split = 'val' GROUP BY s.dataset_id
-        )
         SELECT e.method, e.kind, e.{other} AS partner_id, s.split AS partner_split, s.label AS partner_label,
-               json_extract_string(s.attributes, '$.path') AS partner_path, e.value, e.spread, e.params, e.run_id,
-               coalesce(CAST(e.params->'k' AS INTEGER) >= val.most, false) AS every_pair
+               json_extract_string(s.attributes, '$.path') AS partner_path, e.value, e.spread, e.params, e.run_id
         FROM influence_edges e JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_id = e.{other}
-        LEFT JOIN val ON val.dataset_id = e.dataset_id
-        WHERE e.{own} = ?
-        ORDER BY e.method, e.kind DESC, abs(e.value) DESC, e.{other}
+        WHERE e.{own} = ? AND e.{rank} IS NOT NULL
+        ORDER BY e.method, e.kind DESC, e.{rank}
         """,
         (sample_id,),
     )
@@ -243,6 +238,18 @@ def _edges_of(con: duckdb.DuckDBPyConnection, own: str, other: str, sample_id: s
     for entry in found:
         shown.setdefault((entry["method"], entry["kind"]), []).append(decoded(entry))
     return [entry | {"of": len(entries)} for entries in shown.values() for entry in entries[:PARTNERS]]
+
+
+def _without_origins(con: duckdb.DuckDBPyConnection, sample_id: str) -> list[str]:
+    """Return methods whose newest edges name a partner, and were made before partners had a rank for them."""
+    sql = """
+        SELECT method FROM influence_edges WHERE partner_id = ? AND seq NOT IN (
+            SELECT seq FROM edge_sets WHERE edge_key IN (
+                SELECT edge_key FROM edge_rows WHERE partner_rank IS NOT NULL
+            )
+        ) GROUP BY method ORDER BY method
+    """
+    return [method for (method,) in rows(con, sql, (sample_id,))]
 
 
 def diff_runs(con: duckdb.DuckDBPyConnection, first: str, second: str) -> pl.DataFrame:

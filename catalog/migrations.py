@@ -100,6 +100,26 @@ def remember_what_was_read(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"ALTER TABLE {table} ADD COLUMN made_from VARCHAR")
 
 
+def add_origins(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 8: edges are also the strongest of their partner, who has a rank of its own for them."""
+    con.execute("DROP VIEW influence_edges")
+    con.execute("DROP VIEW all_influence_edges")
+    con.execute("ALTER TABLE edge_rows ADD COLUMN partner_rank SMALLINT")
+    con.execute(
+        "CREATE VIEW all_influence_edges AS "
+        "SELECT e.dataset_id, e.run_id, e.method, e.method_version, e.params, s.sample_id, "
+        "CASE WHEN r.value > 0 THEN 'help' ELSE 'harm' END AS kind, r.rank, p.sample_id AS partner_id, "
+        "p.split AS partner_split, r.partner_rank, r.value, r.spread, e.seq "
+        "FROM edge_rows r JOIN edge_sets e USING (edge_key) "
+        "JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_row = r.sample_row "
+        "JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_row = r.partner_row"
+    )
+    con.execute(
+        "CREATE VIEW influence_edges AS SELECT * FROM all_influence_edges "
+        "WHERE seq IN (SELECT max(seq) FROM edge_sets GROUP BY method)"
+    )
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     create_tables,
     add_reviews,
@@ -108,6 +128,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     add_forgotten,
     show_newest_edges,
     remember_what_was_read,
+    add_origins,
 )
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 

@@ -189,8 +189,11 @@ def _renumber(
     moved = ", ".join(f"coalesce(p{at}.new_row, t.{column}) AS {column}" for at, column in enumerate(columns))
     rank = ""
     if table == "edge_rows":  # the next strongest takes the place of a purged partner
-        each = "PARTITION BY t.edge_key, t.sample_row, t.value > 0 ORDER BY t.rank"
-        rank = f", (row_number() OVER ({each}))::SMALLINT AS rank"
+        rank = "".join(
+            f", CASE WHEN t.{own} IS NOT NULL THEN (row_number() OVER (PARTITION BY t.edge_key, t.{end}, "
+            f"t.value > 0, t.{own} IS NULL ORDER BY t.{own}))::SMALLINT END AS {own}"
+            for end, own in (("sample_row", "rank"), ("partner_row", "partner_rank"))
+        )
     con.execute(
         f"CREATE OR REPLACE TABLE {table} AS SELECT t.* REPLACE ({moved}{rank}) FROM {table} t "
         f"LEFT JOIN {owner} o USING ({key}){joins} "

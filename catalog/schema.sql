@@ -247,13 +247,14 @@ CREATE TABLE edge_rows (                 -- key: edge_key, sample_row, the sign 
     partner_row  INTEGER,                -- whom it helps or harms
     value        FLOAT,                  -- above 0 it helps
     spread       FLOAT,                  -- standard error, of a method that estimates
-    rank         SMALLINT                -- 1: the strongest of its kind, help or harm
+    rank         SMALLINT,               -- 1: the strongest of its kind, help or harm; null beyond the k of the sample
+    partner_rank SMALLINT                -- the same among the training samples of the partner
 );
 
 CREATE VIEW all_influence_edges AS
 SELECT e.dataset_id, e.run_id, e.method, e.method_version, e.params, s.sample_id,
        CASE WHEN r.value > 0 THEN 'help' ELSE 'harm' END AS kind, r.rank, p.sample_id AS partner_id,
-       p.split AS partner_split, r.value, r.spread, e.seq
+       p.split AS partner_split, r.partner_rank, r.value, r.spread, e.seq
 FROM edge_rows r
 JOIN edge_sets e USING (edge_key)
 JOIN samples s ON s.dataset_id = e.dataset_id AND s.sample_row = r.sample_row

@@ -26,7 +26,7 @@ def influence(
     *,
     k: int = 10,
 ) -> dict[str, Any]:
-    """Find the strongest partners of each training sample, and put them into the catalog; done once per recording.
+    """Find the strongest partners of each sample at either end, and put them into the catalog; once per recording.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def influence(
     Returns
     -------
     dict
-        ``edges``: per method `run_id`, `edges`, `samples` that have any, and `params`; ``left_out``: method -> why it
-        could not run.
+        ``edges``: per method `run_id`, `edges`, training `samples` that have any, and `params`; ``left_out``: method ->
+        why it could not run.
 
     Raises
     ------
@@ -131,31 +131,70 @@ def _made(work: Work, run: str, name: str, settings: Mapping[str, Any]) -> dict[
 
 
 def edge_frame(edges: Edges) -> pl.DataFrame:
-    """Return edges as the catalog takes them: a row per edge.
+    """Return edges as the catalog takes them: a row per pair that is among the strongest of either end.
 
     Examples
     --------
-    >>> one = Edges(np.array([[4, -1]]), np.array([[0.5, np.nan]]), np.array([[-1, -1]]), np.full((1, 2), np.nan))
-    >>> edge_frame(one).rows()
-    [(0, 4, 0.5, None, 1)]
+    >>> from tracesift.scorers.influence.edge_search import Origins
+    >>> none, nan = np.array([[-1]]), np.array([[np.nan]])
+    >>> values = np.array([[np.nan], [0.5]]), np.array([[-0.25], [np.nan]])
+    >>> by = Origins(np.array([[-1], [0]]), values[0], np.array([[0], [-1]]), values[1])
+    >>> edge_frame(Edges(np.array([[1]]), np.array([[0.5]]), none, nan, by)).rows()
+    [(0, 1, 0.5, None, 1, 1), (0, 0, -0.25, None, None, 1)]
     """
-    parts = []
-    for partners, values, errors in (
-        (edges.helped, edges.help, edges.help_error),
-        (edges.harmed, edges.harm, edges.harm_error),
-    ):
-        sample, place = np.nonzero(partners >= 0)
-        spread = np.full(len(sample), np.nan) if errors is None else errors[sample, place]
-        parts.append(
-            pl.DataFrame(
-                {
-                    "sample": sample.astype(np.int32), "partner": partners[sample, place].astype(np.int32),
-                    "value": values[sample, place].astype(np.float32), "spread": spread.astype(np.float32),
-                    "rank": (place + 1).astype(np.int16),
-                }
-            ).with_columns(pl.col("spread").fill_nan(None))
-        )  # fmt: skip
-    return pl.concat(parts)
+    by = edges.origins
+    ends = (
+        (edges.helped, edges.help, edges.help_error, by.helping, by.help, by.help_error),
+        (edges.harmed, edges.harm, edges.harm_error, by.harming, by.harm, by.harm_error),
+    )
+    return pl.concat([part for end in ends for part in _of_kind(*end)])
+
+
+def _of_kind(
+    partners: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray | None,
+    origins: np.ndarray,
+    by_values: np.ndarray,
+    by_errors: np.ndarray | None,
+) -> list[pl.DataFrame]:
+    """Return the pairs of one kind: those of the training samples' lists, and what partners have beyond them."""
+    rank_there = np.zeros(partners.shape, dtype=np.int16)
+    partner, place = np.nonzero(origins >= 0)
+    origin = origins[partner, place]
+    in_list = partners[origin] == partner[:, None]
+    known = in_list.any(axis=1)
+    rank_there[origin[known], in_list[known].argmax(axis=1)] = place[known] + 1
+    sample, at = np.nonzero(partners >= 0)
+    beyond = (partner[~known], place[~known])
+    return [
+        _pairs(sample, partners[sample, at], values, errors, (sample, at), at + 1, rank_there[sample, at]),
+        _pairs(
+            origin[~known], beyond[0], by_values, by_errors, beyond, np.zeros_like(beyond[1]), beyond[1] + 1
+        ),
+    ]
+
+
+def _pairs(
+    sample: np.ndarray,
+    partner: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray | None,
+    at: tuple[np.ndarray, np.ndarray],
+    rank: np.ndarray,
+    partner_rank: np.ndarray,
+) -> pl.DataFrame:
+    """Return rows of the catalog; a rank of 0 is none."""
+    spread = np.full(len(sample), np.nan) if errors is None else errors[at]
+    return pl.DataFrame(
+        {
+            "sample": sample.astype(np.int32), "partner": partner.astype(np.int32),
+            "value": values[at].astype(np.float32), "spread": spread.astype(np.float32),
+            "rank": rank.astype(np.int16), "partner_rank": partner_rank.astype(np.int16),
+        }
+    ).with_columns(
+        pl.col("spread").fill_nan(None), pl.col("rank", "partner_rank").replace(0, None)
+    )  # fmt: skip
 
 
 def _signals(work: Work, run: str) -> ModeSignals:

@@ -19,10 +19,12 @@ def influence(
     run: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     param: Annotated[tuple[str, ...], Parameter(negative="")] = (),
 ) -> int:
-    """Find whom each training sample helps and whom it harms, and keep the strongest partners in the catalog.
+    """Find whom each training sample helps and harms, and who helps and harms each validation sample.
 
-    Then `tracesift why SAMPLE_ID` and the report show them, and the view influence_edges has all that were kept: of
-    each method those that were asked for last. Those of other settings and recordings are in all_influence_edges.
+    Then `tracesift why SAMPLE_ID` and the report show the strongest, and the view influence_edges has all that were
+    kept: of each method those that were asked for last. rank is the place among the partners of a training sample,
+    partner_rank that among the training samples of its partner. Those of other settings and recordings are in
+    all_influence_edges.
     tracesift sql "SELECT * FROM influence_edges WHERE method = 'last_layer' AND kind = 'harm' ORDER BY value LIMIT 20"
 
     Methods: last_layer, a gradient step of the recorded model's last layer, reads what `tracesift record` and
@@ -39,7 +41,7 @@ def influence(
     names
         Methods; every one whose signals are there by default.
     k
-        How many partners of either kind each training sample keeps.
+        How many partners of either kind each sample keeps.
     run
         Recordings to read, each method the first that has its signals; by default the newest. Several, such as seeds,
         are not pooled.

@@ -161,24 +161,24 @@ def _tell(known: dict[str, Any]) -> None:
 
 
 def _tell_edges(known: dict[str, Any]) -> None:
-    """Print whom a sample helps and harms, and who helps and harms it: of these, which list it is."""
+    """Print whom a training sample helps and harms most, or who helps and harms a validation sample most."""
     from tracesift.catalog.connection import literal
 
-    sample_id, by = known["sample"]["sample_id"], known["influenced_by"]
-    for title, edges in (
-        ("Helps and harms most", known["influence"]),
-        ("Helped and harmed most by", [row for row in by if row["every_pair"]]),
-        (
-            "Of the training samples that have it among their k strongest partners, helped and harmed most by; "
-            "the list need not hold the strongest of all",
-            [row for row in by if not row["every_pair"]],
-        ),
+    sample_id = literal(known["sample"]["sample_id"])
+    for title, key, end, rank in (
+        ("Helps and harms most", "influence", "sample_id", "rank"),
+        ("Helped and harmed most by", "influenced_by", "partner_id", "partner_rank"),
     ):
-        if edges:
+        if known[key]:
             console().print(f"\n{title} (above 0: helps)", style="italic", soft_wrap=True)
-            print_table([_edge(row) for row in edges])
-            end = "sample_id" if edges is known["influence"] else "partner_id"
-            _tell_more(edges, f"FROM influence_edges WHERE {end} = {literal(sample_id)} ORDER BY value DESC")
+            print_table([_edge(row) for row in known[key]])
+            _tell_more(
+                known[key], f"FROM influence_edges WHERE {end} = {sample_id} AND {rank} > 0 ORDER BY {rank}"
+            )
+    if known["influenced_by_unknown"]:
+        again = f"`tracesift influence {' '.join(known['influenced_by_unknown'])}` looks for them"
+        said = f"An earlier version did not look for those who help and harm it most; {again}"
+        console().print(runnable(said), soft_wrap=True)
 
 
 def _tell_more(edges: list[dict[str, Any]], query: str) -> None:

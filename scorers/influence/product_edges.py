@@ -19,7 +19,7 @@ def product_edges(
     rows: int = 256,
     threads: int | None = None,
 ) -> Edges:
-    """Return for every training sample the k validation samples it helps most and the k it harms most.
+    """Return the k strongest partners of either kind of every training and every validation sample.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def product_edges(
 
     Notes
     -----
-    N M R P multiplications in float64; memory for 4 N k results and a block of the validation samples.
+    N M R P multiplications in float64; memory for 4 (N + M) k results and a block of the validation samples.
 
     References
     ----------

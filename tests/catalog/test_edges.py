@@ -18,7 +18,9 @@ ALL = (
 
 
 def edges(*rows):
-    return pl.DataFrame(rows, schema=["sample", "partner", "value", "spread", "rank"], orient="row")
+    """Pairs with their ranks at either end, or at that of the training sample alone."""
+    names = ["sample", "partner", "value", "spread", "rank", "partner_rank"]
+    return pl.DataFrame(rows, schema=names[: len(rows[0])], orient="row")
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_rows_are_kept_small(catalog):
     kinds = dict(catalog.query("SELECT column_name, column_type FROM (DESCRIBE edge_rows)").rows())
     assert kinds == {
         "edge_key": "INTEGER", "sample_row": "INTEGER", "partner_row": "INTEGER", "value": "FLOAT", "spread": "FLOAT",
-        "rank": "SMALLINT",
+        "rank": "SMALLINT", "partner_rank": "SMALLINT",
     }  # fmt: skip
 
 
@@ -124,6 +126,8 @@ def test_what_does_not_fit_leaves_what_stood_there(catalog):
         catalog.put_edges("r", DATASET, edges((0, 0, 0.5, 0.1, 1)), (["t1"], ["nobody"]), META)
     with pytest.raises(BadInput, match="'value' is missing"):
         put(catalog, edges((0, 0, 0.5, 0.1, 1)).drop("value"))
+    with pytest.raises(BadInput, match="neither a rank nor a partner_rank"):
+        put(catalog, edges((0, 0, 0.5, 0.1, 1), (0, 1, 0.5, 0.1, None)))
     assert catalog.query(ALL).rows() == before
 
 
@@ -137,8 +141,12 @@ def test_nothing_is_an_answer_too(catalog):
 def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):
     put(catalog, edges((1, 0, 1.0, None, 1)), params={"k": 9})
     put(
-        catalog, edges((0, 0, 0.25, 0.1, 2), (0, 1, 0.5, 0.1, 1), (1, 1, -0.75, 0.1, 1), (2, 1, -0.5, 0.2, 1))
-    )
+        catalog,
+        edges(
+            (0, 0, 0.25, 0.1, 2, None), (0, 1, 0.5, 0.1, 1, 1), (1, 1, -0.75, 0.1, 1, 1), (2, 1, -0.5, 0.2, None, 2),
+            (2, 0, 0.125, 0.1, 1, None),
+        ),
+    )  # fmt: skip
     helped = catalog.why("t1")["influence"]
     assert [(row["kind"], row["partner_id"], row["partner_label"], row["value"]) for row in helped] == [
         ("help", "v2", "dog", 0.5), ("help", "v1", "cat", 0.25),
@@ -155,21 +163,36 @@ def test_an_explanation_shows_both_ends_of_the_newest_edges(catalog):
     ]
     assert by[1]["spread"] == pytest.approx(0.1)
     assert catalog.why("u")["influence"] == []
-    assert {row["every_pair"] for row in by} == {True}  # two validation samples, and k is 2
-    put(catalog, edges((0, 1, 0.5, 0.1, 1)), params={"k": 1})
-    assert [row["every_pair"] for row in catalog.why("v2")["influenced_by"]] == [False]
+    assert [row["partner_id"] for row in catalog.why("t3")["influence"]] == ["v1"]
+    assert (
+        catalog.why("v1")["influenced_by"] == []
+    )  # it is among the strongest of others, and they not among its own
+    assert catalog.why("v1")["influenced_by_unknown"] == []
+    put(catalog, edges((0, 0, 0.5, 0.1, 1), (0, 1, 0.25, 0.1, 2)), method="trak")  # as before version 8
+    assert catalog.why("v1")["influenced_by_unknown"] == ["trak"]
+    assert catalog.why("t1")["influenced_by_unknown"] == []
 
 
-def test_a_purged_partner_leaves_both_views_and_lists_that_may_lack_a_stronger_one(catalog, tmp_path):
-    # One edge of either kind at most is kept of two partners: once v2 is gone, k is as large as what remains.
-    for value in (0.5, 0.25):
-        put(catalog, edges((0, 1, value, 0.1, 1), (1, 0, value, 0.1, 1)), params={"k": 1, "of": str(value)})
-    assert not catalog.why("v1")["influenced_by"][0]["every_pair"]
-    (tmp_path / "purged").mkdir()
-    state = State(dataset_id=DATASET, new_id="b" * 16, fingerprint="b" * 64)
-    rebuild(tmp_path, tmp_path / "purged", Rebuilding(states=[state], redaction=Redaction({"v2"})))
-    purged = Catalog(tmp_path / "purged")
-    shown = "SELECT sample_id, partner_id, value FROM {} ORDER BY ALL"
-    assert purged.query(shown.format("influence_edges")).rows() == [("t2", "v1", 0.25)]
-    assert purged.query(shown.format("all_influence_edges")).rows() == [("t2", "v1", 0.25), ("t2", "v1", 0.5)]
-    assert not purged.why("v1")["influenced_by"][0]["every_pair"]
+def test_a_purged_sample_leaves_both_views_and_the_next_takes_its_place_at_either_end(catalog, tmp_path):
+    for k, value in ((1, 0.5), (2, 0.25)):
+        frame = edges(
+            (0, 1, value, 0.1, 1, 1), (0, 0, value / 2, 0.1, 2, 3), (1, 0, value, 0.1, 1, 1), (1, 1, value / 2, 0.1, 2, None),
+            (2, 0, value * 0.75, 0.1, None, 2), (2, 1, -value, 0.1, 1, 1),
+        )  # fmt: skip
+        put(catalog, frame, params={"k": k})
+    for gone in ("v2", "t2"):
+        folder = tmp_path / gone
+        folder.mkdir()
+        state = State(dataset_id=DATASET, new_id="b" * 16, fingerprint="b" * 64)
+        rebuild(tmp_path, folder, Rebuilding(states=[state], redaction=Redaction({gone})))
+    shown = (
+        "SELECT sample_id, partner_id, value, rank, partner_rank FROM {} ORDER BY seq, sample_id, partner_id"
+    )
+    purged = Catalog(tmp_path / "v2")
+    newest = [("t1", "v1", 0.125, 1, 3), ("t2", "v1", 0.25, 1, 1), ("t3", "v1", 0.1875, None, 2)]
+    assert purged.query(shown.format("influence_edges")).rows() == newest
+    assert purged.query(shown.format("all_influence_edges")).height == 6
+    assert [row["partner_id"] for row in purged.why("v1")["influenced_by"]] == ["t2", "t3", "t1"]
+    assert Catalog(tmp_path / "t2").query(shown.format("influence_edges")).rows() == [
+        ("t1", "v1", 0.125, 2, 2), ("t1", "v2", 0.25, 1, 1), ("t3", "v1", 0.1875, None, 1), ("t3", "v2", -0.25, 1, 1),
+    ]  # fmt: skip

@@ -35,10 +35,24 @@ def variance(values, half):
 
 
 def check(found, effect, error, k):
+    by = found.origins
+    check_lists(
+        ((found.helped, found.help, found.help_error, 1), (found.harmed, found.harm, found.harm_error, -1)),
+        effect,
+        error,
+        k,
+    )
+    check_lists(
+        ((by.helping, by.help, by.help_error, 1), (by.harming, by.harm, by.harm_error, -1)),
+        effect.T,
+        error.T,
+        k,
+    )
+
+
+def check_lists(lists, effect, error, k):
     for i, values in enumerate(effect):
-        for partners, kept, errors, sign in (
-            (found.helped, found.help, found.help_error, 1), (found.harmed, found.harm, found.harm_error, -1),
-        ):  # fmt: skip
+        for partners, kept, errors, sign in lists:
             strong = np.where(
                 np.isnan(values), 0, sign * np.round(values, 12)
             )  # what is equal by hand is equal here
@@ -57,6 +71,9 @@ def test_hand_worked():
     right = np.array([[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=bool)
     found = influence_subset(seen, right, right * 1.0, k=2)
     assert found.helped.tolist() == [[3, 0], [-1, -1], [-1, -1]]
+    assert found.origins.helping.tolist() == [[0, -1], [-1, -1], [-1, -1], [0, -1]]
+    assert found.origins.harming.tolist() == [[-1, -1], [0, -1], [-1, -1], [-1, -1]]
+    np.testing.assert_allclose(found.origins.help[:, 0], [2 / 3, np.nan, np.nan, 1.0])
     assert found.harmed.tolist() == [[1, -1], [-1, -1], [-1, -1]]
     np.testing.assert_allclose(found.help[0], [1.0, 2 / 3])
     np.testing.assert_allclose(found.harm[0], [-0.5, np.nan])
@@ -102,6 +119,11 @@ def test_same_bytes_whatever_the_blocks_the_threads_and_the_order(of, monkeypatc
         for rows, threads in ((1, 1), (10, 3), (5000, 2))
     ]
     moved = influence_subset(trained[order], correct, prob, k=5, of=of, rows=17)
+    for name in ("helping", "help", "harming", "harm", "help_error", "harm_error"):
+        expected = getattr(found.origins, name)
+        assert all(getattr(other.origins, name).tobytes() == expected.tobytes() for other in others)
+    assert (moved.origins.helping >= 0).tobytes() == (found.origins.helping >= 0).tobytes()
+    assert moved.origins.help.tobytes() == found.origins.help.tobytes()
     for name in ("helped", "help", "harmed", "harm", "help_error", "harm_error"):
         expected = getattr(found, name)
         assert all(getattr(other, name).tobytes() == expected.tobytes() for other in others)
@@ -122,6 +144,8 @@ def test_a_missing_answer_has_no_edges():
     prob[4, 3] = np.nan
     found = influence_subset(trained, correct, prob, k=10, of="prob_label")
     assert not ((found.helped == 4) | (found.harmed == 4)).any()
+    assert (found.origins.helping[4] == -1).all()
+    assert np.isnan(found.origins.help_error[4]).all()
     rest = np.delete(np.arange(10), 4)
     less = influence_subset(trained, correct[rest], prob[rest], k=10, of="prob_label")
     np.testing.assert_array_equal(found.help, less.help)
@@ -190,3 +214,5 @@ def test_the_last_layer_is_the_same_in_parts(monkeypatch):
     parts = compute_edges("last_layer", sides, {"k": 3})
     assert parts.help.tobytes() == whole.help.tobytes()
     assert parts.harmed.tobytes() == whole.harmed.tobytes()
+    assert parts.origins.help.tobytes() == whole.origins.help.tobytes()
+    assert parts.origins.harming.tobytes() == whole.origins.harming.tobytes()

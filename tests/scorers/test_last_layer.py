@@ -130,4 +130,4 @@ def test_memory_does_not_grow_with_the_matrix():
 
     whole = peak(val)
     assert whole < 8e6  # 20,000 x 2,000 numbers are 320 MB; 4 x 20,000 x 5 results are 3.2 MB
-    assert whole - peak(few) < 1e6
+    assert whole - peak(few) < 3.5e6  # for each thread a block of 256 x 512, and its lists of 512 partners

@@ -1,13 +1,14 @@
 """What finds the strongest pairs of samples, how it is found, and how it is run: one file per method.
 
 A method of influence is one function in a file of its own name in this folder. Its positional parameters are signals,
-its settings keyword-only, as those of a scorer; it returns `Edges`, the strongest partners of each training sample.
-Each training sample's edges rest on it and on the partners alone, so any part of the training samples can be asked for.
+its settings keyword-only, as those of a scorer; it returns `Edges`, the strongest partners of each training sample and
+of each validation sample. A pair's value rests on its two samples alone, so any part of the training samples can be
+asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -17,15 +18,15 @@ from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import SIGNALS, MissingSignal, UnknownName, nearest
 from tracesift.scorers.arrays import check_sizes, normalise
 from tracesift.scorers.discovery import Scorer, attach, find_one, names_of
-from tracesift.scorers.influence.edge_search import Edges
+from tracesift.scorers.influence.edge_search import Edges, Origins, merged
 
 Function = TypeVar("Function", bound=Callable[..., Edges])
 
 WITHOUT_TRACE = ("rows", "threads")
 """Settings of how it is computed, which no result depends on."""
 
-PART = 8_192
-"""Training samples between two words of progress."""
+PART = 32_768
+"""Training samples that are asked for at once: between two words of progress, and lists to be merged."""
 
 
 def edges(*, version: int = 1, reference: str) -> Callable[[Function], Function]:
@@ -159,17 +160,29 @@ def compute_edges(
     check_sizes(arrays, owner=name)
     over = {one: SIGNALS[one].axes.find("N") for one in arrays}
     samples = next(arrays[one].shape[axis] for one, axis in over.items() if axis >= 0)
-    found = []
-    for start in range(0, max(1, samples), PART):
+    own = [field.name for field in fields(Edges) if field.name != "origins"]
+
+    def run(start: int) -> tuple[list[Any], Origins]:
         part = [
             array if over[one] < 0 else array[(slice(None),) * over[one] + (slice(start, start + PART),)]
             for one, array in arrays.items()
         ]
-        found.append(known.function(*part, **settings))
+        found = known.function(*part, **settings)
         if progress is not None:
             progress(min(start + PART, samples), samples)
-    return Edges(*(_joined([getattr(one, field.name) for one in found]) for field in fields(Edges)))
+        return [getattr(found, name) for name in own], found.origins.moved(start)
+
+    first, origins = run(0)
+    lists = [first]
+    for start in range(PART, samples, PART):
+        more, here = run(start)
+        lists.append(more)
+        origins = merged(origins, here)
+    return Edges(
+        **{name: _joined(parts) for name, parts in zip(own, zip(*lists, strict=True), strict=True)},
+        origins=origins,
+    )
 
 
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: Sequence[Any]) -> Any:
     return None if parts[0] is None else np.concatenate(parts)

@@ -14,19 +14,22 @@ import numpy as np
 from tracesift.catalog.compiled import loop
 from tracesift.catalog.schema import BadInput
 from tracesift.scorers.arrays import Floats
-from tracesift.scorers.influence.edge_search import Edges
+from tracesift.scorers.influence.edge_search import Edges, Kept, edges_of, gather, keep, nothing
 from tracesift.scorers.influence.edges.contract import edges
 from tracesift.scorers.influence.subset_sides import Of, answers
 
 WIDTH = 2_048
 """Validation samples that are worked on at a time."""
 
+PAIRS = 65_536
+"""Pairs whose errors are worked on at a time."""
+
 GRID = 2.0**30
 """Values are rounded to one part in so many. Then their sums over fewer than 2^18 models are exact in float64, so
 that a matrix product may add them up in any order."""
 
 
-@edges(version=2, reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020, equation 2")
+@edges(version=3, reference="Feldman, Zhang, What neural networks memorize and why, NeurIPS 2020, equation 2")
 def influence_subset(
     subset_trained: np.ndarray,
     val_subset_correct: np.ndarray,
@@ -37,7 +40,7 @@ def influence_subset(
     rows: int = 512,
     threads: int | None = None,
 ) -> Edges:
-    """Return for every training sample the k validation samples it helps most and the k it harms most, with errors.
+    """Return the k strongest partners of either kind of every training and every validation sample, with errors.
 
     Parameters
     ----------
@@ -72,7 +75,8 @@ def influence_subset(
 
     Notes
     -----
-    2 N M R operations, as products of matrices of at most `rows` x 2,048; memory for 6 N k results and (M, R) twice.
+    2 N M R operations, as products of matrices of at most `rows` x 2,048; memory for 6 (N + M) k results, (M, R) twice,
+    and 4 M k results for each thread.
 
     References
     ----------
@@ -95,98 +99,79 @@ def influence_subset(
     partners = np.flatnonzero(np.isfinite(values).all(axis=1))
     values = values[partners]
     whole = values.sum(axis=1)
-    shape = (len(subset_trained), k)
-    help_, harm = np.zeros(shape), np.zeros(shape)
-    helped, harmed = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
-    errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    kept, origins = nothing(len(subset_trained), k), nothing(len(val_subset_correct), k)
+    workers = threads or os.cpu_count() or 1
+
+    def work(first: int) -> Kept:
+        """Go through every so many blocks of training samples, in the order of their rows."""
+        from_here = nothing(k, len(partners))
+        for start in range(first * rows, len(there), workers * rows):
+            these = there[start : start + rows]
+            ours = subset_trained[these].astype(np.float64)
+            inside = seen[these].astype(np.float64)[:, None]
+            outside = subset_trained.shape[1] - inside
+            for at in range(0, len(partners), WIDTH):
+                block = slice(at, at + WIDTH)
+                of_seen = ours @ values[block].T
+                effect = of_seen / inside - (whole[block] - of_seen) / outside
+                keep(effect, partners[block], these, kept, from_here.only(block))
+        return from_here
+
     half = 0.5 if of == "correct" else 0.0
     place = np.full(len(val_subset_correct), -1, np.int64)
     place[partners] = np.arange(len(partners))
 
-    def work(start: int) -> None:
-        these = there[start : start + rows]
-        ours = subset_trained[these].astype(np.float64)
-        inside = seen[these].astype(np.float64)[:, None]
-        outside = subset_trained.shape[1] - inside
-        for at in range(0, len(partners), WIDTH):
-            block = slice(at, at + WIDTH)
-            of_seen = ours @ values[block].T
-            effect = of_seen / inside - (whole[block] - of_seen) / outside
-            _keep(effect, partners[block], these, helped, help_, harmed, harm)
-        for found, error in zip((helped, harmed), errors, strict=True):
-            _error(subset_trained, values, place, these, half, found, error)
+    def error(samples: np.ndarray, others: np.ndarray) -> Floats:
+        """Return the standard error of each pair of a training row and a validation row; NaN where one is -1."""
+        pairs = samples.ravel(), np.where(others < 0, -1, place[others]).ravel()
+        found = np.full(samples.size, np.nan)
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        for _ in pool.map(work, range(0, len(there), rows)):
+        def part(start: int) -> None:
+            taken = slice(start, start + PAIRS)
+            _error(subset_trained, values, pairs[0][taken], pairs[1][taken], half, found[taken])
+
+        for _ in pool.map(part, range(0, samples.size, PAIRS)):
             pass
-    help_[helped < 0] = np.nan
-    harm[harmed < 0] = np.nan
-    return Edges(helped, help_, harmed, harm, *errors)
+        return found.reshape(samples.shape)
 
-
-@loop
-def _keep(
-    effect: Floats,
-    partners: np.ndarray,
-    these: np.ndarray,
-    helped: np.ndarray,
-    help_: np.ndarray,
-    harmed: np.ndarray,
-    harm: np.ndarray,
-) -> None:
-    """Insert the strongest of a block of estimates into their rows of the results."""
-    k = help_.shape[1]
-    for i in range(these.size):
-        row = these[i]
-        for at in range(partners.size):
-            value = effect[i, at]
-            # Partners come by ascending row, so one that only equals what is kept stays behind it.
-            if value > help_[row, k - 1]:
-                place = k - 1
-                while place > 0 and value > help_[row, place - 1]:
-                    help_[row, place] = help_[row, place - 1]
-                    helped[row, place] = helped[row, place - 1]
-                    place -= 1
-                help_[row, place] = value
-                helped[row, place] = partners[at]
-            elif value < harm[row, k - 1]:
-                place = k - 1
-                while place > 0 and value < harm[row, place - 1]:
-                    harm[row, place] = harm[row, place - 1]
-                    harmed[row, place] = harmed[row, place - 1]
-                    place -= 1
-                harm[row, place] = value
-                harmed[row, place] = partners[at]
+    with ThreadPoolExecutor(workers) as pool:
+        gather(list(pool.map(work, range(workers))), partners, origins)
+        samples, others = (
+            np.repeat(np.arange(len(one.rows[0]))[:, None], k, axis=1) for one in (kept, origins)
+        )
+        return edges_of(
+            kept,
+            origins,
+            (error(samples, kept.rows[0]), error(samples, kept.rows[1])),
+            (error(origins.rows[0], others), error(origins.rows[1], others)),
+        )
 
 
 @loop
 def _error(
     trained: np.ndarray,
     values: Floats,
-    place: np.ndarray,
-    these: np.ndarray,
+    samples: np.ndarray,
+    places: np.ndarray,
     half: float,
-    found: np.ndarray,
     error: Floats,
 ) -> None:
-    """Write the standard error of each edge that was kept; a value of 0 and one of 1 count `half` more on each side."""
-    for i in range(these.size):
-        row = these[i]
-        for edge in range(found.shape[1]):
-            if found[row, edge] < 0:
-                continue
-            at = place[found[row, edge]]
-            variance = 0.0
-            for side in (True, False):
-                count, mean = 2.0 * half, half
-                for r in range(trained.shape[1]):
-                    if trained[row, r] == side:
-                        count += 1.0
-                        mean += values[at, r]
-                mean /= count
-                square = half * (mean**2 + (1.0 - mean) ** 2)
-                for r in range(trained.shape[1]):
-                    if trained[row, r] == side:
-                        square += (values[at, r] - mean) ** 2
-                variance += square / count / count
-            error[row, edge] = np.sqrt(variance)
+    """Write the standard error of each pair; a value of 0 and one of 1 count `half` more on each side."""
+    for pair in range(samples.size):
+        row, at = samples[pair], places[pair]
+        if row < 0 or at < 0:
+            continue
+        variance = 0.0
+        for side in (True, False):
+            count, mean = 2.0 * half, half
+            for r in range(trained.shape[1]):
+                if trained[row, r] == side:
+                    count += 1.0
+                    mean += values[at, r]
+            mean /= count
+            square = half * (mean**2 + (1.0 - mean) ** 2)
+            for r in range(trained.shape[1]):
+                if trained[row, r] == side:
+                    square += (values[at, r] - mean) ** 2
+            variance += square / count / count
+        error[pair] = np.sqrt(variance)

@@ -15,7 +15,10 @@ from tracesift.scorers.influence.edge_search import Edges, strongest
 from tracesift.scorers.influence.edges.contract import edges
 
 
-@edges(reference="Pruthi et al., NeurIPS 2020, section 3, at the last checkpoint and of the last layer alone")
+@edges(
+    version=2,
+    reference="Pruthi et al., NeurIPS 2020, section 3, at the last checkpoint and of the last layer alone",
+)
 def last_layer(
     probs_last: np.ndarray,
     labels: np.ndarray,
@@ -29,7 +32,7 @@ def last_layer(
     rows: int = 256,
     threads: int | None = None,
 ) -> Edges:
-    """Return for every training sample the k validation samples it helps most and the k it harms most.
+    """Return the k strongest partners of either kind of every training and every validation sample.
 
     Parameters
     ----------
@@ -58,8 +61,8 @@ def last_layer(
 
     Notes
     -----
-    N M (K + D) multiplications in float64, each product summed in one order; memory for 4 N k results, N K errors, and
-    blocks of both kinds of samples.
+    N M (K + D) multiplications in float64, each product summed in one order; memory for 4 (N + M) k results, N K
+    errors, and blocks of both kinds of samples.
 
     References
     ----------

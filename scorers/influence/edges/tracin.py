@@ -12,7 +12,8 @@ from tracesift.scorers.influence.edges.contract import edges
 
 
 @edges(
-    reference="Pruthi et al., Estimating training data influence by tracing gradient descent, NeurIPS 2020"
+    version=2,
+    reference="Pruthi et al., Estimating training data influence by tracing gradient descent, NeurIPS 2020",
 )
 def tracin(
     tracin_error: np.ndarray,
@@ -24,7 +25,7 @@ def tracin(
     rows: int = 256,
     threads: int | None = None,
 ) -> Edges:
-    """Return for every training sample the k validation samples it helped most and the k it harmed most.
+    """Return the k strongest partners of either kind of every training and every validation sample.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def tracin(
 
     Notes
     -----
-    C N M (K + D) multiplications in float64; memory for 4 N k results and a block of the validation samples. For
+    C N M (K + D) multiplications in float64; memory for 4 (N + M) k results and a block of the validation samples. For
     gradients by all parameters see `tracin_all`.
 
     References

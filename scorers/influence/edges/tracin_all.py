@@ -10,7 +10,8 @@ from tracesift.scorers.influence.product_edges import product_edges
 
 
 @edges(
-    reference="Pruthi et al., Estimating training data influence by tracing gradient descent, NeurIPS 2020"
+    version=2,
+    reference="Pruthi et al., Estimating training data influence by tracing gradient descent, NeurIPS 2020",
 )
 def tracin_all(
     tracin_gradient: np.ndarray,
@@ -20,7 +21,7 @@ def tracin_all(
     rows: int = 256,
     threads: int | None = None,
 ) -> Edges:
-    """Return for every training sample the k validation samples it helped most and the k it harmed most.
+    """Return the k strongest partners of either kind of every training and every validation sample.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from tracesift.scorers.influence.edges.contract import edges
 from tracesift.scorers.influence.product_edges import product_edges
 
 
-@edges(reference="Park et al., TRAK: attributing model behavior at scale, ICML 2023, equation 17")
+@edges(version=2, reference="Park et al., TRAK: attributing model behavior at scale, ICML 2023, equation 17")
 def trak(
     trak_feature: np.ndarray,
     val_trak_feature: np.ndarray,
@@ -19,7 +19,7 @@ def trak(
     rows: int = 256,
     threads: int | None = None,
 ) -> Edges:
-    """Return for every training sample the k validation samples it helps most and the k it harms most.
+    """Return the k strongest partners of either kind of every training and every validation sample.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Whom each of a million samples helps and harms: seconds and peak memory, beside the matrix of all pairs.
 
 Made-up predictions and vectors of 16 dimensions and 10 classes for `last_layer`, made-up answers of 200 models for
-`influence_subset`; 20 partners of either kind for each training sample, one thread. The memory is that of the whole
+`influence_subset`; 20 partners of either kind for each sample at both ends, one thread. The memory is that of the whole
 process with its inputs, which does not grow with the product of the two numbers of samples.
 
     python benchmarks/edges.py [CELL…]
@@ -58,7 +58,8 @@ def measure(method: str, samples: int, partners: int) -> dict[str, Any]:
     wall, processor = time.perf_counter(), time.process_time()
     found = compute_edges(method, given, {"k": K, "threads": 1})
     taken = time.perf_counter() - wall, time.process_time() - processor
-    result = sum(array.nbytes for array in vars(found).values() if array is not None)
+    lists = [*vars(found).values(), *vars(found.origins).values()]
+    result = sum(array.nbytes for array in lists if isinstance(array, np.ndarray))
     after = peak()
     from tracesift.pipelines.provenance import machine_facts  # imports torch, which this does without
 

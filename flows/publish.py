@@ -22,6 +22,7 @@ from tracesift.flows.reporting.compared import compared
 from tracesift.flows.reporting.deletions import deletions
 from tracesift.flows.reporting.influence import (
     Memorization,
+    harmed_most,
     long_tail,
     partners_of,
     shown_in,
@@ -94,7 +95,8 @@ def publish(
     if proxy is not None:
         say(f"long tail by {proxy.told}")
     tail = long_tail(scores.filter(~deleted), seen, proxy, found_wrong=_found_wrong(work))
-    others = pl.DataFrame({"sample_id": shown_in(partners, tail)}, schema={"sample_id": pl.String})
+    harmed = harmed_most(work.catalog, gone.to_list())
+    others = pl.DataFrame({"sample_id": shown_in(partners, harmed, tail)}, schema={"sample_id": pl.String})
     beside = others.filter(~deleted)["sample_id"]
     shown = pl.concat(
         [listed["sample_id"].head(MAX_ITEMS), odd["sample_id"].head(UNLEARNABLE_SHOWN), beside]
@@ -131,6 +133,7 @@ def publish(
         flags_alone=None if alone is flags else alone,
         protection=protected,
         partners=partners,
+        harmed=harmed,
         long_tail=tail,
         unlearning=studies(work),
         deletions=deletions(work),

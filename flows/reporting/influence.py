@@ -1,4 +1,5 @@
-"""What the report shows of influence and memorization: partners of the worklist's first entries, and the long tail.
+"""What the report shows of influence and memorization: partners of the worklist's first entries, the validation
+samples that are harmed most, and the long tail.
 
 High memorization is no fault by itself: a rare and right sample can be learned by heart alone, and so can a wrong
 label. The long tail is told apart by what `label_noise` knows of each.
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import polars as pl
+from scipy.stats import norm
 
 from tracesift.catalog.schema import BadInput
 from tracesift.catalog.store import Catalog
@@ -22,6 +24,16 @@ Memorization = Literal["measured", "proxy"]
 
 PARTNERS = 3
 """Partners of either kind that are shown of an entry."""
+
+HARMED = 8
+"""Validation samples that are shown with those who harm them most."""
+
+_SHOWN_SET = """(
+    SELECT s.seq FROM edge_sets s JOIN edge_rows r USING (edge_key)
+    WHERE s.seq IN (SELECT max(seq) FROM edge_sets GROUP BY method)
+    GROUP BY s.seq ORDER BY count(r.spread) > 0 DESC, s.seq DESC LIMIT 1
+)"""
+"""The newest edges with standard errors, or else the newest."""
 
 MEMORIZED = 0.25
 """From this on a sample counts as memorized, as in Feldman and Zhang, section 3."""
@@ -40,32 +52,102 @@ TAIL = 12
 """Samples shown of each part of the long tail."""
 
 
+def chance(catalog: Catalog) -> tuple[int, float]:
+    """Return among how many pairs the shown edges are the strongest, and how many standard errors rule out chance.
+
+    Were no influence above 0 or below it, one of all these pairs would lie beyond with a probability of 5 % at most
+    (Bonferroni, a normal error).
+    """
+    pairs = catalog.query(
+        f"""
+        SELECT count(*) FILTER (s.split = 'train') * count(*) FILTER (s.split = 'val') FROM samples s
+        WHERE s.dataset_id = (SELECT dataset_id FROM edge_sets WHERE seq = {_SHOWN_SET})
+        """
+    ).item()
+    return int(pairs), float(norm.isf(0.05 / (2 * max(1, pairs))))
+
+
+def _told(row: Mapping[str, Any], level: float) -> dict[str, Any]:
+    """Return a partner with its settings, and whether its value is more than chance, where an error tells."""
+    sure = None if row["spread"] is None else abs(row["value"]) > level * row["spread"]
+    return {**row, "params": json.loads(row["params"]), "sure": sure}
+
+
 def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Return the strongest partners of each sample, by the newest edges with standard errors, or else the newest.
 
     Returns
     -------
     dict
-        sample_id -> rows of `kind`, `rank`, `partner_id`, `label`, `value`, `spread`, `method`, `params`; samples
-        without edges are absent.
+        sample_id -> rows of `kind`, `rank`, `partner_id`, `label`, `value`, `spread`, `method`, `params`, and `sure`,
+        whether it is more than `chance`, None without an error; samples without edges are absent.
     """
     rows = catalog.query(
         f"""
         SELECT e.sample_id, e.kind, e.rank, e.partner_id, p.label, e.value, e.spread, e.method, e.params
         FROM influence_edges e JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_id = e.partner_id
-        WHERE e.seq = (
-            SELECT s.seq FROM edge_sets s JOIN edge_rows r USING (edge_key)
-            WHERE s.seq IN (SELECT max(seq) FROM edge_sets GROUP BY method)
-            GROUP BY s.seq ORDER BY count(r.spread) > 0 DESC, s.seq DESC LIMIT 1
-        ) AND e.rank <= {PARTNERS} AND list_contains(?, e.sample_id)
+        WHERE e.seq = {_SHOWN_SET} AND e.rank <= {PARTNERS} AND list_contains(?, e.sample_id)
         ORDER BY e.sample_id, e.kind DESC, e.rank
         """,
         (list(sample_ids),),
     )
     found: dict[str, list[dict[str, Any]]] = {}
+    _, level = chance(catalog)
     for row in rows.to_dicts():
-        found.setdefault(row.pop("sample_id"), []).append({**row, "params": json.loads(row["params"])})
+        found.setdefault(row.pop("sample_id"), []).append(_told(row, level))
     return found
+
+
+def harmed_most(catalog: Catalog, without: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Return the validation samples that single training samples harm most, by the same edges as `partners_of`.
+
+    Parameters
+    ----------
+    without
+        Samples that are not to be named, at either end.
+
+    Returns
+    -------
+    dict or None
+        `items`: `sample_id` and `label` of a validation sample, and `by`: the training samples that harm it most, as
+        rows of `partner_id`, `label`, `value`, `spread`, `method`, `params`, `sure`. First the one whose worst is
+        harmful by the most even at two standard errors less. `pairs` and `level` as `chance` returns them, and `sure`,
+        how many of these validation samples somebody harms by more than chance; None where the method has no errors.
+        None where no edges have lists of validation samples.
+    """
+    rows = catalog.query(
+        f"""
+        WITH named AS (
+            SELECT e.*, row_number() OVER (PARTITION BY e.partner_id ORDER BY e.partner_rank) AS place
+            FROM influence_edges e WHERE e.seq = {_SHOWN_SET} AND e.kind = 'harm' AND e.partner_rank IS NOT NULL
+              AND NOT list_contains(?, e.sample_id) AND NOT list_contains(?, e.partner_id)
+        ), first AS (
+            SELECT partner_id, least(value + 2 * coalesce(spread, 0), 0) AS surely, value AS worst FROM named
+            WHERE place = 1 ORDER BY surely, worst, partner_id LIMIT {HARMED}
+        )
+        SELECT n.partner_id AS sample_id, v.label AS own, n.sample_id AS partner_id, p.label, n.value, n.spread,
+               n.method, n.params
+        FROM named n JOIN first f USING (partner_id)
+        JOIN samples v ON v.dataset_id = n.dataset_id AND v.sample_id = n.partner_id
+        JOIN samples p ON p.dataset_id = n.dataset_id AND p.sample_id = n.sample_id
+        WHERE n.place <= {PARTNERS} ORDER BY f.surely, f.worst, n.partner_id, n.place
+        """,
+        (list(without), list(without)),
+    )
+    found: dict[str, dict[str, Any]] = {}
+    pairs, level = chance(catalog)
+    for row in rows.to_dicts():
+        one = found.setdefault(
+            row["sample_id"], {"sample_id": row.pop("sample_id"), "label": row["own"], "by": []}
+        )
+        del row["own"]
+        one["by"].append(_told(row, level))
+    if not found:
+        return None
+    items = list(found.values())
+    told = [any(row["sure"] for row in item["by"]) for item in items]
+    errors = all(row["sure"] is not None for item in items for row in item["by"])
+    return {"items": items, "pairs": pairs, "level": level, "sure": sum(told) if errors else None}
 
 
 def influenced_by(row: Mapping[str, Any]) -> str:
@@ -206,9 +288,13 @@ def long_tail(
 
 
 def shown_in(
-    partners: Mapping[str, Sequence[Mapping[str, Any]]], tail: Mapping[str, Any] | None
+    partners: Mapping[str, Sequence[Mapping[str, Any]]],
+    harmed: Mapping[str, Any] | None,
+    tail: Mapping[str, Any] | None,
 ) -> list[str]:
-    """Return the samples whose content the two views show, each once."""
+    """Return the samples whose content the three views show, each once."""
     ids = [row["partner_id"] for rows in partners.values() for row in rows]
+    for item in (harmed or {"items": ()})["items"]:
+        ids += [item["sample_id"], *(row["partner_id"] for row in item["by"])]
     ids += [row["sample_id"] for part in (tail or {"parts": ()})["parts"] for row in part["rows"]]
     return list(dict.fromkeys(ids))

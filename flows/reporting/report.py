@@ -90,6 +90,8 @@ class ReportData:
     """What `residual_examples` returned: a row per label"""
     partners: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """What `partners_of` returned: whom the first of the worklist help and harm"""
+    harmed: Mapping[str, Any] | None = None
+    """What `harmed_most` returned: validation samples, and the training samples that harm them most"""
     long_tail: Mapping[str, Any] | None = None
     """What `long_tail` returned: the memorized samples in parts"""
     unlearning: Sequence[Mapping[str, Any]] = ()
@@ -145,6 +147,7 @@ def render_report(data: ReportData) -> str:
         "class_subsets": _kept_subsets(subsets),
         "flag_rows": tables.flag_rows(data.flags, data.dataset["classes"]),
         "unlearnable": _unlearnable(data, frozenset(shown["sample_id"])),
+        "harmed": _harmed(data, frozenset(shown["sample_id"])),
         "tail": _long_tail(data, frozenset(shown["sample_id"])),
         "memorized_from": MEMORIZED,
         "methods": sorted({influenced_by(row) for rows in data.partners.values() for row in rows}),
@@ -392,6 +395,25 @@ def _partners(data: ReportData, sample_id: str) -> list[dict[str, Any]]:
         for kind, name in (("help", "helps"), ("harm", "harms"))
     ]
     return [group for group in groups if group["rows"]]
+
+
+def _harmed(data: ReportData, listed: frozenset[str]) -> dict[str, Any] | None:
+    """Return validation samples and who harms them, each with a preview; the latter linked where they are listed."""
+    if data.harmed is None:
+        return None
+    items = [
+        {
+            **item,
+            "preview": _preview(data, item["sample_id"]),
+            "by": [
+                {**row, "preview": _preview(data, row["partner_id"]), "listed": row["partner_id"] in listed}
+                for row in item["by"]
+            ],
+        }
+        for item in data.harmed["items"]
+    ]
+    (method,) = {influenced_by(row) for item in items for row in item["by"]}
+    return {**data.harmed, "items": items, "method": method}
 
 
 def _long_tail(data: ReportData, listed: frozenset[str]) -> dict[str, Any] | None:

@@ -168,6 +168,7 @@ def test_each_part_of_the_data_counts_except_the_date(place, monkeypatch):
         "subsets": data.subsets[1:], "evaluations": pl.DataFrame({"value": [1.0]}), "scorers": data.scorers[1:],
         "truth": {"n_planted": 1}, "protection": {"known": 1}, "residuals": [{"label": "x"}],
         "partners": {"s000": [{"partner_id": "s001"}]}, "long_tail": {"share": 0.5},
+        "harmed": {"items": [], "pairs": 1, "level": 2.0, "sure": None},
         "unlearning": [{"subset": "f"}], "worth_a_look": 12_345, "reviewed": {"known": 1},
         "flags_alone": data.flags.head(0), "deletions": [{"request_id": "r1"}], "deleted": ["s000"],
             "outdated": ["aum: they are of before"],

@@ -16,6 +16,7 @@ from tracesift.flows.reporting.influence import (
     PROXY_FOUND,
     TAIL,
     Proxy,
+    harmed_most,
     long_tail,
     partners_of,
     shown_in,
@@ -153,11 +154,46 @@ def test_partners_are_the_strongest_of_the_newest_edges_with_errors(catalog):
     assert [(row["kind"], row["partner_id"], row["value"], row["method"]) for row in found["t1"]] == [
         ("help", NASTY, 0.5, "influence_subset"), ("harm", "v2", -0.25, "influence_subset"),
     ]  # fmt: skip
-    assert shown_in(found, {"parts": [{"rows": [{"sample_id": "t9"}, {"sample_id": "v2"}]}]}) == [
-        NASTY,
-        "v2",
-        "t9",
-    ]
+    harmed = {"items": [{"sample_id": "v3", "by": [{"partner_id": "t1"}]}]}
+    tail = {"parts": [{"rows": [{"sample_id": "t9"}, {"sample_id": "v2"}]}]}
+    assert shown_in(found, harmed, tail) == [NASTY, "v2", "v3", "t1", "t9"]
+
+
+def test_harmed_most_is_whom_the_worst_one_surely_harms(catalog):
+    assert harmed_most(catalog) is None  # edges of before have no lists of validation samples
+    rows = [
+        (0, 0, -0.5, 0.25, None, 1), (0, 1, -0.375, 0.03125, None, 1), (1, 1, -0.25, 0.125, 1, 2), (1, 0, 0.5, 0.03125, 1, 1),
+        (1, 0, -0.125, 0.03125, 2, 2),
+    ]  # fmt: skip
+    names = ["sample", "partner", "value", "spread", "rank", "partner_rank"]
+    frame = pl.DataFrame(rows, schema=names, orient="row")
+    meta = {"method": "influence_subset", "version": 3, "params": {"k": 2}}
+    catalog.put_edges("r", "a" * 16, frame, (["t1", "t2"], [NASTY, "v2"]), meta)
+    whole = harmed_most(catalog)
+    found = whole["items"]
+    assert whole["pairs"] == 4
+    assert whole["level"] == pytest.approx(2.4977, abs=1e-4)  # one of four beyond it by chance: 5 % at most
+    assert [row["sure"] for item in found for row in item["by"]] == [True, False, False, True]
+    assert whole["sure"] == 2
+    assert [(item["sample_id"], item["label"]) for item in found] == [("v2", NASTY), (NASTY, NASTY)]
+    assert [(row["partner_id"], row["value"], row["spread"]) for row in found[0]["by"]] == [
+        ("t1", -0.375, 0.03125), ("t2", -0.25, 0.125),
+    ]  # fmt: skip
+    assert [(row["partner_id"], row["value"]) for item in harmed_most(catalog, ["t1"])["items"] for row in item["by"]] == [
+        ("t2", -0.125), ("t2", -0.25),
+    ]  # fmt: skip
+    assert [item["sample_id"] for item in harmed_most(catalog, ["v2"])["items"]] == [NASTY]
+    html = page(catalog, content=True)
+    section = html[html.index('id="harmed"') : html.index('id="tail"')]
+    assert NASTY not in html
+    assert "By influence_subset: training on the first sample" in section
+    assert (
+        "For <strong>2</strong> of 2 that is more than chance: they are the strongest of 4 pairs" in section
+    )
+    assert section.count("which may be chance") == 2
+    assert section.count("<img") == 6
+    assert section.index("-0.38 ± 0.03") < section.index("-0.5 ± 0.2")
+    assert section.count('href="#s-t1"') == 2  # it stands in the worklist of this page
 
 
 def page(catalog, *, content, proxy=None):
@@ -173,7 +209,7 @@ def page(catalog, *, content, proxy=None):
             },
             runs=[], worklist=worklist(flags, scores), content=shown if content else None, scores=scores, flags=flags,
             diagnostics={}, subsets=[], evaluations=None, scorers=[], truth=None,
-            partners=partners_of(catalog, ["t1"]), long_tail=long_tail(scores, flags, proxy),
+            partners=partners_of(catalog, ["t1"]), harmed=harmed_most(catalog), long_tail=long_tail(scores, flags, proxy),
         )
     )  # fmt: skip
 

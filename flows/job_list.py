@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from docstring_parser import DocstringStyle, parse
 
 from tracesift.catalog.parameter_types import types_in_words
 from tracesift.flows.parameters import written
@@ -84,22 +85,16 @@ def meanings(function: Callable[..., Any]) -> dict[str, str]:
     Parameters
     ----------
     function
-        Whose docstring it is; parameters that are
-        described together have the same words.
+        Whose docstring it is; parameters that are described together have the same words.
 
     Examples
     --------
     >>> meanings(meanings)
     {'function': 'Whose docstring it is; parameters that are described together have the same words.'}
     """
-    after = (inspect.getdoc(function) or "").partition("Parameters\n----------\n")[2]
-    section = re.split(r"\n\n?[^\n]+\n-{3,}\n", after)[0]
-    found: dict[str, list[str]] = {}
-    current: list[str] = []
-    for line in section.splitlines():
-        if line and not line.startswith(" "):
-            current = []
-            found |= {name.strip(): current for name in line.partition(" :")[0].split(",")}
-        else:
-            current.append(line.strip())
-    return {name: " ".join(" ".join(lines).split()).replace("``", "`") for name, lines in found.items()}
+    said = parse(inspect.getdoc(function) or "", style=DocstringStyle.NUMPYDOC)
+    return {
+        name.strip(): " ".join((one.description or "").split()).replace("``", "`")
+        for one in said.params
+        for name in one.arg_name.split(",")
+    }

@@ -44,8 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_can_be_made(folder: Path, option: str) -> None:
-    """Refuse a folder that the machine would not let be made, before anything is made to be put into it.
+def check_can_be_made(path: Path, option: str) -> None:
+    """Refuse a folder or file that the machine would not let be made, before its content is.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def check_can_be_made(folder: Path, option: str) -> None:
         Beside it, where it will be made first under another name, or in the nearest folder above that is there,
         nothing can be written; named as what was given for `option`.
     """
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    above = next(parent for parent in path.absolute().parents if parent.exists())
     try:
         Path(tempfile.mkdtemp(prefix=".tmp-", dir=above)).rmdir()
     except OSError as error:
         raise BadInput(
-            f"{option} {folder}: cannot be written ({os.strerror(error.errno or errno.EIO)}); name another folder, or "
+            f"{option} {path}: cannot be written ({os.strerror(error.errno or errno.EIO)}); name another folder, or "
             "mend it"
         ) from error
 

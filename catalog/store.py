@@ -29,7 +29,7 @@ from tracesift.catalog.connection import (
 )
 from tracesift.catalog.copying import copied
 from tracesift.catalog.creation import create
-from tracesift.catalog.files import canonical_json, frame_digest, replacing
+from tracesift.catalog.files import canonical_json, check_can_be_made, frame_digest, replacing
 from tracesift.catalog.frames import conform, distinct_ids
 from tracesift.catalog.manifest import MEMBERS, Manifest
 from tracesift.catalog.migrations import applied, migrate
@@ -132,7 +132,7 @@ class Catalog:
                 yield con
 
     def check_output(self, path: Path, *, snapshot: bool = False) -> None:
-        """Raise BadInput where a file of the user's at `path` would go over what is kept here, or into its data.
+        """Raise BadInput where a file of the user's would go over what is kept here, into its data, or nowhere.
 
         In the workspace it may only be a CSV or Parquet file in the folder itself, of which the workspace keeps none.
         """
@@ -149,6 +149,7 @@ class Catalog:
             data = Path(source or "").expanduser()
             if source and data.exists() and target.is_relative_to(data.resolve()):
                 raise BadInput(f"{path} belongs to the data ({source}); write to another file")
+        check_can_be_made(target, "file")
 
     def read_through(self) -> int:
         """Read every row of every table, so that a damaged block is found by its checksum; return how many.

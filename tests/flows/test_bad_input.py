@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -638,8 +639,12 @@ def test_another_command_in_the_workspace(place, impatient, elsewhere, refused, 
         ("w/signals/new.csv", "where the workspace keeps its own files"),
         ("./w/../w/report.html", "where the workspace keeps its own files"),
         ("good.csv", "belongs to the data"),
+        pytest.param(
+            "/proc/x/y.csv", "/proc/x/y.csv: cannot be written (",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write"),
+        ),
     ],
-)
+)  # fmt: skip
 def test_nothing_is_written_over_the_workspace_or_the_data(place, refused, target, says):
     del place
     for words in (("sql", "SELECT 1 AS a", "--parquet"), ("review", "export", "--out")):

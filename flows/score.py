@@ -560,9 +560,13 @@ def flag(work: Work, scored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evidence(work: Work, scored: Mapping[str, Any]) -> pl.DataFrame:
-    """Return what the rules judge by: the scores, what out-of-sample models say, and what people said."""
+    """Return what the rules judge by: the scores, what out-of-sample models say, and what people said.
+
+    What was asked to be deleted is judged no more, though recordings of before hold it.
+    """
     signals = load_signals(work.path, scored["runs"][0])
     frame = work.catalog.query("SELECT * FROM sample_scores WHERE split = 'train' ORDER BY sample_id")
+    frame = frame.join(work.forgotten, on="sample_id", how="anti", maintain_order="left")
     frame = frame.join(
         second_opinion(signals, work.dataset.classes), on="sample_id", how="left", maintain_order="left"
     )

@@ -411,6 +411,9 @@ def test_nothing_is_trained_or_tested_on_what_was_deleted(gone, told, monkeypatc
     folds = dict(np.load(f"w/signals/run={new}/probs_oos.npz"))
     assert all(len(values) == len(work.trainable.rows("train")) for values in folds.values())
     assert told("score", "aum", "cartography_confidence")[0] == 0  # rows of the recording, not of the dataset
+    assert told("score", "--run", old)[0] == 0
+    judged = set(work.catalog.query("SELECT sample_id FROM flags WHERE run_id = ?", (old,))["sample_id"])
+    assert judged == set(load_signals("w", old).sample_ids) - gone
 
 
 def test_a_withheld_row_is_in_no_split():

@@ -2,7 +2,8 @@
 
 Made-up predictions and vectors of 16 dimensions and 10 classes for `last_layer`, made-up answers of 200 models for
 `influence_subset`; 20 partners of either kind for each sample at both ends, one thread. The memory is that of the whole
-process with its inputs, which does not grow with the product of the two numbers of samples.
+process with its inputs, which does not grow with the product of the two numbers of samples. The machine did other work
+beside it: its own time is that of the processor.
 
     python benchmarks/edges.py [CELL…]
 """

@@ -651,28 +651,33 @@ def _cure(cells: list[Cell]) -> str:
 
 
 def _poison_detectors(cells: list[Cell]) -> str:
-    order = [*POISON_NAMES, "none"]
-    groups: dict[tuple[str, int], list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: (order.index(cell["poison"]), cell["share"], cell["seed"])):
-        groups.setdefault((cell["poison"], cell["share"]), []).append(cell)
+    order, bases = [*POISON_NAMES, "none"], ["nf", "raw", "colour"]
+    groups: dict[tuple[str, str, int], list[Cell]] = {}
+
+    def place(cell: Cell) -> tuple[int, int, int, int]:
+        return bases.index(cell["base"]), order.index(cell["poison"]), cell["share"], cell["seed"]
+
+    for cell in sorted(cells, key=place):
+        groups.setdefault((cell["base"], cell["poison"], cell["share"]), []).append(cell)
     names = sorted({name for cell in cells for name in cell["detectors"]})
     text = ""
     for what, title in (("auroc", "AUROC"), ("average_precision", "Average precision")):
         rows = [
             [
-                POISON_NAMES[poison], share, len(group),
+                base, POISON_NAMES[poison], share, len(group),
                 *(spread([cell["detectors"][name][what] for cell in group]) for name in names),
             ]
-            for (poison, share), group in groups.items()
-            if poison in POISON_NAMES
+            for (base, poison, share), group in groups.items()
+            if group[0]["detectors"]
         ]  # fmt: skip
         text += f"{title}, mean ± standard deviation over seeds:\n\n"
-        text += markdown(["planted", "share, %", "seeds", *names], rows) + "\n"
+        text += markdown(["base", "planted", "share, %", "seeds", *names], rows) + "\n"
     head = [
         "planted", "share, %", "residual_verdict", "accuracy of the model, %", "of simple networks, %",
         "of one trained on shifted images, %", "error in embeddings, %",
     ]  # fmt: skip
-    return text + f"The set as a whole:\n\n{markdown(head, [_whole_set(group) for group in groups.values()])}"
+    wholes = [_whole_set(group) for group in groups.values() if group[0]["whole"]]
+    return text + f"The set as a whole:\n\n{markdown(head, wholes)}"
 
 
 def _whole_set(group: list[Cell]) -> list[Any]:

@@ -331,11 +331,20 @@ def owners_stand_in(work: Work, part: _Part) -> str:
 
 
 def _having(work: Work, column: str, value: str) -> list[str]:
-    """Return the ids of all samples with a value in a column of the source, or in one of `samples`."""
+    """Return the ids of all samples with a value in a column of the source, or in one of `samples`.
+
+    In a column of floats 1001 is 1001.0: a single missing number turns a column of whole ones into that.
+    """
     read, given = _read(work, column)
+    same, values = f"{read} = ?", [*given, value]
+    if given:
+        same += (
+            f" OR json_type(attributes, ?) = 'DOUBLE' AND TRY_CAST({read} AS DOUBLE) = TRY_CAST(? AS DOUBLE)"
+        )
+        values += [*given, *given, value]
     found = work.catalog.query(
-        f"SELECT sample_id FROM samples WHERE {read} = ? AND dataset_id = ? ORDER BY sample_id",
-        [*given, value, work.dataset.dataset_id],
+        f"SELECT sample_id FROM samples WHERE ({same}) AND dataset_id = ? ORDER BY sample_id",
+        [*values, work.dataset.dataset_id],
     )
     return found["sample_id"].to_list()
 

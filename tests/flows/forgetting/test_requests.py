@@ -920,6 +920,22 @@ def test_a_twin_that_was_not_purged_stays_when_the_source_is_read_again(owned, h
     assert "s058" in set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
 
 
+def test_whole_owners_are_found_where_a_missing_one_made_floats_of_them(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    owner = [None if row == 7 else float(row % 20) for row in range(60)]
+    code = [f"{row % 20:02d}" for row in range(60)]
+    pl.DataFrame(
+        {"id": [f"s{row:02d}" for row in range(60)], "x": [float(row) for row in range(60)], "owner": owner, "code": code,
+         "label": [row % 2 for row in range(60)]}
+    ).write_parquet("t.parquet")  # fmt: skip
+    assert told("ingest", "t.parquet", "--metadata", "owner,code")[0] == 0
+    assert told("forget", "--owner", "3", *EXACT)[0] == 0
+    asked = {"s03", "s23", "s43"}
+    assert set(Work(Path("w")).forgotten["sample_id"]) == asked
+    code, _, err = told("forget", "--group", "code=5", *EXACT)  # text is what it says
+    assert (code, "no record has this value" in err) == (2, True)
+
+
 def test_a_table_of_which_every_column_is_a_feature_has_no_owners(tmp_path, monkeypatch, told):
     monkeypatch.chdir(tmp_path)
     rows = [f"s{row:02d},{row % 7},o{row % 3},{'ab'[row % 2]}" for row in range(60)]

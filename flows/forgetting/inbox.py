@@ -18,7 +18,7 @@ from tracesift.catalog.files import write_json
 from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
 from tracesift.flows.forgetting.requests import from_file
-from tracesift.flows.progress import Report, runnable, say
+from tracesift.flows.progress import runnable, say
 from tracesift.flows.work import Work
 
 DONE, REFUSED = "done", "refused"
@@ -42,43 +42,6 @@ def waiting(place: Path) -> list[Path]:
         for path in place.iterdir()
         if path.is_file() and path.suffix.lower() in ENDINGS and not path.name.startswith(".")
     )
-
-
-def work_off(
-    work: Work,
-    place: Path,
-    how: Handling,
-    report: Report | None = None,
-    *,
-    owner_column: str | None = None,
-    purge: bool = False,
-) -> list[dict[str, Any]]:
-    """Carry out the requests of every file that waits, and move it with its answer beside it.
-
-    Parameters
-    ----------
-    place
-        A folder, or one file, which is not moved.
-    owner_column, purge
-        As in `carry_out`.
-
-    Returns
-    -------
-    list of dict
-        Per file what `carry_out` returns.
-
-    Raises
-    ------
-    WorkspaceBusy
-        Somebody else works here; what is left waits.
-    """
-    files = waiting(place)
-    told = []
-    for number, path in enumerate(files):
-        if report is not None:
-            report(number, len(files), path.name)
-        told.append(carry_out(work, path, how, moved=place.is_dir(), owner_column=owner_column, purge=purge))
-    return told
 
 
 def carry_out(

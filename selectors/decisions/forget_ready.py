@@ -55,7 +55,7 @@ class Plan:
 
 
 @selector(
-    version=7,
+    version=8,
     budget=False,
     reference="ours; neighbour sets after standard vs modular sampling, weights after De Min et al. 2025",
 )
@@ -267,7 +267,7 @@ def least_cosine(
     vectors
         Unit rows in its order, (N, D).
     trained
-        Among which samples it is measured what is usual, (N,) bool.
+        Among which samples it is measured what is usual, (N,) bool; a row of zeros, alike to nothing, is not counted.
     near
         `near_duplicate` of `forget_ready`.
     """
@@ -275,7 +275,7 @@ def least_cosine(
         return None
     if near not in DENSITY:
         return np.full(frame.height, float(near))
-    rows = np.flatnonzero(trained)
+    rows = np.flatnonzero(trained & np.isfinite(vectors.lengths))
     least = np.full(frame.height, NEAR_DUPLICATE)
     if rows.size < LEAST_FOR_AUTO:
         return least

@@ -7,9 +7,11 @@ import polars as pl
 import pytest
 from sklearn.datasets import load_breast_cancer
 
+from tracesift.catalog.nearest_rows import unit_rows
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.embedding.embeddings import content_embedding, table_directions
 from tracesift.selectors.contract import select
+from tracesift.selectors.decisions.forget_ready import least_cosine
 
 
 def degrees(*angles):
@@ -29,6 +31,18 @@ def act(frame, embedding=None, **params):
 
 def roles(frame, embedding=None, **params):
     return "".join(row["role"][0] for row in act(frame, embedding, **params).values())
+
+
+@pytest.mark.parametrize("near", ["auto", "dense"])
+def test_what_has_no_vector_does_not_make_the_others_look_far_apart(near):
+    points, frame = (
+        degrees(*range(0, 120, 4)),
+        pl.DataFrame({"sample_id": [f"{i:03d}" for i in range(60)], "label": "x"}),
+    )
+    whole = np.concatenate([points, np.zeros_like(points)])
+    alone = least_cosine(frame[:30], unit_rows(points), np.ones(30, bool), near, 0)
+    assert alone[0] > 0.95
+    assert least_cosine(frame, unit_rows(whole), np.ones(60, bool), near, 0)[:30].tolist() == alone.tolist()
 
 
 def test_exact_copies_are_pulled_in_with_the_pair_named():

@@ -21,7 +21,7 @@ from tracesift.catalog.store import Catalog
 from tracesift.flows import evaluate, make_subset
 from tracesift.flows.cli import run
 from tracesift.flows.forgetting import deletion, requests
-from tracesift.flows.forgetting.inbox import work_off
+from tracesift.flows.forgetting.inbox import carry_out, waiting
 from tracesift.flows.options import Choosing, CurateJob, Training
 from tracesift.flows.purging import purge as purging
 from tracesift.flows.record import record_seed
@@ -772,6 +772,10 @@ def test_verify_finds_a_deleted_sample_in_a_manifest_made_afterwards(gone, told,
 
 
 # --- a folder of requests
+
+
+def work_off(work, inbox, how, **settings):
+    return [carry_out(work, path, how, moved=True, **settings) for path in waiting(inbox)]
 
 
 def test_a_folder_is_worked_off_file_by_file(here, monkeypatch):

@@ -10,6 +10,7 @@ import sys
 try:  # the imports take longer than anything before the first line, and Ctrl-C may fall into them
     import errno
     import os
+    from contextlib import ExitStack
     from importlib.metadata import version
     from pathlib import Path
     from typing import NoReturn
@@ -18,7 +19,7 @@ try:  # the imports take longer than anything before the first line, and Ctrl-C 
     from cyclopts.config import Dict
 
     from tracesift.catalog.schema import BadInput
-    from tracesift.flows.config_file import take_config
+    from tracesift.flows.config_file import take_config, workspace_in
     from tracesift.flows.progress import naming, runnable
 except KeyboardInterrupt:
     sys.exit(130)
@@ -84,11 +85,12 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or bad input."""
-    with naming(_named(arguments)):
-        return _run(arguments)
+    with ExitStack() as stack:
+        stack.enter_context(naming(_named(arguments)))
+        return _run(arguments, stack)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], stack: ExitStack) -> int:
     debug = "--debug" in arguments
     arguments = [word for word in arguments if word != "--debug"]
     # Neither a scheduler nor a dataset library reports home unless the user's environment asks for it.
@@ -103,6 +105,8 @@ def _run(arguments: list[str]) -> int:
         arguments, tables = take_config(app, arguments)
         if tables:
             app.config = (Dict(tables, source="--config"),)
+            if _named(arguments) is None:
+                stack.enter_context(naming(workspace_in(tables, arguments)))
         return int(app(arguments, exit_on_error=False, print_error=False) or 0)
     except CycloptsError as error:
         return _refuse(f"{error} (`tracesift {' '.join(arguments[:1])} --help` explains)")

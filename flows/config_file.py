@@ -50,6 +50,21 @@ def take_config(app: App, arguments: list[str]) -> tuple[list[str], dict[str, Ta
     return rest, {name: table for name, table in tables.items() if rest[:1] == [name]}
 
 
+def workspace_in(tables: Mapping[str, Table], arguments: Sequence[str]) -> str | None:
+    """Return the workspace that the table of a command names, if any.
+
+    Examples
+    --------
+    >>> workspace_in({"review": {"export": {"workspace": "w"}}}, ["review", "export", "label_noise"])
+    'w'
+    """
+    table: Any = tables
+    for word in arguments[:2]:
+        table = inner if isinstance(inner := table.get(word), dict) else table
+    workspace = table.get("workspace")
+    return workspace if isinstance(workspace, str) else None
+
+
 def _without_config(arguments: list[str]) -> tuple[list[str], str | None]:
     rest: list[str] = []
     path: str | None = None

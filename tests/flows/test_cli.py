@@ -352,9 +352,10 @@ def test_the_script_calls_run(monkeypatch):
     assert left.value.code == 0
 
 
-@pytest.mark.parametrize("words", [["--workspace", "w"], ["--workspace=w"]])
+@pytest.mark.parametrize("words", [["--workspace", "w"], ["--workspace=w"], ["--config", "of.toml"]])
 def test_commands_in_messages_name_the_workspace_that_was_given(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    Path("of.toml").write_text('[ingest]\nworkspace = "w"\n[score]\nworkspace = "w"\n')
     assert run(["ingest", "digits", *words]) == 0
     capsys.readouterr()
     assert run(["score", *words]) == 2

@@ -110,7 +110,12 @@ def handle(work: Work, requests: Sequence[Request], how: Handling) -> list[dict[
             raise request.refused
     planned: list[Planned] = []
     for request in requests:
-        planned.append(_plan(work, request, how, pending, planned))
+        try:
+            planned.append(_plan(work, request, how, pending, planned))
+        except BadInput as error:
+            if len(requests) == 1 or error is request.refused:
+                raise
+            raise type(error)(f"{request.source}: {error}") from None
         rows = planned[-1].samples
         if rows.height:
             told = rows.select(
@@ -338,7 +343,7 @@ def _check(work: Work, request: Request, how: Handling, members: pl.DataFrame, f
         if emptied:
             raise BadInput(
                 f"nothing of {what} {some(emptied)} would be left to train on; say "
-                "--allow-empty-class where that is meant"
+                "--allow-empty-class where that is meant (an inbox on a server: its parameter allow_empty_class)"
             )
 
 

@@ -683,6 +683,7 @@ REFUSED = {
         "--entity nocol: no such column; there are owner, label\n",
     ),
     "one bad of two": (["late.csv"], "late.csv, row 3: owner nobody"),
+    "one of two takes too much": (["much.csv"], "tracesift: much.csv, row 3: 42 of 48 training samples"),
     "an owner": (["--owner", "nobody"], "no record has this value in column 'owner'"),
     "an owner's column": (["--owner", "o1", "--owner-column", "ownr"], "did you mean 'owner'?"),
     "a group's column": (
@@ -714,6 +715,7 @@ def test_what_is_refused_is_said_in_one_line_and_changes_nothing(case, untouched
         "empty.csv": "", "head.csv": "sample_id\n", "column.csv": "sampel_id,owner\ns000,\n",
         "lone.csv": "sample_id,owner_column\ns000,owner\n", "at.csv": "owner,owner_column\no1,ownr\n",
         "two.csv": "sample_id,owner\ns000,o1\n", "late.csv": "request_id,sample_id,owner\na,s000,\nb,,nobody\n",
+        "much.csv": "request_id,where\na,sample_id = 's000'\nb,sample_id < 's050'\n",
     }.items():  # fmt: skip
         Path(name).write_text(text)
     Path("latin.csv").write_bytes("owner\nJos\u00e9\n".encode("latin-1"))

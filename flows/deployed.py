@@ -299,8 +299,8 @@ def in_words(result: Any) -> str:
     'run_id 6c08, 4 scorers, flags (label_noise (yes 3))'
     >>> in_words([{"name": "pruned", "version": 1}, {"name": "denoised", "version": 1}])
     'pruned, denoised'
-    >>> in_words({"runs": ["6c08"], "worklist": [{"rank": 1}], "subsets": [{"name": "pruned"}]})
-    '1 run, worklist of 1, 1 subset'
+    >>> in_words({"dataset": {"dataset_id": "0a", "name": "digits"}, "runs": ["6c08"], "worklist": [{"rank": 1}]})
+    'dataset digits, 1 run, worklist of 1'
     """
     if isinstance(result, Mapping):
         line = ", ".join(_entry(name, value) for name, value in result.items() if value not in (None, [], {}))
@@ -315,7 +315,7 @@ def in_words(result: Any) -> str:
 
 def _entry(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{name} ({in_words(value)})"
+        return f"{name} {value['name']}" if "name" in value else f"{name} ({in_words(value)})"
     if not isinstance(value, list):
         return f"{name} {value}"
     # lists are named for what they hold, in the plural, but for the worklist

@@ -20,7 +20,7 @@ from tracesift.catalog.goldfish import (
 )
 from tracesift.catalog.manifest import manifest_path, version_folder
 from tracesift.catalog.schema import BadInput, UnknownName, nearest
-from tracesift.flows.progress import stage, watched
+from tracesift.flows.progress import say, stage, watched
 from tracesift.flows.selecting.written import recorded_subsets
 from tracesift.flows.work import Work
 from tracesift.pipelines.encoding.token_ids import TokenIds
@@ -85,6 +85,8 @@ def goldfish(
     taken, _ = subset.taken(work.dataset, MASKED_ROLES)
     if not len(taken.ids):
         raise BadInput(f"goldfish: no member of {name} is trained on, so there is nothing to mask")
+    if not Path(tokenizer).exists():
+        say(f"{tokenizer} is no folder here; the Hugging Face Hub is asked for it")
     tokens = TokenIds(tokenizer, special_tokens=special_tokens)
     manifest = subset.manifest
     record = MaskRecord(

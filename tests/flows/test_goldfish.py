@@ -330,6 +330,16 @@ def test_without_transformers_or_a_tokenizer_one_line_says_so(told, monkeypatch)
     assert not FILE.exists()
 
 
+def test_it_is_said_that_the_hub_is_asked_before_a_long_wait(told, monkeypatch):
+    def unreachable(name, **settings):
+        raise BadInput("no answer")
+
+    monkeypatch.setattr("tracesift.flows.goldfish.TokenIds", unreachable)
+    _, _, err = told("goldfish", "half", "--tokenizer", "tokeniser", "--workspace", "texts")
+    said = "tokeniser is no folder here; the Hugging Face Hub is asked for it"
+    assert err.splitlines() == [said, "tracesift: no answer"]
+
+
 def test_a_mask_over_everything_is_refused(told):
     code, out, err = told(*WORDS, "--k", "1")
     assert (code, out, err.count("\n")) == (2, "", 1)

@@ -1,4 +1,4 @@
-"""Scores and influence edges of before: of a recording or a job's training that was replaced, or of another version.
+"""Scores, diagnostics and edges of before: of a recording or a job's training that was replaced, or of another version.
 
 What a score or an edge was made from is kept beside it: for each input that a step added to the recording (a job,
 `embed`, the folds), a hash of how that step made it. Trajectories need none: a recording's name follows from what made
@@ -18,6 +18,7 @@ from tracesift.catalog.schema import SIGNALS
 from tracesift.catalog.store import Catalog
 from tracesift.flows.recordings import runs_of_state
 from tracesift.pipelines.signals import Signals, list_runs, run_folder
+from tracesift.scorers.contract import diagnostics, find_diagnostic
 from tracesift.scorers.contract import find as find_scorer
 from tracesift.scorers.contract import names as scorers
 from tracesift.scorers.influence.edges.contract import find as find_method
@@ -30,10 +31,10 @@ NEVER_RECORDED = frozenset({"images", "texts"})
 
 @dataclass(frozen=True)
 class Outdated:
-    """Scores, or edges, that are of before for one reason."""
+    """Scores, diagnostics or edges that are of before for one reason."""
 
     kind: str
-    """scores or edges"""
+    """scores, diagnostics or edges"""
     names: tuple[str, ...]
     """Scorers or methods, in words where their settings are not the usual ones."""
     why: str
@@ -63,7 +64,7 @@ def made_from(records: Iterable[Mapping[str, Any]], inputs: Sequence[str]) -> di
 
 
 def outdated(workspace: Path) -> list[Outdated]:
-    """Return what `sample_scores` and `influence_edges` hold that is of before, scores first.
+    """Return what `sample_scores`, `diagnostics` and `influence_edges` hold that is of before, in this order.
 
     Nothing is said of scores that were computed elsewhere. The data are not opened, and no file is checked against its
     hash.
@@ -73,7 +74,8 @@ def outdated(workspace: Path) -> list[Outdated]:
     if known is None:
         return []
     there = _There(workspace, catalog, known["dataset_id"])
-    return [*_together(_scores(catalog, there)), *_together(_edges(catalog, there))]
+    found = _scores(catalog, there), _diagnostics(catalog, there), _edges(catalog, there)
+    return [one for of_kind in found for one in _together(of_kind)]
 
 
 class _There:
@@ -134,7 +136,7 @@ class _There:
 
 @dataclass(frozen=True)
 class _One:
-    """One score or set of edges that is of before."""
+    """One score, diagnostic or set of edges that is of before."""
 
     kind: str
     name: str
@@ -151,7 +153,7 @@ def _together(found: Iterable[_One]) -> list[Outdated]:
     groups: dict[tuple[str, str, str], list[_One]] = {}
     for one in found:
         groups.setdefault((one.why, one.first, one.options), []).append(one)
-    command = {"scores": "score", "edges": "influence"}
+    command = {"scores": "score", "diagnostics": "score", "edges": "influence"}
     return [
         Outdated(
             kind=of[0].kind, names=tuple(one.said for one in of), why=why,
@@ -174,6 +176,20 @@ def _scores(catalog: Catalog, there: _There) -> Iterable[_One]:
         )
         if why is not None:
             yield _One("scores", name, name, why, there.first(known.inputs, known.mode), "")
+
+
+def _diagnostics(catalog: Catalog, there: _There) -> Iterable[_One]:
+    """Go through what the diagnostics said last of the present state of the data."""
+    rows = catalog.query(
+        "SELECT dataset_id, run_id, name FROM diagnostics WHERE dataset_id = ? "
+        "QUALIFY seq = max(seq) OVER (PARTITION BY name) ORDER BY name",
+        (there.dataset_id,),
+    )
+    for row in rows.to_dicts():
+        name = row["name"]
+        if name in diagnostics() and (why := there.replaced(row, pooled=False)) is not None:
+            known = find_diagnostic(name)
+            yield _One("diagnostics", name, name, why, there.first(known.inputs, known.mode), "")
 
 
 def _edges(catalog: Catalog, there: _There) -> Iterable[_One]:

@@ -93,3 +93,22 @@ def test_scores_of_another_recording_than_the_newest_are_old(place, call):
     call("score")
     assert not any("`tracesift score aum" in line for line in lines(place))
     assert lines(place)  # what this recording cannot be scored for stays of before
+
+
+def test_what_diagnostics_found_in_another_recording_is_old(place, call):
+    call("score", "loss_mixture_rate", "label_noise_rate")
+    (old,) = Catalog(place / "w").query("SELECT run_id FROM diagnostics WHERE name = 'label_noise_rate'")[
+        "run_id"
+    ]
+    assert lines(place) == []
+    call("record", "--epochs", "2", "--folds", "0", "--threads", "1")
+    (new,) = Catalog(place / "w").query("SELECT run_id FROM runs ORDER BY seq DESC LIMIT 1")["run_id"]
+    why = f"they are of run {old}, and the newest is {new}"
+    (first, second) = [line for line in lines(place) if "_rate" in line]
+    assert first.startswith("confident_joint_rate, label_noise_rate: ")
+    assert first.endswith(
+        f": {why}; run `tracesift record --folds 3`, then `tracesift score confident_joint_rate label_noise_rate`"
+    )
+    assert second.endswith(f": {why}; `tracesift score loss_change_concentration loss_mixture_rate`")
+    call("score", "loss_change_concentration", "loss_mixture_rate")
+    assert [line for line in lines(place) if "_rate" in line] == [first]

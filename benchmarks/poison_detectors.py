@@ -38,9 +38,10 @@ from tracesift.scorers.unlearnable.class_median import above_class_median
 
 RESULTS = Path(__file__).parent / "results" / "poison_detectors"
 CELLS = [
-    *(("nf", poison, share) for share in (50, 10, 25, 75, 5, 100) for poison in POISONS),
+    *(("nf", poison, share) for share in (50, 10, 25, 75, 5) for poison in POISONS),
     ("nf", "none", 0),
     *((base, poison, 25) for base in ("colour", "raw") for poison in POISONS),
+    *(("nf", poison, 100) for poison in POISONS),
 ]
 DETECTORS = (
     "residual_shortcut", "early_loss_shortcut", "bias_shift", "iterative_filtering", "spectral_signature",

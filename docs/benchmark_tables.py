@@ -682,7 +682,7 @@ def _poison_detectors(cells: list[Cell]) -> str:
 
 def _whole_set(group: list[Cell]) -> list[Any]:
     """Return what each diagnostic says of one set, in its own number, over the seeds."""
-    first, wholes = group[0], [cell["whole"] for cell in group]
+    first, wholes = group[0], [cell["whole"] for cell in group if cell["whole"]]
     percent = (
         [100 * whole["simple_network_detection"]["usual_accuracy"] for whole in wholes],
         [

@@ -100,11 +100,11 @@ def _judged(
 
 def _work(bench: Workbench, folds: int) -> list[int]:
     """Return how many weights each network has, in the order in which they are trained: the work goes up with them."""
+    shape = (
+        bench.inputs.input_shape
+    )  # out here: the inputs may be encoded only now, and not on a device without values
     with torch.device("meta"):  # sizes alone
-        modules = [
-            simple_network(network, bench.inputs.input_shape, bench.dataset.num_classes)
-            for network in NETWORKS
-        ]
+        modules = [simple_network(network, shape, bench.dataset.num_classes) for network in NETWORKS]
     return folds * [sum(weights.numel() for weights in module.parameters()) for module in modules]
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,7 @@ import torch
 from tracesift.catalog.schema import BadInput
 from tracesift.pipelines.crossfit import assign_folds
 from tracesift.pipelines.dataset import open_dataset
+from tracesift.pipelines.jobs import simple_networks as simple_networks_job
 from tracesift.pipelines.jobs.contract import run_job
 from tracesift.pipelines.jobs.simple_networks import simple_network
 from tracesift.pipelines.jobs.workbench import Workbench
@@ -134,3 +136,17 @@ def test_what_it_refuses(recorded, sentences, tmp_path):
     ):
         with pytest.raises(BadInput, match=message):
             run_job("simple_networks", dataset, workspace, run_id, settings, device="cpu")
+
+
+def test_inputs_are_made_where_they_have_values():
+    """A job that goes on, or is shared between processes, looks at the inputs first where the sizes are counted."""
+
+    class Bench:
+        dataset = SimpleNamespace(num_classes=3)
+
+        @property
+        def inputs(self):
+            assert torch.zeros(1).device.type == "cpu"
+            return SimpleNamespace(input_shape=(1, 8, 8))
+
+    assert simple_networks_job._work(Bench(), 2)[0] == 3 * 64 + 3

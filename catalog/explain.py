@@ -22,6 +22,7 @@ _JSON = (
     "config",
     "details",
     "params",
+    "word_keys",
     "attributes",
     "inputs",
 )

@@ -87,7 +87,7 @@ def key_name(key: bytes) -> str:
 
 
 def keyed(key: bytes, kind: str, text: str) -> str:
-    """Return 32 hex digits of BLAKE2b over `text` under the key; a `kind` ("id", "content", "request") is its own.
+    """Return 32 hex digits of BLAKE2b over `text` under the key; each `kind` ("id", "content", "request") is its own.
 
     Examples
     --------
@@ -101,6 +101,11 @@ def keyed(key: bytes, kind: str, text: str) -> str:
 def request_key(key: bytes, asked: Mapping[str, object]) -> str:
     """Return the keyed hash of what was asked: plain JSON, equal for equal requests."""
     return keyed(key, "request", canonical_json(dict(asked)).decode())
+
+
+def word_key(key: bytes, way: str, value: str) -> str:
+    """Return the keyed hash of what a request names beside ids: in which way (owner, class, …), and what."""
+    return keyed(key, "word", canonical_json([way, value]).decode())
 
 
 def keys_of(key: bytes, samples: pl.DataFrame) -> pl.DataFrame:

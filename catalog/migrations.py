@@ -120,6 +120,11 @@ def add_origins(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
+def remember_words(con: duckdb.DuckDBPyConnection) -> None:
+    """Version 9: whom a deletion request names is known again when it is asked for and nothing of it is left."""
+    con.execute("ALTER TABLE forget_requests ADD COLUMN word_keys VARCHAR")
+
+
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     create_tables,
     add_reviews,
@@ -129,6 +134,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     show_newest_edges,
     remember_what_was_read,
     add_origins,
+    remember_words,
 )
 """In order; the position, counted from 1, is the schema version that the function leads to."""
 

@@ -18,7 +18,7 @@ import polars as pl
 SIGNAL_SCHEMA = 1
 """Version of the signal files' layout."""
 
-CATALOG_SCHEMA = 8
+CATALOG_SCHEMA = 9
 """Version of the catalog's tables; raised by each migration."""
 
 MANIFEST_SCHEMA = 1

@@ -189,7 +189,8 @@ CREATE TABLE forget_requests (           -- key: request_id; holds no sample ids
     after_seq      BIGINT,               -- subset_records.seq when it was recorded: what is larger came after it
     tool_version   VARCHAR,
     status         VARCHAR,              -- begun | done | unlinked; NULL: of an earlier tracesift, which kept no hashes
-    seq            BIGINT
+    seq            BIGINT,
+    word_keys      VARCHAR               -- JSON list: keyed hash of each owner, group, class and condition it names
 );
 
 CREATE TABLE forgotten (                 -- key: request_id, id_key; keyed hashes alone, see forgotten.py

@@ -380,6 +380,7 @@ class Catalog:
         record: Mapping[str, Any],
         samples: pl.DataFrame | None = None,
         asked: Mapping[str, object] | None = None,
+        words: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Write that a deletion was asked for, and whom it concerns, in one transaction.
 
@@ -389,6 +390,7 @@ class Catalog:
         samples : sample_id, how, and content_hash where there is one; only their hashes under the workspace's key
             are written (`forgotten`).
         asked : plain JSON, the same for the same request; its keyed hash is written as `request_key`.
+        words : way and value of what it names beside ids; the keyed hash of each is written, see `asked_by`.
         """
         if not record.get("request_id"):
             raise BadInput("a forget request needs 'request_id'")
@@ -396,6 +398,7 @@ class Catalog:
         if samples is not None:
             key = forgotten.make_key(self.workspace)
             record["request_key"] = forgotten.request_key(key, asked or {})
+            record["word_keys"] = canonical_json([forgotten.word_key(key, *word) for word in words]).decode()
             hashed = pl.concat(
                 [samples.select("how"), forgotten.keys_of(key, samples)], how="horizontal"
             ).select(
@@ -437,6 +440,15 @@ class Catalog:
         known = self.query("SELECT * FROM forgotten ORDER BY seq, id_key")
         return forgotten.recognised(forgotten.read_key(self.workspace), known, samples)
 
+    def asked_by(self, way: str, value: str) -> str | None:
+        """Return the last request that was carried out and names this owner, group, class or condition; or None."""
+        key = forgotten.read_key(self.workspace)
+        if key is None:
+            return None
+        word = forgotten.word_key(key, way, value)
+        found = [row for row in self.forget_requests() if word in (row["word_keys"] or ())]
+        return found[-1]["request_id"] if found and found[-1]["status"] == "done" else None
+
     def unlink_forgotten(self) -> int:
         """Drop the hashes of all that was forgotten, and the key; return how many rows there were.
 
@@ -445,7 +457,8 @@ class Catalog:
         with self._write() as con:
             ((count,),) = rows(con, "SELECT count(*) FROM forgotten")
             con.execute(
-                "UPDATE forget_requests SET status = 'unlinked', request_key = NULL WHERE status = 'done'"
+                "UPDATE forget_requests SET status = 'unlinked', request_key = NULL, word_keys = NULL "
+                "WHERE status = 'done'"
             )
             con.execute("DELETE FROM forgotten")
         (self.workspace / forgotten.KEY_FILE).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ import polars as pl
 from tracesift.catalog.connection import literal
 from tracesift.catalog.deletions import deleted_among, workspace_around
 from tracesift.catalog.files import canonical_json
+from tracesift.catalog.forgotten import KEY_FILE
 from tracesift.catalog.goldfish import masks_of
 from tracesift.catalog.manifest import (
     MANIFEST_FILE,
@@ -358,6 +359,7 @@ def examine(workspace: Path) -> list[dict[str, Any]]:
     rows = [_python(), *(_installed(name, needed, required=True) for name, needed in REQUIRED.items())]
     rows += [_installed(name, needed, required=False) for name, needed in OPTIONAL.items()]
     rows += [_faiss(), *_torch(), _disk(workspace), *_place(workspace), *_recordings(workspace)]
+    rows += _deletions(workspace)
     return rows + _of_before(workspace)
 
 
@@ -467,6 +469,36 @@ def _recordings(workspace: Path) -> list[dict[str, Any]]:
     if changed:
         return [_row("recordings", "problem", "; ".join(changed), needed)]
     return [_row("recordings", "ok", f"{len(found)} as recorded", needed)] if found else []
+
+
+def _deletions(workspace: Path) -> list[dict[str, Any]]:
+    """Return whether what was deleted and purged can still be recognised; nothing where nobody asked for it."""
+    from tracesift.flows.purging.purged import PURGES, purges_of
+
+    needed, work = "keeping what was deleted from coming back", Work(workspace)
+    try:
+        requests = work.catalog.forget_requests() if work.catalog.path.exists() else []
+    except BadInput:  # a catalog that cannot be read has a row of its own
+        return []
+    linked = [row for row in requests if row["status"] in ("begun", "done")]
+    nobody = pl.DataFrame(schema={"sample_id": pl.String})
+
+    def of_requests() -> str:
+        work.catalog.recognised(nobody)  # reads the key
+        return counted(len(linked), "deletion request")
+
+    def of_purges() -> str:
+        return counted(len(purges_of(work)["purges"]), "purge")
+
+    rows = []
+    for name, told in ((KEY_FILE, of_requests), (PURGES, of_purges)):
+        try:
+            found = told()
+        except BadInput as error:
+            rows.append(_row(name, "problem", runnable(str(error)), needed, required=True))
+        else:
+            rows += [_row(name, "ok", found, needed)] if (workspace / name).exists() else []
+    return rows
 
 
 def _of_before(workspace: Path) -> list[dict[str, Any]]:

@@ -229,6 +229,7 @@ def forget(
     """
     from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
     from tracesift.flows.forgetting.requests import asked_for, entities
+    from tracesift.flows.purging.purged import purges_of
     from tracesift.flows.work import existing
     from tracesift.selectors.contract import find
 
@@ -254,6 +255,7 @@ def forget(
     with work.locked(), watched("forget"):
         if entity is not None:
             entities(work, entity)  # a column that is none is refused before anything is written
+        purges_of(work)  # one that is lost is said before anything is carried out
         requests = asked_for(
             work, file=file, where=where, label=class_, group=group, owner=owner, owner_column=owner_column,
             trial=trial,

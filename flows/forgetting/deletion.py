@@ -41,6 +41,8 @@ from tracesift.flows.selecting.written import check_replaces, put
 from tracesift.flows.work import Work
 from tracesift.selectors.contract import find
 
+_NOBODY = pl.DataFrame(schema={"sample_id": pl.String, "how": pl.String})
+
 MOST = 0.5
 """Share of the training samples that one request may take without being asked again."""
 
@@ -83,6 +85,8 @@ class Planned:
     """How much of what is forgotten stays in what is retained."""
     samples: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Whom it concerns: sample_id, how, content_hash where there is one."""
+    copies_outside: int = 0
+    """How many samples outside train hold the very content of one of these, and are deleted as well."""
 
 
 def handle(work: Work, requests: Sequence[Request], how: Handling) -> list[dict[str, Any]]:
@@ -137,9 +141,17 @@ def _plan(
     row = None if how.trial else _same_request(work, request, how, pending, known)
     if request.refused is not None and (row is None or row["status"] != "done"):
         raise request.refused
-    if row is not None and row["status"] == "done" and (request.refused is not None or _stands(work, row)):
+    of_the_purged = request.refused is not None or request.gone > 0
+    if row is not None and row["status"] == "done" and (of_the_purged or _stands(work, row)):
         return Planned(request=request, request_id=row["request_id"], asked=asked, known=row)
+    nothing_left = request.gone and not request.ids and not request.untrained
+    if nothing_left and request.request_id in known:  # of data that have changed since
+        return Planned(
+            request=request, request_id=str(request.request_id), asked=asked, known=known[request.request_id]
+        )
     request_id = row["request_id"] if row is not None else _called(request, known, before)
+    if nothing_left:
+        return Planned(request=request, request_id=request_id, asked=asked, samples=_NOBODY)
     pending = pending.filter(pl.col("request_id") != request_id)  # of a command that was killed halfway
     joined = pending.clear()
     if how.append:
@@ -186,7 +198,21 @@ def _plan(
     return Planned(
         request=request, request_id=request_id, asked=asked, members=members, block=block if unlearned else None,
         overlap=overlap, samples=samples.clear() if how.trial else samples,
+        copies_outside=0 if how.trial else _copies_outside(work, samples, pending),
     )  # fmt: skip
+
+
+def _copies_outside(work: Work, samples: pl.DataFrame, pending: pl.DataFrame) -> int:
+    """Count who outside train has the very content of somebody to delete, and was not deleted before."""
+    if "content_hash" not in samples.columns:
+        return 0
+    known = pl.concat([samples["sample_id"], pending["sample_id"]])
+    content = samples["content_hash"].drop_nulls()
+    return work.dataset.samples.filter(
+        (pl.col("split") != "train")
+        & pl.col("content_hash").is_in(content.implode())
+        & ~pl.col("sample_id").is_in(known.implode())
+    ).height
 
 
 def _came_in(
@@ -355,11 +381,14 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     stage(how.name)
     if not how.trial:
         _tell_outside(work, plan, how)
+    if plan.request.gone:
+        _tell_gone(plan)
     if plan.block is None:
-        say(
-            f"request {plan.request_id}: {_outside(plan.request)}, so there is nothing to unlearn and no subset is "
-            "made; they are deleted all the same: in no later subset, training or test, and a purge takes them"
-        )
+        if plan.samples.height:
+            say(
+                f"request {plan.request_id}: {_outside(plan.request)}, so there is nothing to unlearn and no subset is "
+                "made; they are deleted all the same: in no later subset, training or test, and a purge takes them"
+            )
         _put(work, plan, how, {}, plan.samples.clear())
         return answered(work, work.catalog.finish_forget_request(plan.request_id, controls=[]))
     assert plan.overlap is not None
@@ -387,6 +416,16 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
     return answered(work, row)
 
 
+def _tell_gone(plan: Planned) -> None:
+    """Say that some or all of what is asked for was deleted before and is in the data no more."""
+    gone = plan.request.gone
+    told = "all that it names" if not plan.samples.height else f"{gone:,} of what it names"
+    say(
+        f"request {plan.request_id}: {told} was deleted before and is in the data no more"
+        + ("; nothing is left to do, and the request is on record" if not plan.samples.height else "")
+    )
+
+
 def _tell_parted(work: Work, plan: Planned, how: Handling) -> None:
     """Say where the version before forgot what this one, which stands alone, does not: that is dropped in it."""
     before = [
@@ -411,11 +450,12 @@ def _tell_parted(work: Work, plan: Planned, how: Handling) -> None:
 
 def _tell_outside(work: Work, plan: Planned, how: Handling) -> None:
     """Say how many records outside train a request deletes too, and how many of a class it leaves to measure with."""
-    count = len(plan.request.untrained)
-    if count and plan.block is not None:
+    copies = plan.copies_outside
+    if count := copies + len(plan.request.untrained) * (plan.block is not None):
+        how_many = f", {copies:,} of them as exact copies" if copies else ""
         say(
-            f"request {plan.request_id}: {counted(count, 'record')} outside train deleted as well; there is nothing to "
-            "unlearn of them"
+            f"request {plan.request_id}: {counted(count, 'record')} outside train deleted as well{how_many}; there is "
+            "nothing to unlearn of them"
         )
     outside = work.dataset.samples.filter(pl.col("split") != "train")
     gone = [*work.forgotten["sample_id"], *plan.request.untrained]
@@ -445,10 +485,12 @@ def _put(work: Work, plan: Planned, how: Handling, made: Mapping[str, Any], pull
             "num_retained": roles.get("retain", 0) + roles.get("neighbor", 0),
             "num_holdout": roles.get("holdout", 0), "subset_id": made.get("subset_id"), "version": made.get("version"),
             "tool_version": version("tracesift"), "status": "begun",
-            "num_untrained": len(plan.request.untrained), "append": how.append,
+            "num_untrained": len(plan.request.untrained) + plan.copies_outside, "num_gone": plan.request.gone,
+            "append": how.append,
         },
         plan.samples,
         plan.asked,
+        [(way, value) for way, value, _ in plan.request.words if way != "sample_id"],
     )  # fmt: skip
 
 
@@ -465,7 +507,7 @@ def purge_answered(
     """
     told = []
     for name in (answer["request"]["request_id"] for answer in answers):
-        begun = any(entry["request"] == name for entry in purges_of(work.path)["purges"])
+        begun = any(entry["request"] == name for entry in purges_of(work)["purges"])
         if (found := requested(work, name)) or begun:
             told.append(purge(work, found, request=name))
     rows = {row["request_id"]: row for row in work.catalog.forget_requests()}
@@ -490,9 +532,10 @@ def answered(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``subset_id``, ``name``, ``version``, ``selector``, ``total``, a count per role, ``manifest``, ``controls`` (the
-        same of each), ``request`` (its row of `forget_requests`, without the keyed hash, and `num_untrained`, how many
-        records outside train it deletes). Where nothing was to be
-        unlearned there is no subset: its name is the one that requests to come would join.
+        same of each), ``request`` (its row of `forget_requests`, without keyed hashes, `num_untrained`, how many
+        records outside train it deletes, and `num_gone`, how many of its ids and words mean what was deleted
+        before). Where nothing was to be unlearned there is no subset: its name is the one that requests to come would
+        join.
     """
     controls = (row["details"] or {}).get("controls", [])
     none = {
@@ -506,13 +549,15 @@ def answered(work: Work, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **(none if row["subset_id"] is None else _told_of(work, row["subset_id"])),
         "controls": [_told_of(work, subset_id) for _, subset_id in controls],
-        "request": {name: value for name, value in row.items() if name not in ("request_key", "after_seq", "details")}
-        | {"num_untrained": _num_untrained(row)},
+        "request": {name: value for name, value in row.items() if name not in (*_INTERNAL, "details")} | _counts(row),
     }  # fmt: skip
 
 
-def _num_untrained(row: Mapping[str, Any]) -> int:
-    return int((row["details"] or {}).get("num_untrained", 0))
+_INTERNAL = ("request_key", "word_keys", "after_seq")
+
+
+def _counts(row: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int((row["details"] or {}).get(name, 0)) for name in ("num_untrained", "num_gone")}
 
 
 def _told_of(work: Work, subset_id: str) -> dict[str, Any]:
@@ -529,7 +574,6 @@ def _told_of(work: Work, subset_id: str) -> dict[str, Any]:
 def told_requests(work: Work) -> list[dict[str, Any]]:
     """Return the deletion requests for people, earliest first, without keyed hashes."""
     return [
-        {name: value for name, value in row.items() if name not in ("request_key", "after_seq")}
-        | {"num_untrained": _num_untrained(row)}
+        {name: value for name, value in row.items() if name not in _INTERNAL} | _counts(row)
         for row in work.catalog.forget_requests()
     ]

@@ -19,6 +19,7 @@ from tracesift.catalog.schema import BadInput, WorkspaceBusy
 from tracesift.flows.forgetting.deletion import Handling, handle, purge_answered
 from tracesift.flows.forgetting.requests import from_file
 from tracesift.flows.progress import runnable, say
+from tracesift.flows.purging.purged import purges_of
 from tracesift.flows.work import Work
 
 DONE, REFUSED = "done", "refused"
@@ -70,9 +71,8 @@ def carry_out(
         ``file``, ``status`` (done or refused), ``answer`` or ``reason``, ``unchanged`` (a sentence) where all of it
         had been asked for before, and ``stands_in``: the file that holds them.
     """
-    _ = (
-        work.forgotten
-    )  # data that have moved, or a key that is gone, are no fault of the request: raised, it waits
+    # Data that have moved, or what recognises the deleted gone, are no fault of the request: raised, it waits.
+    _ = work.forgotten, purges_of(work)
     before = {row["request_id"] for row in work.catalog.forget_requests() if row["status"] == "done"}
     found: dict[str, Any]
     try:
@@ -97,11 +97,17 @@ def carry_out(
 
 def _in_words(answers: Sequence[dict[str, Any]]) -> str:
     told = [
-        f"request {row['request_id']}: {row['num_found']} forgotten"
-        + ("" if row["subset_id"] is not None else ", nothing of it is in train; deleted all the same")
+        f"request {row['request_id']}: {row['num_found']} forgotten" + _where_the_others_are(row)
         for row in (a["request"] for a in answers)
     ]
     return ", ".join(told)
+
+
+def _where_the_others_are(row: dict[str, Any]) -> str:
+    gone = f", {row['num_gone']:,} of what it names deleted before" if row["num_gone"] else ""
+    if row["subset_id"] is None and row["num_untrained"]:
+        return ", nothing of it is in train; deleted all the same" + gone
+    return gone
 
 
 def _asked_before(answers: Sequence[dict[str, Any]], before: Collection[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -26,6 +26,8 @@ OWNER_COLUMNS = ("owner", "subject", "contributor", "user")
 WAYS = ("sample_id", "owner", "class", "group", "where")
 """Columns of a file of requests that say what to forget; each row uses one."""
 COLUMNS = ("request_id", "requested_by", *WAYS, "owner_column")
+
+_MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 LISTED = 20
 """Ids that a refusal lists."""
@@ -58,6 +60,8 @@ class Request:
     """Whether whole groups were asked for, by their name or by their owner's."""
     words: Words = ()
     """What was said, whatever it means."""
+    gone: int = 0
+    """How many of its ids and words mean nothing any more, because what they meant was deleted before."""
     refused: BadInput | None = field(default=None, compare=False)
     """Why it means nothing here; it is refused, unless the same was done before and a purge has taken what it meant."""
 
@@ -125,7 +129,7 @@ def from_file(
 def read_table(
     work: Work, path: Path, owner_column: str | None = None, *, trial: bool = False
 ) -> list[Request]:
-    """Return the requests of a CSV file, in the order in which they first appear.
+    """Return the requests of a CSV file, by commas, semicolons or tabs, in the order in which they first appear.
 
     Each row says in one way what to forget, in a column `sample_id`, `owner`, `class`, `group` (COL=VALUE) or
     `where`; beside an owner, `owner_column` says where owners stand. Rows with the same `request_id` are one request;
@@ -136,7 +140,12 @@ def read_table(
     BadInput
         No rows, an unknown column, a row that says nothing or says it twice; with the row.
     """
-    table = list(csv.reader(_lines(path)))
+    lines = _lines(path)
+    first = next(iter(lines), "")
+    delimiter = next(
+        (mark for mark in ",;\t" if mark in first), ","
+    )  # the columns have none of these in their names
+    table = list(csv.reader(lines, delimiter=delimiter))
     if not table or not any(map(str.strip, table[0])):
         raise BadInput(f"{path} is empty; its first line names columns of {', '.join(COLUMNS)}")
     names = [name.strip() for name in table[0]]
@@ -157,7 +166,9 @@ def read_table(
     askers: dict[str | None, str] = {}
     for number, row in rows:
         if len(row) > len(names):
-            raise BadInput(f"{path}, row {number}: {len(row)} values for {len(names)} columns; quote a comma")
+            raise BadInput(
+                f"{path}, row {number}: {len(row)} values for {len(names)} columns; quote {_MARKS[delimiter]}"
+            )
         values = {name: value.strip() for name, value in zip(names, row, strict=False) if value.strip()}
         said = [way for way in WAYS if way in values]
         if len(said) != 1:
@@ -208,15 +219,25 @@ def _resolve(
     """Resolve what several rows, one option or a list of ids ask for; keep the refusal of what means nothing."""
     ids: set[str] = set()
     untrained: set[str] = set()
+    gone: set[str] = set()
     refused = None
     try:
         named = [part.value for part in parts if part.way == "sample_id"]
-        check_known(work.dataset, named)
+        deleted = deleted_before(work, named)
+        check_known(work.dataset, named, before=deleted)
         if trial:
-            check_trained(work.dataset, named)
+            check_trained(work.dataset, [one for one in named if one not in deleted])
         splits = dict(work.dataset.samples.select("sample_id", "split").iter_rows())
         for part in parts:
-            both = _resolved(work, part)
+            if part.way == "sample_id" and part.value in deleted:
+                gone.add(part.value)
+                continue
+            both, why_none = _resolved(work, part)
+            if not both:
+                if work.catalog.asked_by(part.way, part.value) is None:
+                    raise BadInput(f"{part.called} {part.value}: {why_none}")
+                gone.add(f"{part.way} {part.value}")
+                continue
             found = [name for name in both if splits[name] == "train"]
             beside = [name for name in both if splits[name] != "train"]
             if trial and part.way != "owner":
@@ -227,8 +248,10 @@ def _resolve(
                     )
             ids.update(found)
             untrained.update(beside)
+        if trial and not ids | untrained:
+            raise BadInput("all that is asked for was deleted before, so there is nothing to try")
     except BadInput as error:
-        ids, untrained, refused = set(), set(), error
+        ids, untrained, gone, refused = set(), set(), set(), error
     ways = {part.way for part in parts}
     words = {(part.way, part.value, part.owner_column) for part in parts}
     return Request(
@@ -236,7 +259,8 @@ def _resolve(
         kind=kind or ("csv" if source is not None else next(iter(ways))),
         source=_told(parts[0].way, parts[0].value) if source is None else source,
         emptied=frozenset(part.value for part in parts if part.way == "class"),
-        whole_groups=ways <= {"owner", "group"}, words=tuple(sorted(words, key=str)), refused=refused,
+        whole_groups=ways <= {"owner", "group"}, words=tuple(sorted(words, key=str)), gone=len(gone),
+        refused=refused,
     )  # fmt: skip
 
 
@@ -251,16 +275,23 @@ def _told(way: str, value: str) -> str:
     )
 
 
-def _resolved(work: Work, part: _Part) -> list[str]:
-    """Return the records that are meant, of all splits; of a class those in train."""
+def deleted_before(work: Work, ids: Sequence[str]) -> frozenset[str]:
+    """Return which of these ids are none of the data any more because they were deleted here: known by their hashes."""
+    unknown = sorted(set(ids) - set(work.dataset.samples["sample_id"]))
+    if not unknown:
+        return frozenset()
+    asked = work.catalog.recognised(pl.DataFrame({"sample_id": unknown}))
+    return frozenset(asked["sample_id"]) | was_purged(work, unknown)
+
+
+def _resolved(work: Work, part: _Part) -> tuple[list[str], str]:
+    """Return the records that are meant, of all splits, of a class those in train; and what to say where none is."""
     dataset, way, value, called = work.dataset, part.way, part.value, part.called
     if way == "sample_id":
-        return [value]
+        return [value], ""
     if way == "where":
         found = fitting(work, value, outside_train=True)
-        if not found:
-            raise BadInput(f"{called} {value}: no record fits; try it with `tracesift sql` first")
-        return found
+        return found, "no record fits; try it with `tracesift sql` first"
     trained = dataset.samples.filter(pl.col("split") == "train")
     if way == "class":
         if value not in dataset.classes:
@@ -268,9 +299,7 @@ def _resolved(work: Work, part: _Part) -> list[str]:
                 f"{called} {value}: no such class{nearest(value, dataset.classes)}; there are {some(dataset.classes)}"
             )
         found = trained.filter(pl.col("label") == value)["sample_id"].to_list()
-        if not found:
-            raise BadInput(f"{called} {value}: no training sample has this label")
-        return found
+        return found, "no training sample has this label"
     if way == "group":
         column, mark, wanted = value.partition("=")
         known = sorted({*attributes(work), *trained.columns})
@@ -283,15 +312,9 @@ def _resolved(work: Work, part: _Part) -> list[str]:
                 f"{called} {value}: write COL=VALUE with a column that is no model input{nearest(column, known)}; "
                 f"there are {some(known)}"
             )
-        found = _having(work, column, wanted)
-        if not found:
-            raise BadInput(f"{called} {value}: no record has this value")
-        return found
+        return _having(work, column, wanted), "no record has this value"
     column = owners_stand_in(work, part)
-    found = _having(work, column, value)
-    if not found:
-        raise BadInput(f"{called} {value}: no record has this value in column '{column}' (--owner-column)")
-    return found
+    return _having(work, column, value), f"no record has this value in column '{column}' (--owner-column)"
 
 
 def _columns_known(work: Work, known: Sequence[str]) -> str:
@@ -376,7 +399,9 @@ def _read(work: Work, column: str) -> tuple[str, list[str]]:
     return column if column in own else "group_key", []
 
 
-def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING) -> None:
+def check_known(
+    dataset: Dataset, wanted: Sequence[str], listing: str = LISTING, *, before: Collection[str] = ()
+) -> None:
     """Refuse a request for samples that are unknown; they are listed.
 
     Parameters
@@ -387,12 +412,16 @@ def check_known(dataset: Dataset, wanted: Sequence[str], listing: str = LISTING)
         The ids that are asked for.
     listing
         What lists the known ids.
+    before
+        What is known because it was deleted before.
     """
-    known = set(dataset.samples["sample_id"])
+    known = {*dataset.samples["sample_id"], *before}
     unknown = [f"'{sample_id}'" for sample_id in wanted if sample_id not in known]
     if unknown:
+        others = f" ({len(before)} of the others deleted before)" if before else ""
         raise BadInput(
-            f"{dataset.name} lacks {len(unknown)} of {len(wanted)} requested ids, first {some(unknown)}; {listing}"
+            f"{dataset.name} lacks {len(unknown)} of {len(wanted)} requested ids{others}, first {some(unknown)}; "
+            f"{listing}"
         )
 
 

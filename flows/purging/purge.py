@@ -80,7 +80,7 @@ def purge(
         or nothing would be left.
     """
     wanted = frozenset(ids)
-    before = purges_of(work.path)
+    before = purges_of(work)
     there, already = _known(work, wanted, before) if wanted else (wanted, wanted)
     if not there:
         number = len(already) if wanted else purged_for(work, request, before)
@@ -240,7 +240,7 @@ def _report_again(work: Work, journal: dict[str, Any]) -> str:
     except BadInput as error:
         say(f"the report was removed and cannot be made again: {error}")
         return f"removed: {error}"
-    current = purges_of(work.path)
+    current = purges_of(work)
     current["purges"][-1]["report"] = "made"
     write_json(work.path / PURGES, current)
     return "made again"

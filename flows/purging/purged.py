@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -21,11 +20,15 @@ from tracesift.pipelines.restricted import restricted
 PURGES = "purges.json"
 """What was purged when: counts, and hashes of ids and contents under a key that stands beside and may be deleted."""
 
+_NONE: dict[str, Any] = {"schema": 1, "key": None, "purges": []}
+
 
 def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:
     """Return those of these ids that were purged here before, as long as their hashes and the key are kept."""
-    journal = purges_of(work.path)
-    key = journal.get("key")
+    if not ids:
+        return frozenset()
+    journal = purges_of(work)
+    key = journal["key"]
     hashes = {one for entry in journal["purges"] for one in entry["ids"]}
     return frozenset(one for one in ids if key and hashed(key, one) in hashes)
 
@@ -35,7 +38,7 @@ def left_out(work: Work, dataset: Dataset) -> Dataset:
 
     Its source may hold them still; what was purged does not come back by reading it again, nor under another id.
     """
-    journal = purges_of(work.path)
+    journal = purges_of(work)
     if not journal["purges"]:
         return dataset
     gone = was_purged(work, dataset.samples["sample_id"].to_list()) | _came_back(work, dataset, journal)
@@ -83,8 +86,16 @@ def purged_for(work: Work, request: str | None, before: dict[str, Any]) -> int:
 
 
 def unlink_purged(work: Work) -> None:
-    """Delete the key and the hashes of what was purged; the record keeps when, for which request, and how many."""
-    journal = purges_of(work.path)
+    """Delete the key and the hashes of what was purged; the record keeps when, for which request, and how many.
+
+    A record that is lost is begun anew, which says that nobody is to be recognised any more.
+    """
+    try:
+        journal = purges_of(work)
+    except BadInput as error:
+        say(f"{PURGES} is begun anew: {error}")
+        journal = _NONE
+        write_json(work.path / PURGES, journal)
     if journal["purges"]:
         purges = [{**entry, "ids": [], "contents": []} for entry in journal["purges"]]
         write_json(work.path / PURGES, {**journal, "key": None, "purges": purges})
@@ -96,6 +107,37 @@ def hashed(key: str, text: str, *, kind: str = "") -> str:
     return hmac.new(bytes.fromhex(key), said.encode(), hashlib.blake2b).hexdigest()[:32]
 
 
-def purges_of(workspace: Path) -> dict[str, Any]:
-    path = workspace / PURGES
-    return json.loads(path.read_bytes()) if path.exists() else {"schema": 1, "key": None, "purges": []}
+def purges_of(work: Work) -> dict[str, Any]:
+    """Return the record of purges: ``schema``, ``key``, None where it was deleted, and ``purges``, a dict of each.
+
+    Raises
+    ------
+    BadInput
+        The catalog knows of purged samples and the record is gone, or it is none: nobody could be recognised, and
+        everybody would return with the next look at the source.
+    """
+    path = work.path / PURGES
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if not _lacks_any(work):
+            return _NONE
+        lost = "is gone"
+    except ValueError:
+        lost = "is no JSON"
+    else:
+        if isinstance(found, dict) and isinstance(found.get("purges"), list):
+            return {"key": None, **found}
+        lost = "is no record of purges"
+    raise BadInput(
+        f"{path} {lost}, and without it purged samples cannot be recognised and would return: restore it from a "
+        "backup, or, where it was deleted so that nobody can be recognised, say so with `tracesift requests --unlink`"
+    )
+
+
+def _lacks_any(work: Work) -> bool:
+    """Tell whether the catalog says of any state of the dataset that samples were purged of it."""
+    if not work.catalog.path.exists():
+        return False
+    details = work.catalog.query("SELECT details FROM datasets")["details"]
+    return any(json.loads(one or "{}").get("purged") for one in details)

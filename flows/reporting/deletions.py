@@ -21,15 +21,16 @@ def deletions(work: Work) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        `SHOWN`; ``num_untrained``; ``created`` (UTC, to the minute); ``purged``: yes, in part, no, or not known, where
-        nothing is kept any more by which its samples could be recognised.
+        `SHOWN`; ``num_untrained``; ``created`` (UTC, to the minute); ``purged``: yes, in part, no, before (all that it
+        names was deleted before it), or not known, where nothing is kept any more by which its samples could be
+        recognised.
     """
     requests = work.catalog.forget_requests()
     if not requests:
         return []
     samples = work.catalog.query("SELECT DISTINCT sample_id, content_hash FROM samples ORDER BY ALL")
     found = work.catalog.recognised(samples).group_by("request_id").agg(pl.col("sample_id").n_unique())
-    left, purges = dict(found.iter_rows()), purges_of(work.path)["purges"]
+    left, purges = dict(found.iter_rows()), purges_of(work)["purges"]
     return [
         {name: row[name] for name in SHOWN}
         | {
@@ -45,6 +46,8 @@ def _purged(row: dict[str, Any], left: int, purges: list[dict[str, Any]]) -> str
     if row["status"] not in ("begun", "done"):
         return "yes" if any(one["request"] == row["request_id"] for one in purges) else "not known"
     concerned = (row["num_found"] or 0) + (row["details"] or {}).get("num_untrained", 0)
+    if not concerned:
+        return "before"
     if not purges or left >= concerned:
         return "no"
     return "in part" if left else "yes"

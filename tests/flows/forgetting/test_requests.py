@@ -517,7 +517,9 @@ def test_copies_of_what_an_owner_has_outside_train_are_forgotten_and_none_of_it_
     assert json.loads(Path("w/manifests/forget-ready/overlap.json").read_text())["exact_across"] == 0
     assert json.loads(told("verify", "w/manifests/forget-ready", "--json")[1])["forgotten"]["used_until"] == 0
     (row,) = json.loads(told("requests", "--json")[1])
-    assert (row["num_requested"], row["num_untrained"], row["num_exact"], row["num_near"]) == (4, 2, 1, 1)
+    assert (row["num_requested"], row["num_untrained"], row["num_exact"], row["num_near"]) == (4, 4, 1, 1)
+    # each of the two in test has the very content of what goes
+    assert "4 records outside train deleted as well, 2 of them as exact copies" in err
     assert told("select", "random", "--count", "20", "--name", "later")[0] == 0
     assert {"exact", "near"} <= set(having("drop", roles("later")))
     assert told("forget", requested(["s000"]), "--append", *near)[0] == 0
@@ -915,6 +917,42 @@ def test_content_that_was_purged_for_all_requests_does_not_come_back_under_anoth
     assert "again-s001" in now
 
 
+@pytest.mark.parametrize("name", ["forget.key", "purges.json"])
+@pytest.mark.parametrize("damage", ["gone", "cut off"])
+def test_what_recognises_the_purged_is_missed_by_doctor_and_before_they_return(
+    name, damage, owned, here, forget, told
+):
+    def checked():
+        code, out, _ = told("doctor", "--json")
+        return code, {row["name"]: row for row in json.loads(out)["checks"]}
+
+    assert not {"forget.key", "purges.json"} & checked()[1].keys()
+    forget(requested(["s000", "s002"]), "--purge")
+    code, rows = checked()
+    assert (code, rows[name]["state"]) == (0, "ok")
+    path = Path("w") / name
+    whole = path.read_bytes()
+    path.unlink() if damage == "gone" else path.write_bytes(whole[:20])
+    code, rows = checked()
+    assert (code, rows[name]["state"]) == (1, "problem")
+    assert "restore it from a backup" in rows[name]["found"]
+    before = Catalog("w").query("SELECT count(*) FROM samples").item()
+    if name == "purges.json":
+        again = ["ingest", owned / "owned.csv", "--features", "a,b,c"]
+        for words in (again, ["forget", requested(["s003"]), "--purge"], ["purge", "--request", "r1"]):
+            code, _, err = told(*words)
+            assert (code, err.count("\n"), "`tracesift requests --unlink" in err) == (2, 1, True), err
+        assert Catalog("w").query("SELECT count(*) FROM samples").item() == before
+        path.write_bytes(whole)
+        assert told(*again)[0] == 0
+        assert Catalog("w").query("SELECT count(*) FROM samples").item() == before
+        path.unlink()
+    assert told("requests", "--unlink")[0] == 0  # nobody is to be recognised
+    code, rows = checked()
+    assert (code, "forget.key" in rows) == (0, False)
+    assert told("ingest", owned / "owned.csv", "--features", "a,b,c")[0] == 0
+
+
 def test_a_twin_that_was_not_purged_stays_when_the_source_is_read_again(owned, here, forget, told):
     forget(requested(["s000"]))
     code, _, err = told("purge", requested(["s000"], "one.txt"))
@@ -987,9 +1025,12 @@ def test_a_command_that_was_killed_behind_its_purge_finishes_it_when_run_again(
     made = []
     monkeypatch.setattr(purging, "_report_again", lambda *_: made.append(1) or "made again")
     left = set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
-    if way == "ids":  # other words mean nothing any more
-        code, _, err = told("forget", requested(["s002", "s000", "s001"], "more.txt"), *EXACT, "--purge")
-        assert (code, "2 of 3 requested ids" in err) == (2, True)
+    if way == "ids":
+        code, _, err = told("forget", requested(["s002", "s000", "s0001"], "more.txt"), *EXACT, "--purge")
+        assert (
+            code,
+            "lacks 1 of 3 requested ids (2 of the others deleted before), first 's0001'" in err,
+        ) == (2, True)
     answer = forget(*words, "--purge")
     first, *rest = answer["purged"]
     already = {"ids": 3, "owner": len(owners("o5")), "table": 1}[way]
@@ -1009,6 +1050,67 @@ def test_a_command_that_was_killed_behind_its_purge_finishes_it_when_run_again(
         assert told("forget", *words, *EXACT, "--trial")[0] == 2
         assert told("requests", "--unlink")[0] == 0
         assert told("forget", *words, *EXACT, "--purge")[0] == 2  # nobody is known again
+
+
+def test_what_was_purged_before_is_told_and_the_rest_of_a_list_or_table_carried_out(
+    owned, here, told, forget
+):
+    Path("all.csv").write_text("request_id;owner;class\na;o3;\nb;o5;\n")
+    assert told("forget", "all.csv", *EXACT, "--purge")[0] == 0
+    gone = {*owners("o3"), *owners("o5")}
+
+    def known():
+        return set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+
+    assert not gone & known()
+    # a list
+    mixed = requested([owners("o3")[0], "s000", owners("o5")[1]], "mixed.txt")
+    code, _, err = told("forget", mixed, *EXACT, "--append")
+    assert code == 0, err
+    assert "request r3: 2 of what it names was deleted before and is in the data no more" in err
+    assert having("forget", roles()) == ["s000", "s058"]
+    standing = everything()
+    assert forget(mixed, "--append")["request"]["request_id"] == "r3"
+    assert everything() == standing
+    # a table, with and without names of its own; of owners nothing is known but that they were asked for
+    for number, text in enumerate(("request_id,owner\nc,o3\nd,o7\n", "owner\no3\no8\n")):
+        Path("next.csv").write_text(text)
+        code, out, err = told("forget", "next.csv", *EXACT, "--append", "--json")
+        assert code == 0, err
+        answers = json.loads(out)["requests"]
+        assert [one["num_gone"] for one in answers] == [[1, 0], [1]][number]
+        trained = {one for one in owners(("o7", "o8")[number]) if int(one[1:]) % 10 not in (5, 6)}
+        assert trained <= set(having("forget", roles()))
+    assert [one["request_id"] for one in json.loads(told("requests", "--json")[1])] == [
+        "a",
+        "b",
+        "r3",
+        "c",
+        "d",
+        "r6",
+    ]
+    row = json.loads(told("requests", "--json")[1])[3]
+    assert (row["status"], row["num_found"], row["num_untrained"], row["version"]) == ("done", 0, 0, None)
+    # all of it, in other words, on data that grew
+    pl.concat([owned_table(), owned_table()[:1].with_columns(id=pl.lit("new"), a=pl.lit(9.0))]).write_csv(
+        "grown.csv"
+    )
+    assert told("ingest", "grown.csv", "--features", "a,b,c")[0] == 0
+    assert not gone & known()
+    code, out, err = told("forget", requested(sorted(gone)[:2], "two.txt"), *EXACT, "--append")
+    assert (code, out) == (0, "")
+    assert "all that it names was deleted before and is in the data no more; nothing is left to do" in err
+    assert told("forget", "all.csv", *EXACT)[0] == 0  # under names that are known
+    # what nobody asked for is unknown as before
+    Path("next.csv").write_text("owner\no3\nnobody\n")
+    code, _, err = told("forget", "next.csv", *EXACT)
+    assert (code, "next.csv, row 3: owner nobody: no record has this value" in err) == (2, True)
+    assert told("forget", mixed, *EXACT, "--trial", "--name", "tried")[0] == 0
+    assert having("forget", roles("tried")) == ["s000", "s058"]
+    assert told("forget", "two.txt", *EXACT, "--trial")[0] == 2
+    assert told("requests", "--unlink")[0] == 0
+    code, _, err = told("forget", "all.csv", *EXACT)
+    assert (code, "owner o3: no record has this value" in err) == (2, True)
 
 
 def owners(name):

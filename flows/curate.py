@@ -61,7 +61,7 @@ def curate(job: CurateJob, run_step: RunStep = call) -> dict[str, Any]:
     """
     work = Work(Path(job.workspace))
     dataset = run_step(open_source, job.source, job.reading, job.plant_noise, job.training.seed)
-    check(job, dataset)
+    check(job, dataset, work)
     with work.locked():
         run_step(ingest, work, dataset)
         tell(work.dataset)
@@ -130,12 +130,12 @@ def revising(run_step: RunStep, expected: Forecast) -> RunStep:
     return run
 
 
-def check(job: CurateJob, dataset: Dataset) -> None:
+def check(job: CurateJob, dataset: Dataset, work: Work) -> None:
     """Refuse before anything is written what would only fail after the training."""
     check_selector(job.choosing, lambda: (dataset.kind, dataset.name))
     resolve_size(job.choosing.keep, len(dataset.rows("train")))
     if job.forget is not None:
-        check_file(dataset, Path(job.forget))
+        check_file(work, dataset, Path(job.forget))
     check_training(dataset, job.training)
     if job.evaluate:
         check_test(dataset)
@@ -144,7 +144,7 @@ def check(job: CurateJob, dataset: Dataset) -> None:
 def estimate(job: CurateJob) -> dict[str, Any]:
     """Say what `curate` would do on this job, with time and disk measured on a few real batches; write nothing."""
     dataset = open_source(job.source, job.reading, job.plant_noise, job.training.seed)
-    check(job, dataset)
+    check(job, dataset, Work(Path(job.workspace)))
     tell(dataset)
     expected = forecast(dataset, job)
     least, most = expected.range

@@ -223,7 +223,7 @@ def _resolve(
     refused = None
     try:
         named = [part.value for part in parts if part.way == "sample_id"]
-        deleted = deleted_before(work, named)
+        deleted = deleted_before(work, work.dataset, named)
         check_known(work.dataset, named, before=deleted)
         if trial:
             check_trained(work.dataset, [one for one in named if one not in deleted])
@@ -275,9 +275,9 @@ def _told(way: str, value: str) -> str:
     )
 
 
-def deleted_before(work: Work, ids: Sequence[str]) -> frozenset[str]:
+def deleted_before(work: Work, dataset: Dataset, ids: Sequence[str]) -> frozenset[str]:
     """Return which of these ids are none of the data any more because they were deleted here: known by their hashes."""
-    unknown = sorted(set(ids) - set(work.dataset.samples["sample_id"]))
+    unknown = sorted(set(ids) - set(dataset.samples["sample_id"]))
     if not unknown:
         return frozenset()
     asked = work.catalog.recognised(pl.DataFrame({"sample_id": unknown}))
@@ -438,12 +438,13 @@ def check_trained(dataset: Dataset, wanted: Sequence[str]) -> None:
         )
 
 
-def check_file(dataset: Dataset, path: Path) -> None:
+def check_file(work: Work, dataset: Dataset, path: Path) -> None:
     """Refuse a file of ids before anything is written; a table of requests is looked at when there is a catalog."""
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, dataset):
         return
-    check_known(dataset, _ids(lines, path), f"`tracesift ingest SOURCE` takes the data in, then {LISTING}")
+    ids, listing = _ids(lines, path), f"`tracesift ingest SOURCE` takes the data in, then {LISTING}"
+    check_known(dataset, ids, listing, before=deleted_before(work, dataset, ids))
 
 
 def read_ids(path: Path) -> list[str]:

@@ -454,6 +454,16 @@ def test_curate_with_a_request_run_again_trains_nothing_and_without_it_trains_wi
     (new,) = set(Catalog("w").query("SELECT run_id FROM runs").rows()) - set(first)
     assert not {"s000", "s058"} & set(load_signals("w", new[0]).sample_ids)
     assert "s000" in having("forget", roles())  # the request still stands at the top
+    assert told("purge", "--all")[0] == 0
+    owned_table().filter(~pl.col("id").is_in(["s000", "s058"])).write_csv(
+        "owned.csv"
+    )  # as the source should be
+    words[1] = "owned.csv"
+    code, _, err = told(*words, "--forget", requested(["s000", "nobody"]), "--dry-run")
+    assert (code, "lacks 1 of 2 requested ids (1 of the others deleted before)" in err) == (2, True)
+    code, _, err = told(*words, "--forget", requested(["s000"]))
+    assert code == 0, err
+    assert len(Catalog("w").forget_requests()) == 1
 
 
 def test_curating_another_state_of_the_data_leaves_the_answer_of_a_request_in_its_place(

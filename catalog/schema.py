@@ -83,7 +83,11 @@ SIGNALS: dict[str, Signal] = {
     "probs_oos_weak": Signal(
         "NK", "float32", "out-of-sample probabilities of a weak model", "run `tracesift record --folds 3`"
     ),
-    "elr_target": Signal("NK", "float32", "temporal-ensemble target at the early-learning epoch", _RECORD),
+    "elr_target": Signal(
+        "NK", "float32", "temporal-ensemble target at the early-learning epoch",
+        'record it with `tracesift record`, or with Recorder(…, fields=(*SCALAR_FIELDS, "elr_target")): a recorder of '
+        "your own keeps it where fields names it (SCALAR_FIELDS is in tracesift.catalog.schema)",
+    ),
     "labels": Signal("N", "int64", "given label as a class index", "comes with the dataset"),
     "val_loss": Signal("TM", "float32", "cross-entropy of the validation samples", _PASS),
     "val_labels": Signal("M", "int64", "labels of the validation samples", "comes with the dataset"),

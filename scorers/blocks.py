@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracesift.catalog.schema import SIGNALS, BadInput
-from tracesift.scorers.discovery import Scorer
+from tracesift.scorers.discovery import Scorer, refusals_of
 from tracesift.scorers.twins import twinned
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def score_block(asked: Sequence[Asked], block: Mapping[int, Any], once: Mapping[
     for one in asked:
         given = {name: masked_once(name, array, one.seen) for name, array in one.given.items()}
         shared = {"once": once[one.known.name]} if one.known.name in once else {}
-        yield one.known.function(**given, **one.settings, **shared)
+        with refusals_of(one.known.name):
+            values = one.known.function(**given, **one.settings, **shared)
+        yield values
 
 
 def block_length(size: int, samples: int, limit: int) -> int:

@@ -21,7 +21,7 @@ import polars as pl
 from tracesift.catalog.parameter_types import settings_of
 from tracesift.catalog.schema import DIRECTIONS, MODES, BadInput
 from tracesift.scorers.blocks import Asked, BlockThreads, masked_where_unseen, score_in_blocks
-from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of
+from tracesift.scorers.discovery import Function, Scorer, attach, find_one, names_of, refusals_of
 from tracesift.scorers.gather import Taken, View, gather, slabs_of, views_of
 
 if TYPE_CHECKING:
@@ -407,7 +407,8 @@ def _asked(
 
 def _run(one: Asked) -> Any:
     given = {name: masked_where_unseen(name, array, one.seen) for name, array in one.given.items()}
-    return one.known.function(**given, **one.settings)
+    with refusals_of(one.known.name):
+        return one.known.function(**given, **one.settings)
 
 
 def _device(device: str) -> str:

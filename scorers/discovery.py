@@ -9,20 +9,41 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from tracesift.catalog.schema import MODES, SIGNALS, UnknownName, nearest
+from tracesift.catalog.schema import MODES, SIGNALS, BadInput, UnknownName, nearest
 
 FOLDER = Path(__file__).parent
 PACKAGE = "tracesift.scorers"
 
 Kind = Literal["scorer", "diagnostic", "edges"]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@contextmanager
+def refusals_of(name: str) -> Iterator[None]:
+    """Begin a refusal with the name of the scorer that it comes from, where it does not say it: what it calls may not.
+
+    Examples
+    --------
+    >>> with refusals_of("cal"):
+    ...     raise BadInput("k is 0")
+    Traceback (most recent call last):
+        ...
+    tracesift.catalog.schema.BadInput: cal: k is 0
+    """
+    try:
+        yield
+    except BadInput as error:
+        if name in str(error):
+            raise
+        raise type(error)(f"{name}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ def ahead(bench: Workbench, numbers: range, *, models: int, **settings: Any) -> 
 
 
 def ended(signals: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str | None:
-    """Return whether the standard error that was asked for was reached, by how many models, or what is left.
+    """Return whether the standard error that was asked for was reached, or when, and how many samples have no estimate.
 
     Examples
     --------
@@ -68,8 +68,26 @@ def ended(signals: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> str
     'standard error 0.113 of memorization with 20 models: no more than the 0.25 asked for'
     >>> ended(given, {"standard_error": 0.1}).partition("for: ")[2]
     'about 26 in all would reach it (--param models=26)'
+    >>> ended({"subset_trained": seen[:, :3]}, {"standard_error": 0})
+    '17 of 50 training samples were in all or in none of the 3 models, so they have no memorization and no influence'
     """
-    asked = settings["standard_error"]
+    told = [_reached(signals, settings["standard_error"]), _one_sided(signals["subset_trained"])]
+    return "; ".join(filter(None, told)) or None
+
+
+def _one_sided(trained: np.ndarray) -> str | None:
+    """Say how many samples no model, or every model, trained on (N, R); with these there is nothing to compare."""
+    seen, models = trained.sum(axis=1), trained.shape[1]
+    number = int(((seen == 0) | (seen == models)).sum())
+    if not number:
+        return None
+    return (
+        f"{number:,} of {len(trained):,} training samples were in all or in none of the {models} models, so they have "
+        "no memorization and no influence"
+    )
+
+
+def _reached(signals: Mapping[str, np.ndarray], asked: float) -> str | None:
     if not asked:
         return None
     sums = _Sums(len(signals["subset_trained"]))

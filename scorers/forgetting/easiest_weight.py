@@ -25,7 +25,8 @@ def easiest_weight(easiest_weight: np.ndarray) -> np.ndarray:
     Returns
     -------
     array of shape (N,)
-        In [0, 1]; over the training samples they add up to the size that the job was asked for.
+        In [0, 1]; over the training samples they add up to the size that the job was asked for, with its setting ``by``
+        over the classes or groups: each sample then has the weight of its own.
 
     Notes
     -----

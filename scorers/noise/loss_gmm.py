@@ -50,6 +50,12 @@ def loss_gmm(
         In [0, 1]; the paper takes above 0.5 for clean. 0.5 for all where the losses are constant, 1 for all
         where the large-loss component holds less than one sample; NaN for a sample without a loss.
 
+    Notes
+    -----
+    The published fit stops after ten steps, or at a gain below 0.01, and so may depend on its start where few losses
+    are large: of breast_cancer's 457 clean training samples the seed alone puts 56 or 72 below 0.5 at one epoch, and
+    45 or 48 at another; on digits with a fifth of the labels wrong, 20 seeds agreed on all.
+
     References
     ----------
     Li, Socher, Hoi, ICLR 2020, section 3.1.

@@ -242,3 +242,15 @@ def test_the_order_of_runs_leaves_no_trace():
     runs = [np.random.default_rng(seed).normal(size=50) for seed in range(5)]
     for one, other in zip(combine(runs, "sum"), combine(runs[::-1], "sum"), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("simifeat_rank", "k"), ("dup_similarity", "clusters")])
+def test_a_refusal_from_deeper_down_says_which_scorer_it_is_of(name, setting):
+    given = {"embedding": np.eye(6, dtype=np.float32), "labels": np.arange(6) % 2}
+    with pytest.raises(BadInput, match=f"^{name}: .* 0"):
+        compute([name], given, params={name: {setting: 0}})
+
+
+def test_a_missing_target_says_that_a_recorder_keeps_it_where_fields_names_it():
+    with pytest.raises(MissingSignal, match=r'fields=\(\*SCALAR_FIELDS, "elr_target"\)'):
+        compute(["elr_target_disagreement"], {"labels": np.arange(4) % 2})

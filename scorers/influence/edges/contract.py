@@ -17,7 +17,7 @@ import numpy as np
 from tracesift.catalog.parameter_types import checked_params
 from tracesift.catalog.schema import SIGNALS, MissingSignal, UnknownName, nearest
 from tracesift.scorers.arrays import check_sizes, normalise
-from tracesift.scorers.discovery import Scorer, attach, find_one, names_of
+from tracesift.scorers.discovery import Scorer, attach, find_one, names_of, refusals_of
 from tracesift.scorers.influence.edge_search import Edges, Origins, merged
 
 Function = TypeVar("Function", bound=Callable[..., Edges])
@@ -167,7 +167,8 @@ def compute_edges(
             array if over[one] < 0 else array[(slice(None),) * over[one] + (slice(start, start + PART),)]
             for one, array in arrays.items()
         ]
-        found = known.function(*part, **settings)
+        with refusals_of(name):
+            found = known.function(*part, **settings)
         if progress is not None:
             progress(min(start + PART, samples), samples)
         return [getattr(found, name) for name in own], found.origins.moved(start)

@@ -24,7 +24,8 @@ def trak(
     Parameters
     ----------
     trak_feature, val_trak_feature : arrays of shape (N, R, P), (M, R, P)
-        Features of R models, those of the validation samples times G^-1: the job `trak` with ``pairs=true``.
+        Features of R models, those of the validation samples times G^-1 / R, so that the sum over models is their mean:
+        the job `trak` with ``pairs=true``.
     trak_residual : array of shape (N, R)
         1 - p_i.
     k, rows, threads

@@ -31,7 +31,8 @@ def simifeat_vote(
         wrong labels that it remembers among their own. A row that is all zero or not finite stands for no vector.
     labels : array of shape (N,)
     k
-        Size of the neighbourhood, the sample itself included.
+        Size of the neighbourhood, the sample itself included, which counts with 2 c_1 - c_2, where c_1 and c_2 are its
+        two largest cosines with others: its own of 1 would outvote them.
     min_similarity
         Taken off every cosine before it is counted.
 

@@ -418,11 +418,13 @@ def _carried_out(work: Work, plan: Planned, how: Handling) -> dict[str, Any]:
 
 def _tell_gone(plan: Planned) -> None:
     """Say that some or all of what is asked for was deleted before and is in the data no more."""
-    gone = plan.request.gone
-    told = "all that it names" if not plan.samples.height else f"{gone:,} of what it names"
+    gone, left = plan.request.gone, plan.samples.height
+    told = (
+        "all that it names was" if not left else f"{gone:,} of what it names {'was' if gone == 1 else 'were'}"
+    )
     say(
-        f"request {plan.request_id}: {told} was deleted before and is in the data no more"
-        + ("; nothing is left to do, and the request is on record" if not plan.samples.height else "")
+        f"request {plan.request_id}: {told} deleted before, and no longer in the data"
+        + ("" if left else "; nothing is left to do, and the request is on record")
     )
 
 

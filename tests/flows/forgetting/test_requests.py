@@ -1077,7 +1077,7 @@ def test_what_was_purged_before_is_told_and_the_rest_of_a_list_or_table_carried_
     mixed = requested([owners("o3")[0], "s000", owners("o5")[1]], "mixed.txt")
     code, _, err = told("forget", mixed, *EXACT, "--append")
     assert code == 0, err
-    assert "request r3: 2 of what it names was deleted before and is in the data no more" in err
+    assert "request r3: 2 of what it names were deleted before, and no longer in the data" in err
     assert having("forget", roles()) == ["s000", "s058"]
     standing = everything()
     assert forget(mixed, "--append")["request"]["request_id"] == "r3"
@@ -1109,7 +1109,7 @@ def test_what_was_purged_before_is_told_and_the_rest_of_a_list_or_table_carried_
     assert not gone & known()
     code, out, err = told("forget", requested(sorted(gone)[:2], "two.txt"), *EXACT, "--append")
     assert (code, out) == (0, "")
-    assert "all that it names was deleted before and is in the data no more; nothing is left to do" in err
+    assert "all that it names was deleted before, and no longer in the data; nothing is left to do" in err
     assert told("forget", "all.csv", *EXACT)[0] == 0  # under names that are known
     # what nobody asked for is unknown as before
     Path("next.csv").write_text("owner\no3\nnobody\n")

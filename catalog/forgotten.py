@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -47,11 +48,17 @@ def read_key(workspace: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     if len(key) != KEY_BYTES:
-        raise BadInput(
-            f"{path} holds {len(key)} bytes, and a key has {KEY_BYTES}: restore it from a backup, or give up what it "
-            "recognises with `tracesift requests --unlink`"
-        )
+        raise BadInput(f"{path} holds {len(key)} bytes, and a key has {KEY_BYTES}: {how_to_go_on(workspace)}")
     return key
+
+
+def how_to_go_on(workspace: Path) -> str:
+    """Return what to do where what recognises the deleted is lost, with the workspace, since it cannot be undone."""
+    command = f"tracesift requests --unlink --workspace {shlex.quote(str(workspace))}"
+    return (
+        "restore it from a backup, or, where it was deleted so that nobody can be recognised, say so with "
+        f"`{command}`"
+    )
 
 
 def make_key(workspace: Path) -> bytes:
@@ -121,7 +128,7 @@ def keys_of(key: bytes, samples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def recognised(key: bytes | None, rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+def recognised(key: bytes | None, rows: pl.DataFrame, samples: pl.DataFrame, workspace: Path) -> pl.DataFrame:
     """Return which of `samples` were forgotten, by which requests: a row per sample and request, earliest first.
 
     Parameters
@@ -132,6 +139,8 @@ def recognised(key: bytes | None, rows: pl.DataFrame, samples: pl.DataFrame) -> 
         The table `forgotten`.
     samples
         `sample_id`, and `content_hash` where it is known; of any state of the dataset.
+    workspace
+        Where the key belongs, for the refusal.
 
     Returns
     -------
@@ -149,9 +158,8 @@ def recognised(key: bytes | None, rows: pl.DataFrame, samples: pl.DataFrame) -> 
     strange = rows.filter(pl.col("key_name").ne_missing(pl.lit(here)))
     if key is None or strange.height:
         raise BadInput(
-            f"{KEY_FILE} {'is gone' if key is None else 'is another key'}, and without it {strange.height} forgotten "
-            "samples cannot be recognised and would return: restore it from a backup, or, where it was deleted so that "
-            "nobody can be recognised, say so with `tracesift requests --unlink`"
+            f"{workspace / KEY_FILE} {'is gone' if key is None else 'is another key'}, and without it {strange.height} "
+            f"forgotten samples cannot be recognised and would return: {how_to_go_on(workspace)}"
         )
     ours = pl.concat([samples.select("sample_id"), keys_of(key, samples)], how="horizontal")
     asked = rows.select("request_id", "subset", "how", "seq", "id_key", "content_key")

@@ -121,8 +121,9 @@ def add_origins(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def remember_words(con: duckdb.DuckDBPyConnection) -> None:
-    """Version 9: whom a deletion request names is known again when it is asked for and nothing of it is left."""
+    """Version 9: whom a deletion request names is known again when nothing of it is left; purges are counted."""
     con.execute("ALTER TABLE forget_requests ADD COLUMN word_keys VARCHAR")
+    con.execute("ALTER TABLE workspace ADD COLUMN purges INTEGER")
 
 
 MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (

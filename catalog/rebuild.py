@@ -57,6 +57,8 @@ class Rebuilding:
 
     states: Sequence[State]
     redaction: Redaction
+    purges: int = 1
+    """How many purges there will have been."""
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """New run id -> what its rewritten recording changes of the details."""
     subsets: Mapping[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
@@ -81,6 +83,7 @@ def rebuild(
         removed = _remove(con, what)
         _rename(con, what)
         _redact(con, what.redaction)
+        con.execute("UPDATE workspace SET purges = ?", [what.purges])
         for run_id, details in rows(con, "SELECT run_id, details FROM runs ORDER BY seq"):
             if run_id in what.runs:
                 said = canonical_json(json.loads(details or "{}") | dict(what.runs[run_id])).decode()

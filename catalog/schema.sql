@@ -15,7 +15,8 @@ CREATE TABLE schema_migrations (         -- key: version
 );
 
 CREATE TABLE workspace (                 -- one row: where this catalog believes to stand
-    path VARCHAR
+    path    VARCHAR,
+    purges  INTEGER                      -- how many purges.json tells of; NULL: none since tracesift counts them
 );
 
 CREATE TABLE datasets (                  -- key: dataset_id; one row per state of a dataset

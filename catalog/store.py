@@ -438,7 +438,7 @@ class Catalog:
         if not self.path.exists():
             return pl.DataFrame(schema=forgotten.KNOWN)
         known = self.query("SELECT * FROM forgotten ORDER BY seq, id_key")
-        return forgotten.recognised(forgotten.read_key(self.workspace), known, samples)
+        return forgotten.recognised(forgotten.read_key(self.workspace), known, samples, self.workspace)
 
     def asked_by(self, way: str, value: str) -> str | None:
         """Return the last request that was carried out and names this owner, group, class or condition; or None."""
@@ -448,6 +448,21 @@ class Catalog:
         word = forgotten.word_key(key, way, value)
         found = [row for row in self.forget_requests() if word in (row["word_keys"] or ())]
         return found[-1]["request_id"] if found and found[-1]["status"] == "done" else None
+
+    def purges(self) -> int:
+        """Return how many purges there were; of those before they were counted, whether there was any."""
+        if not self.path.exists():
+            return 0
+        ((number,),) = self.query("SELECT max(purges) FROM workspace").rows()
+        if number is not None:
+            return int(number)
+        details = self.query("SELECT details FROM datasets")["details"]
+        return int(any(json.loads(one or "{}").get("purged") for one in details))
+
+    def keep_purges(self, number: int) -> None:
+        """Write how many purges there were, where the record of them was begun anew."""
+        with self._write() as con:
+            con.execute("UPDATE workspace SET purges = ?", [number])
 
     def unlink_forgotten(self) -> int:
         """Drop the hashes of all that was forgotten, and the key; return how many rows there were.

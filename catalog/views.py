@@ -193,10 +193,13 @@ def place(con: duckdb.DuckDBPyConnection, workspace: Path) -> None:
     if not path.exists():
         keys = {"run_id": pl.String(), "epoch": pl.Int32(), "mode": pl.String(), "sample_id": pl.String()}
         write_parquet(pl.DataFrame(schema=keys | FIELD_DTYPES), path)
-    if rows(con, "SELECT path FROM workspace") == [(str(workspace),)]:
+    known = rows(con, "SELECT path FROM workspace")
+    if known == [(str(workspace),)]:
         return
-    con.execute("DELETE FROM workspace")
-    con.execute("INSERT INTO workspace VALUES (?)", [str(workspace)])
+    if known:
+        con.execute("UPDATE workspace SET path = ?", [str(workspace)])
+    else:
+        con.execute("INSERT INTO workspace (path) VALUES (?)", [str(workspace)])
     try:
         con.execute(f"CREATE OR REPLACE VIEW trajectories AS {trajectories(workspace)}")
     except duckdb.InvalidInputException as error:

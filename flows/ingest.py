@@ -15,7 +15,7 @@ def ingest(work: Work, dataset: Dataset) -> dict[str, Any]:
     What was purged from the workspace stays out of it, also where the source still holds it.
     """
     held = len(dataset)
-    work.opened = dataset = left_out(work, dataset)
+    work.opened = dataset = left_out(work, dataset, remember=True)
     work.catalog.put_dataset(
         {
             "dataset_id": dataset.dataset_id, "name": dataset.name, "source": dataset.source, "kind": dataset.kind,

@@ -90,7 +90,7 @@ def publish(
     deleted, unnamed = pl.col("sample_id").is_in(gone.implode()), Redaction(gone, instead="a deleted sample")
     seen = flags.filter(~deleted)
     odd = seen.filter((pl.col("flag") == "unlearnable") & pl.col("flagged")).sort("score", descending=True)
-    partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list())
+    partners = partners_of(work.catalog, listed["sample_id"].head(FIRST_ITEMS).to_list(), gone.to_list())
     proxy = stored_proxy(work.catalog, known["dataset_id"]) if memorization == "proxy" else None
     if proxy is not None:
         say(f"long tail by {proxy.told}")

@@ -439,7 +439,8 @@ def _tell_parted(work: Work, plan: Planned, how: Handling) -> None:
         before = before[-1:]
     names = [row["request_id"] for row in before]
     gone = work.forgotten.filter(pl.col("request_id").is_in(names) & (pl.col("how") != UNTRAINED))
-    known = gone["sample_id"].unique()
+    trained = work.dataset.samples.filter(pl.col("split") == "train")["sample_id"]
+    known = gone.filter(pl.col("sample_id").is_in(trained.implode()))["sample_id"].unique()
     kept = plan.members.filter(pl.col("role") == "forget")["sample_id"]
     left = int((~known.is_in(kept.implode())).sum())
     if left:

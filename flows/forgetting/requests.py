@@ -223,11 +223,16 @@ def _resolve(
     refused = None
     try:
         named = [part.value for part in parts if part.way == "sample_id"]
+        splits = dict(work.dataset.samples.select("sample_id", "split").iter_rows())
         deleted = deleted_before(work, work.dataset, named)
-        check_known(work.dataset, named, before=deleted)
+        try:
+            check_known(work.dataset, named, before=deleted)
+        except BadInput as error:
+            known = {*splits, *deleted}
+            first = next(part for part in parts if part.way == "sample_id" and part.value not in known)
+            raise BadInput(f"{first.called}: {error}") from None
         if trial:
             check_trained(work.dataset, [one for one in named if one not in deleted])
-        splits = dict(work.dataset.samples.select("sample_id", "split").iter_rows())
         for part in parts:
             if part.way == "sample_id" and part.value in deleted:
                 gone.add(part.value)

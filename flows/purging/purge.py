@@ -132,7 +132,8 @@ def _made(
     removed = rebuild(
         work.path, doing.folder,
         Rebuilding(
-            states=doing.states, redaction=doing.redaction, runs=recorded, subsets=columns, artifacts=artifacts
+            states=doing.states, redaction=doing.redaction, runs=recorded, subsets=columns, artifacts=artifacts,
+            purges=len(purges_of(work)["purges"]) + 1,
         ), at=at,
     )  # fmt: skip
     doing.removed.add(f"{CATALOG_FILE}.wal")

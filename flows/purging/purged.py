@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from tracesift.catalog.files import write_json
+from tracesift.catalog.forgotten import how_to_go_on
 from tracesift.catalog.schema import BadInput
 from tracesift.flows.progress import counted, say
 from tracesift.flows.work import Work
@@ -20,7 +21,7 @@ from tracesift.pipelines.restricted import restricted
 PURGES = "purges.json"
 """What was purged when: counts, and hashes of ids and contents under a key that stands beside and may be deleted."""
 
-_NONE: dict[str, Any] = {"schema": 1, "key": None, "purges": []}
+_NONE: dict[str, Any] = {"schema": 1, "key": None, "purges": [], "returned": []}
 
 
 def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:
@@ -29,21 +30,30 @@ def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:
         return frozenset()
     journal = purges_of(work)
     key = journal["key"]
-    hashes = {one for entry in journal["purges"] for one in entry["ids"]}
+    hashes = {one for entry in journal["purges"] for one in entry["ids"]} | set(journal["returned"])
     return frozenset(one for one in ids if key and hashed(key, one) in hashes)
 
 
-def left_out(work: Work, dataset: Dataset) -> Dataset:
+def left_out(work: Work, dataset: Dataset, *, remember: bool = False) -> Dataset:
     """Return a dataset without the samples that were purged here before, known by their id or by their very content.
 
     Its source may hold them still; what was purged does not come back by reading it again, nor under another id.
+
+    Parameters
+    ----------
+    remember
+        Keep the hashes of ids under which purged content came back, so that a request that names one is understood.
     """
     journal = purges_of(work)
     if not journal["purges"]:
         return dataset
-    gone = was_purged(work, dataset.samples["sample_id"].to_list()) | _came_back(work, dataset, journal)
+    by_id = was_purged(work, dataset.samples["sample_id"].to_list())
+    gone = by_id | _came_back(work, dataset, journal)
     if not gone:
         return dataset
+    if remember and journal["key"] and gone != by_id:
+        returned = {*journal["returned"], *(hashed(journal["key"], one) for one in gone - by_id)}
+        write_json(work.path / PURGES, {**journal, "returned": sorted(returned)})
     were = "was" if len(gone) == 1 else "were"
     say(
         f"{counted(len(gone), 'sample')} of {dataset.name} {were} purged from {work.path} and left out; what still "
@@ -96,9 +106,10 @@ def unlink_purged(work: Work) -> None:
         say(f"{PURGES} is begun anew: {error}")
         journal = _NONE
         write_json(work.path / PURGES, journal)
+        work.catalog.keep_purges(0)
     if journal["purges"]:
         purges = [{**entry, "ids": [], "contents": []} for entry in journal["purges"]]
-        write_json(work.path / PURGES, {**journal, "key": None, "purges": purges})
+        write_json(work.path / PURGES, {**journal, "key": None, "returned": [], "purges": purges})
 
 
 def hashed(key: str, text: str, *, kind: str = "") -> str:
@@ -108,36 +119,36 @@ def hashed(key: str, text: str, *, kind: str = "") -> str:
 
 
 def purges_of(work: Work) -> dict[str, Any]:
-    """Return the record of purges: ``schema``, ``key``, None where it was deleted, and ``purges``, a dict of each.
+    """Return the record of purges.
+
+    Returns
+    -------
+    dict
+        ``schema``; ``key``, None where it was deleted; ``purges``, a dict of each; and ``returned``, hashes of other
+        ids under which purged content was found in a source.
 
     Raises
     ------
     BadInput
-        The catalog knows of purged samples and the record is gone, or it is none: nobody could be recognised, and
-        everybody would return with the next look at the source.
+        The catalog knows of more purges than the record, or it is none: somebody could not be recognised, and would
+        return with the next look at the source.
     """
-    path = work.path / PURGES
+    path, known = work.path / PURGES, work.catalog.purges()
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
-        if not _lacks_any(work):
+        if not known:
             return _NONE
         lost = "is gone"
     except ValueError:
         lost = "is no JSON"
     else:
-        if isinstance(found, dict) and isinstance(found.get("purges"), list):
-            return {"key": None, **found}
-        lost = "is no record of purges"
+        if isinstance(found, dict) and isinstance(purges := found.get("purges"), list):
+            if len(purges) >= known:
+                return _NONE | found
+            lost = f"tells of {counted(len(purges), 'purge')} of {known}, so it is an earlier copy"
+        else:
+            lost = "is no record of purges"
     raise BadInput(
-        f"{path} {lost}, and without it purged samples cannot be recognised and would return: restore it from a "
-        "backup, or, where it was deleted so that nobody can be recognised, say so with `tracesift requests --unlink`"
+        f"{path} {lost}, and purged samples cannot be recognised and would return: {how_to_go_on(work.path)}"
     )
-
-
-def _lacks_any(work: Work) -> bool:
-    """Tell whether the catalog says of any state of the dataset that samples were purged of it."""
-    if not work.catalog.path.exists():
-        return False
-    details = work.catalog.query("SELECT details FROM datasets")["details"]
-    return any(json.loads(one or "{}").get("purged") for one in details)

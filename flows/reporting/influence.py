@@ -73,8 +73,15 @@ def _told(row: Mapping[str, Any], level: float) -> dict[str, Any]:
     return {**row, "params": json.loads(row["params"]), "sure": sure}
 
 
-def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def partners_of(
+    catalog: Catalog, sample_ids: Sequence[str], without: Sequence[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
     """Return the strongest partners of each sample, by the newest edges with standard errors, or else the newest.
+
+    Parameters
+    ----------
+    without
+        Partners that are not to be named.
 
     Returns
     -------
@@ -84,12 +91,19 @@ def partners_of(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, list[d
     """
     rows = catalog.query(
         f"""
+        WITH listed AS (
+            SELECT *, list_contains(?, partner_id) AS unnamed FROM influence_edges
+            WHERE seq = {_SHOWN_SET} AND list_contains(?, sample_id)
+        ), placed AS (
+            SELECT *, rank - count(*) FILTER (unnamed) OVER (PARTITION BY sample_id, kind ORDER BY rank) AS place
+            FROM listed
+        )
         SELECT e.sample_id, e.kind, e.rank, e.partner_id, p.label, e.value, e.spread, e.method, e.params
-        FROM influence_edges e JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_id = e.partner_id
-        WHERE e.seq = {_SHOWN_SET} AND e.rank <= {PARTNERS} AND list_contains(?, e.sample_id)
+        FROM placed e JOIN samples p ON p.dataset_id = e.dataset_id AND p.sample_id = e.partner_id
+        WHERE e.place <= {PARTNERS} AND NOT e.unnamed
         ORDER BY e.sample_id, e.kind DESC, e.rank
         """,
-        (list(sample_ids),),
+        (list(without), list(sample_ids)),
     )
     found: dict[str, list[dict[str, Any]]] = {}
     _, level = chance(catalog)

@@ -3,6 +3,7 @@
 import hashlib
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -47,17 +48,17 @@ def test_a_sample_is_known_by_its_id_or_its_content_and_the_earliest_request_com
     )
     rows = pl.concat([forgotten(key, asked[:1], "late", 9), forgotten(key, asked, "early", 2)])
     now = pl.DataFrame({"sample_id": ["z", "a", "b", "c"], "content_hash": ["1", "7", "8", None]})
-    found = recognised(key, rows, now)
+    found = recognised(key, rows, now, Path("w"))
     assert found.select("sample_id", "request_id", "how").rows() == [
         ("a", "early", "requested"), ("b", "early", "untrained"), ("z", "early", "copy"),
         ("a", "late", "requested"), ("z", "late", "copy"),
     ]  # fmt: skip
-    assert recognised(key, rows, now.select("sample_id"))["sample_id"].to_list() == ["a", "b", "a"]
-    assert recognised(None, rows.clear(), now).is_empty()
+    assert recognised(key, rows, now.select("sample_id"), Path("w"))["sample_id"].to_list() == ["a", "b", "a"]
+    assert recognised(None, rows.clear(), now, Path("w")).is_empty()
 
 
 @pytest.mark.parametrize(("key", "said"), [(None, "is gone"), (bytes(32), "is another key")])
 def test_without_the_key_nobody_is_let_back_in_silence(key, said):
     rows = forgotten(bytes(range(32)), pl.DataFrame({"sample_id": ["a"], "how": ["requested"]}))
     with pytest.raises(BadInput, match=f"{said}.*1 forgotten samples cannot be recognised"):
-        recognised(key, rows, pl.DataFrame({"sample_id": ["a"]}))
+        recognised(key, rows, pl.DataFrame({"sample_id": ["a"]}), Path("w"))

@@ -151,6 +151,10 @@ def catalog(tmp_path):
 def test_partners_are_the_strongest_of_the_newest_edges_with_errors(catalog):
     found = partners_of(catalog, ["t1", "t2", "nobody"])
     assert list(found) == ["t1"]  # the fourth of t2 is not shown
+    first, second = (row["partner_id"] for row in found["t1"][:2])
+    left = partners_of(catalog, ["t1"], [first])["t1"]
+    assert [row["partner_id"] for row in left] == [row["partner_id"] for row in found["t1"][1:]]
+    assert second in [row["partner_id"] for row in left]
     assert [(row["kind"], row["partner_id"], row["value"], row["method"]) for row in found["t1"]] == [
         ("help", NASTY, 0.5, "influence_subset"), ("harm", "v2", -0.25, "influence_subset"),
     ]  # fmt: skip

@@ -24,9 +24,9 @@ Repeated = Parameter(negative="")
 
 SHOWN_OF_REQUESTS = (
     "request_id", "created_at", "kind", "source", "num_requested", "num_untrained", "num_exact", "num_near",
-    "num_found", "subset", "version", "status",
+    "num_gone", "num_found", "subset", "version", "status",
 )  # fmt: skip
-"""Columns of the table of requests; --json gives all."""
+"""Columns of the table of requests, `num_gone` where there is any; --json gives all."""
 
 
 def select(
@@ -299,9 +299,8 @@ def requests(*, common: Common = Common(), unlink: Annotated[bool, Repeated] = F
     if common.json:
         print_json(rows)
     elif rows:
-        print_table(
-            [{name: row[name] for name in SHOWN_OF_REQUESTS} for row in rows], title="Deletion requests"
-        )
+        shown = [name for name in SHOWN_OF_REQUESTS if name != "num_gone" or any(row[name] for row in rows)]
+        print_table([{name: row[name] for name in shown} for row in rows], title="Deletion requests")
     else:
         print("no deletion was requested")
     return 0

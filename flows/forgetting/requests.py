@@ -120,7 +120,7 @@ def from_file(
     lines = _lines(path)
     if path.suffix.lower() == ".csv" and not _is_list(lines, work.dataset):
         first = lines[0].strip() if lines else ""
-        if not was_purged(work, [first]):  # else a list all the same
+        if not was_purged(work, [first], returned=True):  # else a list all the same
             return read_table(work, path, owner_column, trial=trial)
     parts = [_Part("sample_id", one, path.name) for one in _ids(lines, path)]
     return [_resolve(work, parts, source=path.name, kind="ids", trial=trial)]
@@ -142,9 +142,8 @@ def read_table(
     """
     lines = _lines(path)
     first = next(iter(lines), "")
-    delimiter = next(
-        (mark for mark in ",;\t" if mark in first), ","
-    )  # the columns have none of these in their names
+    # The columns have none of these in their names.
+    delimiter = next((mark for mark in _MARKS if mark in first), ",")
     table = list(csv.reader(lines, delimiter=delimiter))
     if not table or not any(map(str.strip, table[0])):
         raise BadInput(f"{path} is empty; its first line names columns of {', '.join(COLUMNS)}")
@@ -286,7 +285,7 @@ def deleted_before(work: Work, dataset: Dataset, ids: Sequence[str]) -> frozense
     if not unknown:
         return frozenset()
     asked = work.catalog.recognised(pl.DataFrame({"sample_id": unknown}))
-    return frozenset(asked["sample_id"]) | was_purged(work, unknown)
+    return frozenset(asked["sample_id"]) | was_purged(work, unknown, returned=True)
 
 
 def _resolved(work: Work, part: _Part) -> tuple[list[str], str]:

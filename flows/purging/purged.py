@@ -24,13 +24,21 @@ PURGES = "purges.json"
 _NONE: dict[str, Any] = {"schema": 1, "key": None, "purges": [], "returned": []}
 
 
-def was_purged(work: Work, ids: Collection[str]) -> frozenset[str]:
-    """Return those of these ids that were purged here before, as long as their hashes and the key are kept."""
+def was_purged(work: Work, ids: Collection[str], *, returned: bool = False) -> frozenset[str]:
+    """Return those of these ids that were purged here before, as long as their hashes and the key are kept.
+
+    Parameters
+    ----------
+    returned
+        Those as well under which purged content was found in a source: who asks for one means that. It says nothing of
+        who has the id later, in a source whose ids are numbers of rows.
+    """
     if not ids:
         return frozenset()
     journal = purges_of(work)
     key = journal["key"]
-    hashes = {one for entry in journal["purges"] for one in entry["ids"]} | set(journal["returned"])
+    hashes = {one for entry in journal["purges"] for one in entry["ids"]}
+    hashes |= set(journal["returned"]) if returned else set()
     return frozenset(one for one in ids if key and hashed(key, one) in hashes)
 
 
@@ -51,9 +59,10 @@ def left_out(work: Work, dataset: Dataset, *, remember: bool = False) -> Dataset
     gone = by_id | _came_back(work, dataset, journal)
     if not gone:
         return dataset
-    if remember and journal["key"] and gone != by_id:
-        returned = {*journal["returned"], *(hashed(journal["key"], one) for one in gone - by_id)}
-        write_json(work.path / PURGES, {**journal, "returned": sorted(returned)})
+    if remember and journal["key"]:
+        returned = sorted({*journal["returned"], *(hashed(journal["key"], one) for one in gone - by_id)})
+        if returned != journal["returned"]:
+            write_json(work.path / PURGES, {**journal, "returned": returned})
     were = "was" if len(gone) == 1 else "were"
     say(
         f"{counted(len(gone), 'sample')} of {dataset.name} {were} purged from {work.path} and left out; what still "
@@ -76,10 +85,10 @@ def _came_back(work: Work, dataset: Dataset, journal: dict[str, Any]) -> frozens
         found |= set(known.filter(pl.col("request_id").is_in(sorted(earlier)))["sample_id"])
     key, hashes = journal["key"], {one for entry in journal["purges"] for one in entry.get("contents", ())}
     if key and hashes:
-        stayed = set(work.catalog.query("SELECT DISTINCT sample_id FROM samples")["sample_id"])
+        stayed = set(work.catalog.query("SELECT DISTINCT sample_id, content_hash FROM samples").iter_rows())
         found |= {
             name for name, content in samples.drop_nulls().iter_rows()
-            if name not in stayed and hashed(key, content, kind="content") in hashes
+            if (name, content) not in stayed and hashed(key, content, kind="content") in hashes
         }  # fmt: skip
     return frozenset(found)
 

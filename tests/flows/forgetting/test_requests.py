@@ -923,14 +923,24 @@ def test_content_that_was_purged_for_all_requests_does_not_come_back_under_anoth
         code, _, err = told("ingest", "renamed.csv", "--features", "a,b,c", "--id", "id")
         assert code == 0
         assert "3 samples of renamed were purged from w and left out" in err
+    now = set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
+    assert not {f"again-s{row:03d}" for row in (0, 2, 58)} & now
+    assert "again-s001" in now
     # who reads the source finds them there, and asks for them
     code, _, err = told("forget", requested(["again-s000", "again-s001", "again-s058"], "more.txt"), *EXACT)
     assert code == 0, err
     assert "2 of what it names were deleted before" in err
     assert having("forget", roles()) == ["again-s001", "again-s059"]
-    now = set(Catalog("w").query("SELECT sample_id FROM samples")["sample_id"])
-    assert not {f"again-s{row:03d}" for row in (0, 2, 58)} & now
-    assert "again-s001" in now
+    # another sample that has one of these ids later is no purged one
+    renamed.with_columns(
+        id=pl.col("id").replace({"again-s000": "again-s003", "again-s003": "again-s000"})
+    ).write_csv("renamed.csv")
+    code, _, err = told("ingest", "renamed.csv", "--features", "a,b,c", "--id", "id")
+    assert code == 0
+    assert "3 samples of renamed were purged from w and left out" in err
+    work = Work(Path("w"))
+    now = set(work.dataset.samples["sample_id"])
+    assert ("again-s000" in now, "again-s003" in now) == (True, False)
 
 
 @pytest.mark.parametrize(
